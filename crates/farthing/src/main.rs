@@ -1,0 +1,3 @@
+//! The `farthing` command.
+
+fn main() {}
