@@ -1,5 +1,5 @@
 //! Exact money. Nothing here rounds but where a name says so.
-#![deny(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::float_arithmetic))]
 
 use std::fmt;
 use std::iter::Sum;
@@ -10,7 +10,7 @@ use crate::TokenCount;
 use crate::text::group_digits;
 
 /// The asset scale: digits after the point of a dollar that a pico-dollar needs.
-const SCALE: usize = 12;
+const SCALE: u32 = 12;
 
 /// A signed amount of US dollars, exact to 10⁻¹² USD.
 ///
@@ -86,11 +86,11 @@ impl Money {
     /// grouped: `1,234.50`. For people; the exact text is [`fmt::Display`].
     #[must_use]
     pub fn rounded(self, decimals: u32) -> String {
-        let drop = (SCALE as u32).saturating_sub(decimals);
+        let drop = SCALE.saturating_sub(decimals);
         let unit = 10_i128.pow(drop);
         let shown = div_half_even(self.0, unit).expect("unit is positive");
         let digits = shown.unsigned_abs().to_string();
-        let decimals = decimals.min(SCALE as u32) as usize;
+        let decimals = decimals.min(SCALE) as usize;
         let digits = format!("{digits:0>width$}", width = decimals.saturating_add(1));
         let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
         let sign = if shown < 0 { "-" } else { "" };
@@ -161,7 +161,8 @@ impl fmt::Debug for Money {
     }
 }
 
-fn write_decimal(f: &mut fmt::Formatter<'_>, value: u128, scale: usize) -> fmt::Result {
+fn write_decimal(f: &mut fmt::Formatter<'_>, value: u128, scale: u32) -> fmt::Result {
+    let scale = scale as usize;
     let digits = format!("{value:0>width$}", width = scale.saturating_add(1));
     let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
     let fraction = fraction.trim_end_matches('0');
@@ -228,7 +229,7 @@ impl UnitPrice {
     ///
     /// # Errors
     /// [`ParsePriceError`] for anything but a non-negative decimal in range.
-    pub fn from_usd_per(text: &str, power: usize) -> Result<(Self, bool), ParsePriceError> {
+    pub fn from_usd_per(text: &str, power: u32) -> Result<(Self, bool), ParsePriceError> {
         let error = || ParsePriceError(text.to_owned());
         let scale = SCALE.checked_sub(power).ok_or_else(error)?;
         let (pico, exact) =
@@ -291,7 +292,7 @@ impl Decimal {
     }
 
     /// The value × 10^`scale` as an integer, half to even, and whether that was exact.
-    fn at_scale(&self, scale: usize) -> Option<(u128, bool)> {
+    fn at_scale(&self, scale: u32) -> Option<(u128, bool)> {
         let shift = i32::try_from(scale).ok()?.checked_sub(self.scale)?;
         let power = 10_u128.checked_pow(shift.unsigned_abs());
         if shift >= 0 {
