@@ -1,1 +1,19 @@
-//! facts
+//! The facts of a recorded workload and the questions that can be asked of them.
+//!
+//! An [`Exchange`] is told in the order it happens: an [`Admission`], then for each attempt a
+//! [`Dispatch`] and an [`AttemptEnd`], then one [`Settlement`]. The journal stores these; a
+//! [`Rollup`] turns settled exchanges into the [`Answer`] of a [`Query`].
+
+mod exchange;
+mod hosting;
+mod query;
+mod rollup;
+
+pub use exchange::{
+    Admission, Api, Attempt, AttemptEnd, AttemptReason, Billable, ChargeLine, Charged, Dispatch,
+    End, Exchange, Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement,
+    Verdict, WasteCause,
+};
+pub use hosting::{HostedLine, Hosting};
+pub use query::{Dimension, ParseDimensionError, Query};
+pub use rollup::{Answer, Group, Measures, Rollup};

@@ -4,6 +4,7 @@
 //! a float. Nothing converts one to the other.
 
 mod id;
+mod list;
 mod money;
 mod text;
 mod time;

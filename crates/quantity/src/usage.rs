@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
+use crate::closed_list;
+
 /// A number of tokens (or other counted units), at most 2⁶³ − 1, so that a count times a price
 /// always fits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -56,47 +58,6 @@ impl fmt::Debug for TokenCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Declares a closed list with its numbers on disk and its names in text.
-macro_rules! closed_list {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $number:literal, $text:literal;)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$vmeta])* $variant = $number,)+ }
-
-        impl $name {
-            /// Every one, in the order of its number.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// Its number on disk; never reused.
-            #[must_use]
-            pub const fn number(self) -> u8 { self as u8 }
-
-            /// The one with this number, if this version knows it.
-            #[must_use]
-            pub const fn from_number(number: u64) -> Option<Self> {
-                match number { $($number => Some(Self::$variant),)+ _ => None }
-            }
-
-            /// Its name in reports, JSON and price files.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-
-            /// The one with this name.
-            #[must_use]
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|one| one.name() == name)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(self.name()) }
-        }
-    };
 }
 
 closed_list! {

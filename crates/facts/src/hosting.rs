@@ -1,0 +1,178 @@
+//! Own GPUs: hours × cost, spread over the exchanges that they served, idle time apart.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quantity::{Money, Period, UnixTime};
+
+use crate::Attempt;
+
+const NANOS_PER_HOUR: u64 = 3_600_000_000_000;
+
+/// What an upstream paid by the hour cost in a period. `busy` is borne by the exchanges it served,
+/// `idle` by nobody: it is a line of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostedLine {
+    /// The upstream's name.
+    pub upstream: String,
+    /// Time that was paid for.
+    pub paid: Duration,
+    /// Time in which at least one attempt ran.
+    pub busy_time: Duration,
+    /// Cost of the busy time.
+    pub busy: Money,
+    /// Cost of the idle time.
+    pub idle: Money,
+    /// Attempts served.
+    pub attempts: u64,
+    /// Input and output tokens of attempts that were of use.
+    pub useful_tokens: u64,
+}
+
+/// A hosted line with the share of its busy cost that each group bears.
+#[derive(Debug, Clone)]
+pub struct Hosting<K> {
+    /// The line.
+    pub line: HostedLine,
+    /// The shares; they sum to `line.busy`.
+    pub shares: Vec<(K, Money)>,
+}
+
+/// The upstreams paid by the hour and when they were busy for whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosts<K>(BTreeMap<String, Host<K>>);
+
+#[derive(Debug, Clone)]
+struct Host<K> {
+    /// Cost an hour from a time on, in order of time.
+    rates: BTreeMap<UnixTime, Option<Money>>,
+    busy: Vec<Busy<K>>,
+}
+
+#[derive(Debug, Clone)]
+struct Busy<K> {
+    key: K,
+    start: UnixTime,
+    end: UnixTime,
+    useful_tokens: u64,
+}
+
+impl<K> Default for Hosts<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Clone + Ord> Hosts<K> {
+    pub(crate) fn rate(&mut self, upstream: &str, cost: Option<Money>, from: UnixTime) {
+        self.host(upstream).rates.insert(from, cost);
+    }
+
+    pub(crate) fn busy(&mut self, key: &K, attempt: &Attempt) {
+        let usage = &attempt.end.metered.usage;
+        let useful_tokens = if attempt.waste().is_none() { usage.total() } else { 0 };
+        let (start, end) = (attempt.dispatch.at, attempt.end.at.max(attempt.dispatch.at));
+        let busy = Busy { key: key.clone(), start, end, useful_tokens };
+        self.host(&attempt.dispatch.upstream).busy.push(busy);
+    }
+
+    fn host(&mut self, upstream: &str) -> &mut Host<K> {
+        if !self.0.contains_key(upstream) {
+            let host = Host { rates: BTreeMap::new(), busy: Vec::new() };
+            self.0.insert(upstream.to_owned(), host);
+        }
+        self.0.get_mut(upstream).expect("inserted above")
+    }
+
+    pub(crate) fn settle(&self, period: &Period, now: UnixTime) -> Vec<Hosting<K>> {
+        self.0.iter().map(|(name, host)| host.settle(name, period, now)).collect()
+    }
+}
+
+impl<K: Clone + Ord> Host<K> {
+    fn settle(&self, upstream: &str, period: &Period, now: UnixTime) -> Hosting<K> {
+        let mut line = HostedLine {
+            upstream: upstream.to_owned(),
+            paid: Duration::ZERO,
+            busy_time: Duration::ZERO,
+            busy: Money::ZERO,
+            idle: Money::ZERO,
+            attempts: self.busy.len() as u64,
+            useful_tokens: self.busy.iter().map(|busy| busy.useful_tokens).sum(),
+        };
+        let mut shares: BTreeMap<K, Money> = BTreeMap::new();
+        let ends = self.rates.keys().skip(1).copied().chain([UnixTime::from_nanos(i64::MAX)]);
+        for ((&from, cost), until) in self.rates.iter().zip(ends) {
+            let Some(cost) = *cost else { continue };
+            let start = period.start.map_or(from, |start| start.max(from));
+            let end = until.min(period.end.unwrap_or(now).min(now));
+            if start >= end {
+                continue;
+            }
+            let weights = self.weights(start, end);
+            let paid = end.since(start);
+            let whole = for_time(cost, paid);
+            let busy = for_time(cost, weights.busy).min(whole);
+            // An upstream that ran nothing is idle for the whole stretch.
+            let (busy, parts) = match busy.allocate(&weights.each) {
+                Some(parts) => (busy, parts),
+                None => (Money::ZERO, Vec::new()),
+            };
+            for (served, part) in self.busy.iter().zip(parts) {
+                *shares.entry(served.key.clone()).or_default() += part;
+            }
+            line.paid += paid;
+            line.busy_time += weights.busy;
+            line.busy += busy;
+            line.idle += whole - busy;
+        }
+        Hosting { line, shares: shares.into_iter().collect() }
+    }
+
+    /// Each attempt's share of `start..end`: while k run, each has 1/k of the time.
+    ///
+    /// Sweeps over starts and ends while accumulating ∫ dt/k; an attempt's share is the integral
+    /// over its own time. Fixed point with 8 fractional bits keeps a year within u64.
+    fn weights(&self, start: UnixTime, end: UnixTime) -> Weights {
+        const FRACTION: u32 = 8;
+        let clip = |at: UnixTime| at.max(start).min(end);
+        let mut marks: Vec<(UnixTime, bool, usize)> = Vec::with_capacity(2 * self.busy.len());
+        for (index, busy) in self.busy.iter().enumerate() {
+            marks.push((clip(busy.start), true, index));
+            marks.push((clip(busy.end), false, index));
+        }
+        // Starts before ends at the same instant, so that an attempt without length is closed after
+        // it is opened.
+        marks.sort_by_key(|(at, opens, index)| (*at, !opens, *index));
+        let mut each = vec![0_u64; self.busy.len()];
+        let (mut running, mut integral, mut last) = (0_u64, 0_u64, start);
+        let mut busy = Duration::ZERO;
+        for (at, opens, index) in marks {
+            let passed = at.since(last);
+            let nanos = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+            if let Some(step) = (nanos << FRACTION).checked_div(running) {
+                busy += passed;
+                integral += step;
+            }
+            last = at;
+            if opens {
+                running += 1;
+                each[index] = integral;
+            } else {
+                running -= 1;
+                each[index] = integral - each[index];
+            }
+        }
+        Weights { each, busy }
+    }
+}
+
+struct Weights {
+    each: Vec<u64>,
+    busy: Duration,
+}
+
+fn for_time(hourly: Money, time: Duration) -> Money {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    hourly.scaled(nanos, NANOS_PER_HOUR).expect("an hourly cost times three centuries fits i128")
+}
