@@ -1,8 +1,8 @@
 //! What is known of an exchange, in the order it becomes known.
 
 use quantity::{
-    ExchangeId, Fingerprint, Metered, Money, PriceRowId, TokenClass, TokenCount, Unit, UnitPrice,
-    UnixTime, closed_list,
+    Billable, ExchangeId, Fingerprint, Metered, Money, PriceRowId, TokenCount, UnitPrice, UnixTime,
+    closed_list,
 };
 
 closed_list! {
@@ -245,26 +245,6 @@ pub struct Dispatch {
     pub input_estimate: TokenCount,
     /// What it may cost at most, where the price and a cap on output are known.
     pub bound: Option<Money>,
-}
-
-/// What a charge line is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Billable {
-    /// Tokens of a class.
-    Tokens(TokenClass),
-    /// Units of another kind.
-    Units(Unit),
-}
-
-impl Billable {
-    /// Its name in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tokens(class) => class.name(),
-            Self::Units(unit) => unit.name(),
-        }
-    }
 }
 
 /// One line of a charge. `list` is count × price exactly.

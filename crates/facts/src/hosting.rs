@@ -132,9 +132,11 @@ impl<K: Clone + Ord> Host<K> {
     /// Each attempt's share of `start..end`: while k run, each has 1/k of the time.
     ///
     /// Sweeps over starts and ends while accumulating ∫ dt/k; an attempt's share is the integral
-    /// over its own time. Fixed point with 8 fractional bits keeps a year within u64.
+    /// over its own time. In fixed point with up to 8 fractional bits, fewer where a stretch of years
+    /// would leave no room for the product with its cost.
     fn weights(&self, start: UnixTime, end: UnixTime) -> Weights {
-        const FRACTION: u32 = 8;
+        let whole = u64::try_from(end.since(start).as_nanos()).unwrap_or(u64::MAX);
+        let fraction = whole.leading_zeros().saturating_sub(8).min(8);
         let clip = |at: UnixTime| at.max(start).min(end);
         let mut marks: Vec<(UnixTime, bool, usize)> = Vec::with_capacity(2 * self.busy.len());
         for (index, busy) in self.busy.iter().enumerate() {
@@ -150,7 +152,7 @@ impl<K: Clone + Ord> Host<K> {
         for (at, opens, index) in marks {
             let passed = at.since(last);
             let nanos = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
-            if let Some(step) = (nanos << FRACTION).checked_div(running) {
+            if let Some(step) = (nanos << fraction).checked_div(running) {
                 busy += passed;
                 integral += step;
             }

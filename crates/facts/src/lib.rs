@@ -10,8 +10,8 @@ mod query;
 mod rollup;
 
 pub use exchange::{
-    Admission, Api, Attempt, AttemptEnd, AttemptReason, Billable, ChargeLine, Charged, Dispatch,
-    End, Exchange, Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement,
+    Admission, Api, Attempt, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End,
+    Exchange, Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement,
     Verdict, WasteCause,
 };
 pub use hosting::{HostedLine, Hosting};

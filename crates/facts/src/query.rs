@@ -79,13 +79,14 @@ impl fmt::Display for Dimension {
 }
 
 impl Dimension {
-    /// Its value for an attempt; `None` when the attempt has none.
+    /// Its value for an attempt of an exchange, or for an exchange that ended before any attempt;
+    /// `None` when there is none.
     #[must_use]
-    pub fn of(&self, exchange: &Exchange, attempt: &Attempt) -> Option<String> {
+    pub fn of(&self, exchange: &Exchange, attempt: Option<&Attempt>) -> Option<String> {
         let labels = &exchange.admission.labels;
         match self {
             Self::Route => Some(labels.route.clone()),
-            Self::Model => attempt.model().map(str::to_owned),
+            Self::Model => attempt?.model().map(str::to_owned),
             Self::TaskType => labels.task_type.clone(),
             Self::Task => labels.task.clone(),
             Self::Team => labels.team.clone(),
@@ -93,7 +94,7 @@ impl Dimension {
             Self::Tag(name) => {
                 labels.tags.iter().find(|(tag, _)| tag == name).map(|(_, value)| value.clone())
             }
-            Self::Upstream => Some(attempt.dispatch.upstream.clone()),
+            Self::Upstream => Some(attempt?.dispatch.upstream.clone()),
             Self::Day => Some(exchange.admission.at.day().to_string()),
             Self::Api => Some(exchange.admission.api.name().to_owned()),
         }

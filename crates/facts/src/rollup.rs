@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use quantity::{Money, PerClass, UnixTime, UsageSource};
+use quantity::{Billable, Money, PerClass, UnixTime, UsageSource};
 
 use crate::hosting::Hosts;
 use crate::{
-    Api, Attempt, Billable, Charged, Exchange, HostedLine, Hosting, PriceRecord, Query, Verdict,
-    WasteCause,
+    Api, Attempt, Charged, Exchange, HostedLine, Hosting, PriceRecord, Query, Verdict, WasteCause,
 };
 
 /// What is counted for a group.
@@ -15,7 +14,7 @@ use crate::{
 /// Every measure is additive: the groups of an answer sum to its total, to the pico-dollar.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Measures {
-    /// Exchanges, each in the group of its last attempt.
+    /// Exchanges, each in the group of its last attempt; one that ended before any attempt counts too.
     pub exchanges: u64,
     /// Exchanges that completed.
     pub completed: u64,
@@ -23,6 +22,8 @@ pub struct Measures {
     pub attempts: u64,
     /// Tokens by class, as reported or estimated.
     pub tokens: PerClass<u64>,
+    /// Those of them that were priced by the token: what `cost_by_class` is divided by.
+    pub priced_tokens: PerClass<u64>,
     /// Contracted cost of priced attempts, hosted cost excluded.
     pub cost: Money,
     /// List cost of priced attempts.
@@ -72,12 +73,13 @@ impl Measures {
         self.tokens.iter().filter(|(class, _)| !class.is_input()).map(|(_, count)| count).sum()
     }
 
-    fn add(&mut self, exchange: &Exchange, attempt: &Attempt, last: bool) {
+    fn add_exchange(&mut self, exchange: &Exchange) {
+        self.exchanges += 1;
+        self.completed += u64::from(exchange.settlement.verdict == Verdict::Completed);
+    }
+
+    fn add_attempt(&mut self, attempt: &Attempt) {
         let end = &attempt.end;
-        if last {
-            self.exchanges += 1;
-            self.completed += u64::from(exchange.settlement.verdict == Verdict::Completed);
-        }
         self.attempts += 1;
         let usage = &end.metered.usage;
         for (class, count) in usage.tokens.iter() {
@@ -95,13 +97,16 @@ impl Measures {
         }
         match &end.charged {
             Charged::Priced { lines, .. } => {
+                for (class, count) in usage.tokens.iter() {
+                    self.priced_tokens[class] += count.get();
+                }
                 let mut cost = Money::ZERO;
                 for line in lines {
                     cost += line.contracted;
                     self.list_cost += line.list;
                     match line.item {
                         Billable::Tokens(class) => self.cost_by_class[class] += line.contracted,
-                        Billable::Units(_) => self.cost_of_units += line.contracted,
+                        Billable::Unit(_) => self.cost_of_units += line.contracted,
                     }
                 }
                 self.cost += cost;
@@ -139,6 +144,7 @@ impl Measures {
         self.useful_output += other.useful_output;
         for (class, count) in other.tokens.iter() {
             self.tokens[class] += count;
+            self.priced_tokens[class] += other.priced_tokens[class];
             self.cost_by_class[class] += other.cost_by_class[class];
         }
         for (cause, cost) in &other.waste {
@@ -214,14 +220,17 @@ impl Rollup {
         }
         let (first, last) = self.seen.unwrap_or((admission.at, admission.at));
         self.seen = Some((first.min(admission.at), last.max(admission.at)));
-        let attempts = exchange.attempts.len();
-        for (index, attempt) in exchange.attempts.iter().enumerate() {
-            let key: Key = self.query.by.iter().map(|by| by.of(exchange, attempt)).collect();
+        let by = &self.query.by;
+        let key = |attempt| by.iter().map(|by| by.of(exchange, attempt)).collect::<Key>();
+        for attempt in &exchange.attempts {
+            let key = key(Some(attempt));
             if attempt.end.charged == Charged::Hosted {
                 self.hosts.busy(&key, attempt);
             }
-            self.groups.entry(key).or_default().add(exchange, attempt, index + 1 == attempts);
+            self.groups.entry(key).or_default().add_attempt(attempt);
         }
+        let last = key(exchange.attempts.last());
+        self.groups.entry(last).or_default().add_exchange(exchange);
     }
 
     /// The answer as of `now`, which ends hours that the query's period leaves open.

@@ -15,5 +15,6 @@ pub use money::{EstimatedUsd, Money, ParseMoneyError, ParsePriceError, UnitPrice
 pub use text::{group_digits, grouped};
 pub use time::{Day, ParseTimeError, Period, UnixTime};
 pub use usage::{
-    Doubt, Doubts, Metered, PerClass, PerUnit, TokenClass, TokenCount, Unit, Usage, UsageSource,
+    Billable, Doubt, Doubts, Metered, PerClass, PerUnit, TokenClass, TokenCount, Unit, Usage,
+    UsageSource,
 };

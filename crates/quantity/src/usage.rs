@@ -152,6 +152,45 @@ impl Unit {
     }
 }
 
+/// Whatever can have a price: a class of tokens, or a unit beside tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Billable {
+    /// A class of tokens.
+    Tokens(TokenClass),
+    /// Something counted beside tokens.
+    Unit(Unit),
+}
+
+impl Billable {
+    /// All of them, classes first, in the order of their numbers.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let units = Unit::ALL.iter().copied().map(Self::Unit);
+        TokenClass::ALL.iter().copied().map(Self::Tokens).chain(units)
+    }
+
+    /// Its name in price files and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens(class) => class.name(),
+            Self::Unit(unit) => unit.name(),
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let class = TokenClass::from_name(name).map(Self::Tokens);
+        class.or_else(|| Unit::from_name(name).map(Self::Unit))
+    }
+}
+
+impl fmt::Display for Billable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// One value for each token class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PerClass<T>([T; CLASSES]);
