@@ -1,0 +1,311 @@
+//! Questions and their answers.
+
+mod fixture;
+
+use std::time::Duration;
+
+use facts::{Answer, Dimension, End, Exchange, Measures, PriceRecord, Query, Rollup, WasteCause};
+use fixture::{Charge, Sample, Try, hourly, some_hours};
+use proptest::prelude::*;
+use quantity::{Money, Period, UnixTime, UsageSource};
+
+fn at(text: &str) -> UnixTime {
+    text.parse().unwrap()
+}
+
+fn usd(text: &str) -> Money {
+    text.parse().unwrap()
+}
+
+fn ask(by: &[&str], period: Period, prices: &[PriceRecord], exchanges: &[Exchange]) -> Answer {
+    let by = by.iter().map(|name| name.parse().unwrap()).collect();
+    let mut rollup = Rollup::new(Query { by, period });
+    prices.iter().for_each(|price| rollup.price(price));
+    exchanges.iter().for_each(|exchange| rollup.add(exchange));
+    rollup.answer(at("2026-11-22T16:00:00Z"))
+}
+
+/// A hosted exchange for `route` that keeps the GPU busy from `start` for `minutes`.
+fn hosted(route: &'static str, start: &'static str, minutes: u64, number: u8) -> Exchange {
+    let at_ms = (0, Some(50), minutes * 60_000);
+    let one = Try { upstream: "gpu", charge: Charge::Hosted, at_ms, ..Try::default() };
+    Sample { route, at: start, tries: vec![one], ..Sample::default() }.exchange(number)
+}
+
+fn rate(cost: &str, from: &str) -> PriceRecord {
+    PriceRecord::PerHour { upstream: "gpu".to_owned(), cost: cost.parse().ok(), from: at(from) }
+}
+
+fn measures<'a>(answer: &'a Answer, key: &str) -> &'a Measures {
+    let group = answer.groups.iter().find(|group| group.key[0].as_deref() == Some(key));
+    &group.unwrap().measures
+}
+
+#[test]
+fn an_exchange_with_two_attempts_is_counted_once() {
+    let answer = ask(&["route"], Period::default(), &[], &some_hours()[1..2]);
+    assert_eq!((answer.total.exchanges, answer.total.attempts), (1, 2));
+    assert_eq!(answer.total.completed, 1);
+    // The refused attempt cost nothing; the second alone is paid.
+    assert_eq!(answer.total.waste.get(&WasteCause::Rejected), None);
+    assert_eq!(answer.total.cost, usd("0.0002436"));
+}
+
+#[test]
+fn an_exchange_belongs_to_the_group_of_its_last_attempt() {
+    let failed = Try { end: End::UpstreamError, status: Some(500), finish: None, ..Try::default() };
+    let fallback = Try { model: "gpt-5-nano", ..Try::default() };
+    let exchange = Sample { tries: vec![failed, fallback], ..Sample::default() }.exchange(1);
+    let answer = ask(&["model"], Period::default(), &[], &[exchange]);
+    let (mini, nano) = (measures(&answer, "gpt-5-mini"), measures(&answer, "gpt-5-nano"));
+    assert_eq!((mini.exchanges, mini.attempts), (0, 1));
+    assert_eq!((nano.exchanges, nano.attempts), (1, 1));
+    assert_eq!(mini.waste[&WasteCause::Failed], mini.cost);
+    assert!(nano.waste.is_empty());
+}
+
+#[test]
+fn an_exchange_without_an_attempt_is_counted() {
+    let exchange = Sample { tries: Vec::new(), ..Sample::default() }.exchange(1);
+    let answer = ask(&["route", "model"], Period::default(), &[], &[exchange]);
+    assert_eq!((answer.total.exchanges, answer.total.attempts), (1, 0));
+    assert_eq!(answer.groups[0].key, [Some("support".to_owned()), None]);
+}
+
+#[test]
+fn waste_has_the_cause_of_the_end() {
+    for (end, finish, cause) in [
+        (End::Complete, Some("stop"), None),
+        (End::Complete, Some("length"), Some(WasteCause::Truncated)),
+        (End::Complete, Some("max_tokens"), Some(WasteCause::Truncated)),
+        (End::ClientGone, None, Some(WasteCause::Aborted)),
+        (End::Cut, Some("length"), Some(WasteCause::Failed)),
+        (End::StreamError, None, Some(WasteCause::Failed)),
+        (End::Timeout, None, Some(WasteCause::Failed)),
+        (End::Lost, None, Some(WasteCause::Failed)),
+        (End::Refused, None, Some(WasteCause::Rejected)),
+    ] {
+        let tries = vec![Try { end, finish, ..Try::default() }];
+        let exchange = Sample { tries, ..Sample::default() }.exchange(1);
+        let total = ask(&[], Period::default(), &[], &[exchange]).total;
+        let expected = cause.map(|cause| (cause, total.cost));
+        assert_eq!(total.waste.into_iter().next(), expected, "{end}");
+        assert_eq!(total.useful_output > 0, cause.is_none(), "{end}");
+    }
+}
+
+#[test]
+fn unpriced_and_unknown_are_counted_and_not_free() {
+    let answer = ask(&["model"], Period::default(), &[], &some_hours());
+    let mystery = measures(&answer, "mystery-1");
+    assert_eq!((mystery.unpriced, mystery.unpriced_tokens, mystery.unknown), (2, 2_500, 1));
+    assert_eq!(mystery.priced_tokens, quantity::PerClass::default());
+    let sonnet = measures(&answer, "claude-sonnet-4-5");
+    assert_eq!(sonnet.estimated, 1);
+    // 5,200 x $3 + 48,000 x $0.30 + 300 x $15 per million.
+    assert_eq!(sonnet.estimated_cost, usd("0.0345"));
+    assert_eq!(sonnet.waste[&WasteCause::Aborted], usd("0.0345"));
+}
+
+#[test]
+fn a_list_of_models_is_no_use_of_one() {
+    let mut exchange = Sample::default().exchange(1);
+    exchange.admission.api = facts::Api::OpenAiModels;
+    assert_eq!(ask(&[], Period::default(), &[], &[exchange]).total, Measures::default());
+}
+
+#[test]
+fn own_gpus_cost_their_hours_and_idle_is_apart() {
+    // Two hours paid, one quarter of an hour busy.
+    let exchanges = [hosted("a", "2026-11-22T14:10:00Z", 15, 1)];
+    let answer = ask(&["route"], Period::default(), &[hourly()], &exchanges);
+    let line = &answer.hosting[0];
+    assert_eq!(line.paid, Duration::from_secs(2 * 3_600));
+    assert_eq!(line.busy_time, Duration::from_secs(15 * 60));
+    assert_eq!((line.busy, line.idle), (usd("0.625"), usd("4.375")));
+    assert_eq!(measures(&answer, "a").hosted_cost, usd("0.625"));
+    assert_eq!(answer.total.cost, Money::ZERO);
+    assert_eq!(answer.spend(), usd("5"));
+}
+
+#[test]
+fn an_upstream_that_ran_nothing_is_idle() {
+    let answer = ask(&["route"], Period::default(), &[hourly()], &[]);
+    assert_eq!((answer.hosting[0].busy, answer.hosting[0].idle), (Money::ZERO, usd("5")));
+    assert!(answer.groups.is_empty());
+}
+
+#[test]
+fn attempts_that_overlap_share_the_hour() {
+    // `a` runs 14:00 to 14:20, `b` 14:10 to 14:20: ten minutes alone, ten shared by two.
+    let exchanges =
+        [hosted("a", "2026-11-22T14:00:00Z", 20, 1), hosted("b", "2026-11-22T14:10:00Z", 10, 2)];
+    let prices = [rate("6", "2026-11-22T14:00:00Z")];
+    let answer = ask(&["route"], Period::default(), &prices, &exchanges);
+    assert_eq!(measures(&answer, "a").hosted_cost, usd("1.5"));
+    assert_eq!(measures(&answer, "b").hosted_cost, usd("0.5"));
+    assert_eq!(answer.hosting[0].busy_time, Duration::from_secs(20 * 60));
+}
+
+#[test]
+fn a_rate_change_splits_an_attempt() {
+    // Half an hour at $6, half an hour at $12, then the contract ends.
+    let prices = [
+        rate("6", "2026-11-22T14:00:00Z"),
+        rate("12", "2026-11-22T14:30:00Z"),
+        rate("", "2026-11-22T15:00:00Z"),
+    ];
+    let exchanges = [hosted("a", "2026-11-22T14:15:00Z", 90, 1)];
+    let answer = ask(&["route"], Period::default(), &prices, &exchanges);
+    let line = &answer.hosting[0];
+    assert_eq!(line.paid, Duration::from_secs(3_600));
+    // A quarter of an hour at $6 and half an hour at $12 were busy.
+    assert_eq!((line.busy, line.idle), (usd("7.5"), usd("1.5")));
+    assert_eq!(measures(&answer, "a").hosted_cost, usd("7.5"));
+}
+
+#[test]
+fn a_period_clips_hours_and_chooses_exchanges() {
+    let period =
+        Period { start: Some(at("2026-11-22T14:30:00Z")), end: Some(at("2026-11-22T15:00:00Z")) };
+    let exchanges = [
+        hosted("before", "2026-11-22T14:00:00Z", 10, 1),
+        hosted("inside", "2026-11-22T14:50:00Z", 20, 2),
+        hosted("after", "2026-11-22T15:00:00Z", 10, 3),
+    ];
+    let answer = ask(&["route"], period, &[rate("6", "2026-11-22T14:00:00Z")], &exchanges);
+    assert_eq!(answer.total.exchanges, 1);
+    assert_eq!(answer.hosting[0].paid, Duration::from_secs(30 * 60));
+    // Ten of its twenty minutes are inside.
+    assert_eq!((answer.hosting[0].busy, answer.hosting[0].idle), (usd("1"), usd("2")));
+    assert_eq!(answer.spend(), usd("3"));
+}
+
+#[test]
+fn years_of_hours_do_not_overflow() {
+    let long = hosted("a", "1996-11-22T14:00:00Z", 30 * 365 * 24 * 60, 1);
+    let prices = [rate("1000", "1996-11-22T14:00:00Z")];
+    let answer = ask(&["route"], Period::default(), &prices, &[long]);
+    assert!(answer.hosting[0].busy > usd("262000000"));
+    assert_eq!(measures(&answer, "a").hosted_cost, answer.hosting[0].busy);
+}
+
+const DIMENSIONS: [&str; 10] = [
+    "route",
+    "model",
+    "task_type",
+    "task",
+    "team",
+    "user",
+    "upstream",
+    "day",
+    "api",
+    "tag:release",
+];
+
+prop_compose! {
+    fn any_sample()(
+        day in 0_usize..3,
+        route in 0_usize..3,
+        team in prop::option::of(0_usize..2),
+        tries in prop::collection::vec(any_try(), 0..4),
+    ) -> Sample {
+        Sample {
+            at: ["2026-11-21T23:59:00Z", "2026-11-22T14:05:00Z", "2026-11-22T14:06:30Z"][day],
+            route: ["support", "agent", "title"][route],
+            team: team.map(|team| ["care", "growth"][team]),
+            tag: (route == 1).then_some(("release", "b")),
+            tries,
+            ..Sample::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn any_try()(
+        tokens in any::<[u32; 4]>(),
+        charge in 0_usize..5,
+        end in 0..End::ALL.len(),
+        finish in 0_usize..3,
+        start in 0_u64..100_000,
+        length in 0_u64..5_000_000,
+        source in 0..UsageSource::ALL.len(),
+    ) -> Try {
+        Try {
+            upstream: ["openai", "openai", "openai", "gpu", "other-gpu"][charge],
+            charge: [
+                Charge::PerMillion("0.25", "0.025", "2"),
+                Charge::NotBilled,
+                Charge::Unpriced("no row"),
+                Charge::Hosted,
+                Charge::Hosted,
+            ][charge],
+            model: ["a", "b"][finish % 2],
+            tokens,
+            end: End::ALL[end],
+            finish: [Some("stop"), Some("length"), None][finish],
+            at_ms: (start, None, start + length),
+            source: UsageSource::ALL[source],
+            ..Try::default()
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn groups_sum_to_the_total_whatever_the_split(
+        samples in prop::collection::vec(any_sample(), 1..20),
+        by in prop::collection::vec(prop::sample::select(&DIMENSIONS[..]), 0..4),
+    ) {
+        let exchanges: Vec<Exchange> =
+            (1..).zip(&samples).map(|(number, sample)| sample.exchange(number)).collect();
+        let prices = [
+            rate("2.50", "2026-11-21T23:59:30Z"),
+            rate("3.33", "2026-11-22T14:07:00Z"),
+            PriceRecord::PerHour {
+                upstream: "other-gpu".to_owned(),
+                cost: "0.000000000007".parse().ok(),
+                from: at("2026-11-22T00:00:00Z"),
+            },
+        ];
+        let answer = ask(&by, Period::default(), &prices, &exchanges);
+        let whole = ask(&[], Period::default(), &prices, &exchanges);
+        // However it is split, the bill is the same in every measure.
+        prop_assert_eq!(&answer.total, &whole.total);
+        prop_assert_eq!(&answer.hosting, &whole.hosting);
+        prop_assert_eq!(answer.spend(), whole.spend());
+        // And the groups themselves sum to it.
+        let sum = |value: fn(&Measures) -> Money| -> Money {
+            answer.groups.iter().map(|group| value(&group.measures)).sum()
+        };
+        prop_assert_eq!(sum(Measures::spend), answer.total.spend());
+        prop_assert_eq!(sum(|measures| measures.cost), answer.total.cost);
+        prop_assert_eq!(sum(|measures| measures.waste.values().copied().sum()),
+            answer.total.waste.values().copied().sum());
+        let exchanged: u64 = answer.groups.iter().map(|group| group.measures.exchanges).sum();
+        prop_assert_eq!(exchanged, samples.len() as u64);
+        // What the charges say is what the bill says.
+        let charged = exchanges.iter().flat_map(|exchange| &exchange.attempts);
+        let charged: Money = charged.filter_map(|attempt| attempt.end.charged.cost()).sum();
+        prop_assert_eq!(answer.total.cost, charged);
+        let classes: Money = answer.total.cost_by_class.iter().map(|(_, cost)| *cost).sum();
+        prop_assert_eq!(classes + answer.total.cost_of_units, charged);
+        // Busy and idle are the hours, and the busy part is borne in full.
+        let busy: Money = answer.hosting.iter().map(|line| line.busy).sum();
+        prop_assert_eq!(answer.total.hosted_cost, busy);
+        let line = answer.hosting.iter().find(|line| line.upstream == "gpu").unwrap();
+        // 23:59:30 to 14:07:00 at the first rate, then to 16:00 at the second.
+        let late = usd("3.33").scaled(113 * 60, 3_600).unwrap();
+        let early = usd("2.50").scaled(14 * 3_600 + 7 * 60 + 30, 3_600).unwrap();
+        prop_assert_eq!(line.busy + line.idle, early + late);
+    }
+}
+
+#[test]
+fn a_dimension_is_what_it_says() {
+    for name in DIMENSIONS {
+        assert_eq!(name.parse::<Dimension>().unwrap().to_string(), name);
+    }
+    assert!("tag:".parse::<Dimension>().is_err());
+    assert!("colour".parse::<Dimension>().is_err());
+}
