@@ -1,0 +1,324 @@
+//! The bill of an idea before any traffic, and what each lever would save.
+//!
+//! Exact arithmetic on assumed counts: the money is as exact as the assumptions, which every lever
+//! states.
+
+use quantity::{Money, TokenClass, TokenCount, Unit, UnixTime, Usage};
+
+use crate::book::{Book, Key};
+use crate::charge::Unpriced;
+use crate::find::Found;
+use crate::row::{Billable, PriceRow};
+
+/// Days of a month in every estimate.
+pub const MONTH_DAYS: u64 = 30;
+
+const TRIM: Share = Share(2, 3);
+const RETRIEVE_LESS: Share = Share(3, 4);
+const CAP_OUTPUT: Share = Share(7, 10);
+const CACHED_PERCENT: u64 = 80;
+
+/// What each exchange is assumed to be like, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idea {
+    /// Input tokens of an exchange, cached ones included.
+    pub input: u32,
+    /// Output tokens of an exchange, reasoning included.
+    pub output: u32,
+    /// Exchanges a day.
+    pub per_day: u32,
+    /// Percent of the input that is read from the provider's cache, 0 to 100.
+    pub cached_percent: u8,
+}
+
+/// Money with input and output apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Split {
+    /// Input of every kind.
+    pub input: Money,
+    /// Output of every kind.
+    pub output: Money,
+    /// Fees per call.
+    pub fees: Money,
+}
+
+impl Split {
+    /// All of it.
+    #[must_use]
+    pub fn total(self) -> Money {
+        self.input + self.output + self.fees
+    }
+
+    fn times(self, count: u64) -> Option<Self> {
+        let times = |money: Money| money.scaled(count, 1);
+        let (input, output) = (times(self.input)?, times(self.output)?);
+        Some(Self { input, output, fees: times(self.fees)? })
+    }
+}
+
+/// The bill of an idea.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Estimate {
+    /// The row of the standard tier that prices it.
+    pub row: PriceRow,
+    /// One exchange.
+    pub per_exchange: Split,
+    /// A day.
+    pub per_day: Split,
+    /// 30 days.
+    pub per_month: Split,
+    /// Every lever, those that do not apply with the reason.
+    pub levers: Vec<Lever>,
+}
+
+/// A way to pay less.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lever {
+    /// What to do: `trim the prompt`.
+    pub name: &'static str,
+    /// What is assumed of it, and what is left out.
+    pub assumption: String,
+    /// What it would bring, or why it does not apply.
+    pub effect: Result<Effect, String>,
+}
+
+/// What a lever would bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// The bill of 30 days with it alone.
+    pub per_month: Split,
+    /// What that is less than without; always positive.
+    pub saved: Money,
+}
+
+/// Why there is no estimate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EstimateError {
+    /// The model has no price.
+    #[error(transparent)]
+    Unpriced(#[from] Unpriced),
+    /// More than all of the input is cached.
+    #[error("invalid `cached`: expected 0 to 100 percent of the input, found `{0}`")]
+    CachedPercent(u8),
+    /// The bill leaves the range of money.
+    #[error("the bill of this idea is beyond any amount of money")]
+    TooLarge,
+}
+
+/// The bill of an idea at the standard prices in force at `at`, and each lever's effect. `against`
+/// names models to compare with; without any, the cheapest other model of the same provider is.
+///
+/// # Errors
+/// [`EstimateError`] if the model has no price or the idea makes no sense.
+pub fn estimate(
+    book: &Book,
+    model: &Found,
+    at: UnixTime,
+    idea: Idea,
+    against: &[Found],
+) -> Result<Estimate, EstimateError> {
+    if idea.cached_percent > 100 {
+        return Err(EstimateError::CachedPercent(idea.cached_percent));
+    }
+    let key = Key { provider: &model.provider, model: &model.model, tier: None, at };
+    let row = book.quote(&key)?;
+    let plan = Plan::of(idea);
+    let per_exchange = plan.bill_of_one(row)?;
+    let (exchanges, per_day) = (u64::from(idea.per_day), u64::from(idea.per_day));
+    let per_day = per_exchange.times(per_day).ok_or(EstimateError::TooLarge)?;
+    let per_month = per_day.times(MONTH_DAYS).ok_or(EstimateError::TooLarge)?;
+    let base = Base { plan, row, per_month, exchanges: exchanges.saturating_mul(MONTH_DAYS) };
+
+    let mut levers = vec![
+        base.lever(
+            "trim the prompt",
+            "input a third shorter, the same share of it cached",
+            Plan { input: TRIM, ..plan },
+        ),
+        base.lever(
+            "cap the output",
+            "a cap on output tokens makes answers 30% shorter",
+            Plan { output: CAP_OUTPUT, ..plan },
+        ),
+        base.lever(
+            "retrieve less",
+            "fewer or shorter documents make the input 25% shorter",
+            Plan { input: RETRIEVE_LESS, ..plan },
+        ),
+        base.cache_the_prefix(),
+    ];
+    levers.extend(base.smaller_models(book, &key, against));
+    levers.push(base.batch_lane(book.quote(&Key { tier: Some("batch"), ..key })));
+    Ok(Estimate { row: row.clone(), per_exchange, per_day, per_month, levers })
+}
+
+/// A fraction of what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share(u64, u64);
+
+impl Share {
+    const ALL: Self = Self(1, 1);
+
+    /// The fraction of a count, down to a whole one.
+    fn of(self, count: u64) -> Option<u64> {
+        count.checked_mul(self.0)?.checked_div(self.1)
+    }
+}
+
+/// An idea with its input and output scaled by a lever.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    idea: Idea,
+    cached_percent: u64,
+    input: Share,
+    output: Share,
+}
+
+impl Plan {
+    fn of(idea: Idea) -> Self {
+        let cached_percent = u64::from(idea.cached_percent);
+        Self { idea, cached_percent, input: Share::ALL, output: Share::ALL }
+    }
+
+    fn bill_of_one(&self, row: &PriceRow) -> Result<Split, EstimateError> {
+        self.bill(row, 1)
+    }
+
+    /// The bill of some exchanges. Fractions are taken of all their tokens, so that a third of a
+    /// prompt is a third of its cost; thresholds look at the input of one.
+    fn bill(&self, row: &PriceRow, exchanges: u64) -> Result<Split, EstimateError> {
+        let (one_input, one_output) = (u64::from(self.idea.input), u64::from(self.idea.output));
+        let count = |one: u64, share: Share| share.of(one.checked_mul(exchanges)?);
+        let counts = || -> Option<Usage> {
+            let input = count(one_input, self.input)?;
+            let cached = Share(self.cached_percent, 100).of(input)?;
+            let mut usage = Usage::default();
+            usage.tokens[TokenClass::CacheRead] = TokenCount::new(cached)?;
+            usage.tokens[TokenClass::InputUncached] = TokenCount::new(input.checked_sub(cached)?)?;
+            usage.tokens[TokenClass::OutputText] =
+                TokenCount::new(count(one_output, self.output)?)?;
+            usage.units[Unit::Call] = TokenCount::new(exchanges)?;
+            Some(usage)
+        };
+        let usage = counts().ok_or(EstimateError::TooLarge)?;
+        let one_input = self.input.of(one_input).ok_or(EstimateError::TooLarge)?;
+        let mut split = Split::default();
+        for line in row.charge_at_input(&usage, one_input)?.lines {
+            match line.item {
+                Billable::Tokens(class) if class.is_input() => split.input += line.amount,
+                Billable::Tokens(_) => split.output += line.amount,
+                Billable::Unit(_) => split.fees += line.amount,
+            }
+        }
+        Ok(split)
+    }
+}
+
+/// The idea as it is, that levers are compared with.
+struct Base<'a> {
+    plan: Plan,
+    row: &'a PriceRow,
+    per_month: Split,
+    exchanges: u64,
+}
+
+impl Base<'_> {
+    fn lever(&self, name: &'static str, assumption: &str, plan: Plan) -> Lever {
+        self.lever_at(name, assumption.to_owned(), plan, self.row)
+    }
+
+    fn lever_at(
+        &self,
+        name: &'static str,
+        assumption: String,
+        plan: Plan,
+        row: &PriceRow,
+    ) -> Lever {
+        let effect = plan.bill(row, self.exchanges).map_err(|error| error.to_string());
+        let effect = effect.and_then(|per_month| {
+            let saved = self.per_month.total() - per_month.total();
+            if saved > Money::ZERO {
+                Ok(Effect { per_month, saved })
+            } else {
+                Err(format!("saves nothing: ${} per 30 days", per_month.total().rounded(2)))
+            }
+        });
+        Lever { name, assumption, effect }
+    }
+
+    fn cache_the_prefix(&self) -> Lever {
+        let name = "cache the prefix";
+        let read = Billable::Tokens(TokenClass::CacheRead);
+        let mut assumption = format!("{CACHED_PERCENT}% of the input read from the cache");
+        if self.row.price(Billable::Tokens(TokenClass::CacheWrite5m)).is_some() {
+            assumption.push_str("; writing the prefix to it is dearer than input and left out");
+        }
+        let no =
+            |reason: String| Lever { name, assumption: assumption.clone(), effect: Err(reason) };
+        if self.row.price(read).is_none() {
+            return no("the row has no price for cached input".to_owned());
+        }
+        if self.plan.cached_percent >= CACHED_PERCENT {
+            return no(format!("{}% are read from it already", self.plan.cached_percent));
+        }
+        let plan = Plan { cached_percent: CACHED_PERCENT, ..self.plan };
+        self.lever_at(name, assumption, plan, self.row)
+    }
+
+    fn smaller_models(&self, book: &Book, key: &Key<'_>, against: &[Found]) -> Vec<Lever> {
+        let name = "a smaller model";
+        if against.is_empty() {
+            return vec![match self.cheapest_sibling(book, key) {
+                Some(row) => {
+                    let assumption = format!(
+                        "{} answers well enough with the same tokens; cheapest of {}",
+                        row.model(),
+                        row.provider()
+                    );
+                    self.lever_at(name, assumption, self.plan, row)
+                }
+                None => Lever {
+                    name,
+                    assumption: "the same tokens".to_owned(),
+                    effect: Err("the provider has no cheaper model in the book".to_owned()),
+                },
+            }];
+        }
+        let levers = against.iter().map(|other| {
+            let Found { provider, model } = other;
+            let assumption = format!("{model} of {provider} answers well enough, same tokens");
+            match book.quote(&Key { provider, model, ..*key }) {
+                Ok(row) => self.lever_at(name, assumption, self.plan, row),
+                Err(unpriced) => Lever { name, assumption, effect: Err(unpriced.to_string()) },
+            }
+        });
+        levers.collect()
+    }
+
+    /// The provider's cheapest other model that has a price above zero and is not deprecated.
+    fn cheapest_sibling<'b>(&self, book: &'b Book, key: &Key<'_>) -> Option<&'b PriceRow> {
+        let models = book.models().filter(|other| {
+            other.provider == self.row.provider()
+                && other.model != self.row.model()
+                && !other.deprecated
+        });
+        let rows = models.filter_map(|other| {
+            book.quote(&Key { provider: other.provider, model: other.model, ..*key }).ok()
+        });
+        let priced = rows.filter_map(|row| {
+            let bill = self.plan.bill(row, self.exchanges).ok()?;
+            (bill.input > Money::ZERO && bill.output > Money::ZERO).then(|| (bill.total(), row))
+        });
+        let cheaper = priced.filter(|(bill, _)| *bill < self.per_month.total());
+        cheaper.min_by_key(|(bill, _)| *bill).map(|(_, row)| row)
+    }
+
+    fn batch_lane(&self, batch: Result<&PriceRow, Unpriced>) -> Lever {
+        let name = "the batch lane";
+        let assumption = "every exchange can wait, up to a day".to_owned();
+        match batch {
+            Ok(row) => self.lever_at(name, assumption, self.plan, row),
+            Err(unpriced) => Lever { name, assumption, effect: Err(unpriced.to_string()) },
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Which provider's model a person means by a bare name.
+
+use crate::book::Book;
+
+/// A model that the book can quote: `provider` and `model` are good for a [`crate::Key`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The provider's id.
+    pub provider: String,
+    /// The model as asked for, without the provider.
+    pub model: String,
+}
+
+/// A name that leads to no model, or to several.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    /// Nothing has that name.
+    #[error("the price book has no model `{asked}`{}", list("; did you mean", near))]
+    Unknown {
+        /// As asked for.
+        asked: String,
+        /// Names that are near, as `provider/model`.
+        near: Vec<String>,
+    },
+    /// Several providers serve it, and none makes it.
+    #[error("several providers serve `{asked}`{}", list("; name one of", candidates))]
+    Ambiguous {
+        /// As asked for.
+        asked: String,
+        /// All of them, as `provider/model`.
+        candidates: Vec<String>,
+    },
+}
+
+fn list(lead: &str, names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("{lead} `{}`", names.join("`, `")) }
+}
+
+const NEAR: usize = 5;
+
+impl Book {
+    /// The model that `gpt-5-mini` or `openai/gpt-5-mini` means.
+    ///
+    /// Own rows come first, then a provider that is named, then the first provider that makes models
+    /// of such names, then the only one that serves it.
+    ///
+    /// # Errors
+    /// [`FindError`] lists near names or candidates.
+    pub fn find(&self, asked: &str) -> Result<Found, FindError> {
+        let asked = asked.trim();
+        if let Some((provider, model)) = asked.split_once('/')
+            && let Some(provider) = self.serving(provider, model)
+        {
+            return Ok(Found { provider, model: model.to_owned() });
+        }
+        let lower = asked.to_lowercase();
+        let own = self.own.keys().filter(|(_, model)| *model == lower);
+        let mut serving: Vec<String> = own.map(|(provider, _)| provider.clone()).collect();
+        if serving.is_empty() {
+            let makers = self.tables.providers.iter().filter(|provider| {
+                provider.serves.as_ref().is_some_and(|rule| rule.matches(&lower))
+            });
+            let mut makers = makers.filter(|maker| self.tables.model(maker, &lower).is_some());
+            serving.extend(makers.next().map(|maker| maker.id.to_string()));
+        }
+        if serving.is_empty() {
+            let all = self.tables.providers.iter();
+            let all = all.filter(|provider| self.tables.model(provider, &lower).is_some());
+            serving = all.map(|provider| provider.id.to_string()).collect();
+        }
+        match serving.as_slice() {
+            [] => Err(FindError::Unknown { asked: asked.to_owned(), near: self.near(&lower) }),
+            [provider] => Ok(Found { provider: provider.clone(), model: asked.to_owned() }),
+            several => Err(FindError::Ambiguous {
+                asked: asked.to_owned(),
+                candidates: several.iter().map(|provider| format!("{provider}/{asked}")).collect(),
+            }),
+        }
+    }
+
+    /// The id of the named provider, if it serves that model.
+    fn serving(&self, provider: &str, model: &str) -> Option<String> {
+        let (provider, model) = (provider.to_lowercase(), model.to_lowercase());
+        if self.own.contains_key(&(provider.clone(), model.clone())) {
+            return Some(provider);
+        }
+        let provider = self.provider(&provider)?;
+        self.tables.model(provider, &model)?;
+        Some(provider.id.to_string())
+    }
+
+    /// Names that contain the one asked for, or are a few letters off; nearest first.
+    fn near(&self, lower: &str) -> Vec<String> {
+        let asked = lower.rsplit('/').next().unwrap_or(lower);
+        let listed = self.models().map(|model| (model.provider, model.model));
+        let own = self.own.keys().map(|(provider, model)| (provider.as_str(), model.as_str()));
+        let mut near: Vec<(usize, String)> = own
+            .chain(listed)
+            .filter_map(|(provider, model)| {
+                let name = model.to_lowercase();
+                let distance = edit_distance(asked, name.rsplit('/').next().unwrap_or(&name));
+                let limit = asked.chars().count().div_euclid(3).max(1);
+                let contains = asked.len() > 2 && name.contains(asked);
+                (contains || distance <= limit).then(|| (distance, format!("{provider}/{model}")))
+            })
+            .collect();
+        near.sort();
+        near.truncate(NEAR);
+        near.into_iter().map(|(_, name)| name).collect()
+    }
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, from) in a.chars().enumerate() {
+        let mut diagonal = index;
+        let mut left = index.saturating_add(1);
+        for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let changed = diagonal.saturating_add(usize::from(from != *to));
+            diagonal = *above;
+            left = changed.min(above.saturating_add(1)).min(left.saturating_add(1));
+            *above = left;
+        }
+        row[0] = index.saturating_add(1);
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::edit_distance;
+
+    #[test]
+    fn edits_are_counted() {
+        for (a, b, edits) in
+            [("", "abc", 3), ("kitten", "sitting", 3), ("gpt5", "gpt-5", 1), ("a", "a", 0)]
+        {
+            assert_eq!(edit_distance(a, b), edits, "{a} {b}");
+            assert_eq!(edit_distance(b, a), edits, "{b} {a}");
+        }
+    }
+}

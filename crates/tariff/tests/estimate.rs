@@ -1,0 +1,129 @@
+//! The bill of an idea.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use quantity::Money;
+use tariff::estimate::{Estimate, EstimateError, Idea, estimate};
+use tariff::{Book, Found, PriceRow};
+
+const IDEA: Idea = Idea { input: 2_000, output: 500, per_day: 50_000, cached_percent: 0 };
+
+fn found(provider: &str, model: &str) -> Found {
+    Found { provider: provider.to_owned(), model: model.to_owned() }
+}
+
+fn own_book() -> Book {
+    let row = PriceRow::own("lab", "toy", [("input_uncached", "2.50"), ("output_text", "10")]);
+    Book::builtin().with_rows([row.unwrap()])
+}
+
+fn bill(book: &Book, model: &Found, idea: Idea, against: &[Found]) -> Estimate {
+    estimate(book, model, "2026-11-22".parse().unwrap(), idea, against).unwrap()
+}
+
+/// `name: saved` or `name: reason`.
+fn levers(estimate: &Estimate) -> Vec<String> {
+    let levers = estimate.levers.iter().map(|lever| match &lever.effect {
+        Ok(effect) => {
+            assert_eq!(effect.saved, estimate.per_month.total() - effect.per_month.total());
+            format!("{}: ${}", lever.name, effect.saved)
+        }
+        Err(reason) => format!("{}: {reason}", lever.name),
+    });
+    levers.collect()
+}
+
+#[test]
+fn fifty_thousand_exchanges_a_day_cost_500_dollars_half_of_it_output() {
+    let estimate = bill(&own_book(), &found("lab", "toy"), IDEA, &[]);
+    assert_eq!(estimate.per_exchange.total().to_string(), "0.01");
+    assert_eq!(estimate.per_day.total().to_string(), "500");
+    assert_eq!(estimate.per_month.total().to_string(), "15000");
+    assert_eq!(estimate.per_month.output.to_string(), "7500");
+    assert_eq!(
+        levers(&estimate),
+        [
+            "trim the prompt: $2500",
+            "cap the output: $2250",
+            "retrieve less: $1875",
+            "cache the prefix: the row has no price for cached input",
+            "a smaller model: the provider has no cheaper model in the book",
+            "the batch lane: no price for tier `batch` of `lab/toy`",
+        ]
+    );
+}
+
+#[test]
+fn a_listed_model_has_every_lever() {
+    let estimate =
+        bill(&own_book(), &found("openai", "gpt-4o"), IDEA, &[found("openai", "gpt-4o-mini")]);
+    assert_eq!(
+        levers(&estimate),
+        [
+            "trim the prompt: $2500",
+            "cap the output: $2250",
+            "retrieve less: $1875",
+            "cache the prefix: $3000",
+            "a smaller model: $14100",
+            "the batch lane: $7500",
+        ]
+    );
+}
+
+#[test]
+fn without_a_name_the_cheapest_sibling_is_the_smaller_model() {
+    let estimate = bill(&own_book(), &found("anthropic", "claude-opus-5"), IDEA, &[]);
+    let smaller = estimate.levers.iter().find(|lever| lever.name == "a smaller model").unwrap();
+    assert!(smaller.effect.is_ok(), "{smaller:?}");
+    assert!(smaller.assumption.contains("cheapest of anthropic"), "{smaller:?}");
+    let cached = estimate.levers.iter().find(|lever| lever.name == "cache the prefix").unwrap();
+    assert!(cached.assumption.contains("left out"), "{cached:?}");
+}
+
+#[test]
+fn a_dearer_or_unknown_alternative_is_listed_with_the_reason() {
+    let against = [found("openai", "gpt-5.4-pro"), found("openai", "gpt-0")];
+    let estimate = bill(&own_book(), &found("openai", "gpt-4o"), IDEA, &against);
+    let texts = levers(&estimate);
+    assert!(texts[4].starts_with("a smaller model: saves nothing: $225,000.00"), "{texts:?}");
+    assert_eq!(texts[5], "a smaller model: unknown model `gpt-0` of provider `openai`");
+}
+
+#[test]
+fn cached_input_is_billed_as_such() {
+    let idea = Idea { cached_percent: 60, ..IDEA };
+    let estimate = bill(&own_book(), &found("openai", "gpt-4o"), idea, &[]);
+    assert_eq!(estimate.per_exchange.input.to_string(), "0.0035");
+    let full = Idea { cached_percent: 90, ..IDEA };
+    let texts = levers(&bill(&own_book(), &found("openai", "gpt-4o"), full, &[]));
+    assert_eq!(texts[3], "cache the prefix: 90% are read from it already");
+}
+
+#[test]
+fn a_trimmed_prompt_can_fall_below_a_cliff() {
+    let row =
+        PriceRow::own("lab", "long", [("input_uncached", "1,2>200000"), ("output_text", "0")]);
+    let book = Book::builtin().with_rows([row.unwrap()]);
+    let idea = Idea { input: 240_000, output: 1, per_day: 1, cached_percent: 0 };
+    let estimate = bill(&book, &found("lab", "long"), idea, &[]);
+    assert_eq!(estimate.per_month.total().to_string(), "14.4");
+    assert_eq!(levers(&estimate)[0], "trim the prompt: $9.6");
+}
+
+#[test]
+fn no_traffic_costs_nothing_and_nonsense_is_refused() {
+    let at = "2026-11-22".parse().unwrap();
+    let model = found("lab", "toy");
+    let none = bill(&own_book(), &model, Idea { per_day: 0, ..IDEA }, &[]);
+    assert_eq!(none.per_month.total(), Money::ZERO);
+    let nonsense = Idea { cached_percent: 101, ..IDEA };
+    assert_eq!(
+        estimate(&own_book(), &model, at, nonsense, &[]),
+        Err(EstimateError::CachedPercent(101))
+    );
+    let most = Idea { input: u32::MAX, output: u32::MAX, per_day: u32::MAX, cached_percent: 100 };
+    assert!(matches!(
+        estimate(&own_book(), &model, at, most, &[]),
+        Ok(_) | Err(EstimateError::TooLarge)
+    ));
+    assert!(estimate(&own_book(), &found("lab", "gone"), at, IDEA, &[]).is_err());
+}

@@ -1,0 +1,4 @@
+//! Chores of the repository, for developers only.
+
+pub mod book;
+pub mod genai;
