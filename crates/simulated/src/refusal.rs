@@ -1,0 +1,88 @@
+//! Errors as each dialect writes them.
+
+use serde_json::json;
+
+use crate::prompt::Dialect;
+
+/// An error that is answered instead of a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Invalid,
+    NotFound,
+    MethodNotAllowed,
+    TooLarge,
+    RateLimited,
+    Server,
+}
+
+impl Kind {
+    pub(crate) const fn status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            Self::Server => 500,
+        }
+    }
+
+    const fn openai(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::NotFound => ("invalid_request_error", Some("unknown_url")),
+            Self::Invalid | Self::MethodNotAllowed | Self::TooLarge => {
+                ("invalid_request_error", None)
+            }
+            Self::RateLimited => ("requests", Some("rate_limit_exceeded")),
+            Self::Server => ("server_error", None),
+        }
+    }
+
+    const fn anthropic(self) -> &'static str {
+        match self {
+            Self::Invalid | Self::MethodNotAllowed => "invalid_request_error",
+            Self::NotFound => "not_found_error",
+            Self::TooLarge => "request_too_large",
+            Self::RateLimited => "rate_limit_error",
+            Self::Server => "api_error",
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// The error object, which is also what an error event inside a stream carries.
+    pub(crate) fn json(&self, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::OpenAi => {
+                let (kind, code) = self.kind.openai();
+                json!({"error": {
+                    "message": self.message, "type": kind, "param": null, "code": code,
+                }})
+            }
+            Dialect::Anthropic => json!({"type": "error", "error": {
+                "type": self.kind.anthropic(), "message": self.message,
+            }}),
+        }
+        .to_string()
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(error: serde_json::Error) -> Self {
+        Self::invalid(format!("the request could not be read: {error}"))
+    }
+}
