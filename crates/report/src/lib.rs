@@ -1,1 +1,19 @@
-//! report
+//! What people and programs read: view models and their renderers. Pure: everything returns text.
+//!
+//! Money in JSON and CSV is a decimal string of US dollars, exact to the pico-dollar; in tables it
+//! is rounded and says its unit. What is unknown or unpriced is said so and is never `0`. Labels come
+//! from clients and are hostile until escaped: [`table`] and [`exchange::line`] escape what would
+//! move a cursor, [`csv`] what a spreadsheet would run.
+
+pub mod bill;
+pub mod csv;
+pub mod estimate;
+pub mod exchange;
+pub mod json;
+pub mod number;
+pub mod record;
+pub mod table;
+
+pub use bill::{Bill, BookLine};
+pub use number::Cost;
+pub use table::Style;

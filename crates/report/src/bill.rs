@@ -1,0 +1,561 @@
+//! The bill: what was spent, on what, at which unit price, and how much of it is not known.
+
+use std::time::Duration;
+
+use facts::{Answer, Group, HostedLine, Measures, WasteCause};
+use quantity::{Day, Money, TokenClass, UnixTime, grouped};
+
+use crate::csv::{self, Csv};
+use crate::json::Json;
+use crate::number::{
+    Cost, blended, class_price, count_share, decimals, dollars, duration, money_share, per_mille,
+    per_mtok, per_thousand, percent, priced_tokens, ratio,
+};
+use crate::object;
+use crate::table::{Style, Table, printable};
+
+/// The price book that a report rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookLine {
+    /// Its name.
+    pub name: String,
+    /// The day its prices were taken.
+    pub as_of: Day,
+}
+
+impl BookLine {
+    /// As reports name it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("price book {} of {}", printable(&self.name), self.as_of)
+    }
+
+    /// For JSON.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        object! { "name" => &self.name, "as_of" => self.as_of.to_string() }
+    }
+}
+
+/// A bill, ready to be rendered.
+#[derive(Debug, Clone)]
+pub struct Bill<'a> {
+    answer: &'a Answer,
+    book: &'a BookLine,
+    now: UnixTime,
+}
+
+/// Classes that every bill shows; the others when there are any.
+const COMMON: [TokenClass; 4] = [
+    TokenClass::InputUncached,
+    TokenClass::CacheRead,
+    TokenClass::OutputText,
+    TokenClass::Reasoning,
+];
+
+/// What stands for a label that an exchange does not carry.
+pub const NO_LABEL: &str = "(none)";
+
+impl<'a> Bill<'a> {
+    /// A bill of an answer as of `now`.
+    #[must_use]
+    pub fn new(answer: &'a Answer, book: &'a BookLine, now: UnixTime) -> Self {
+        Self { answer, book, now }
+    }
+
+    /// For a terminal.
+    #[must_use]
+    pub fn text(&self, style: Style) -> String {
+        let total = &self.answer.total;
+        let mut out = self.heading(style);
+        if total.exchanges == 0 && self.answer.hosting.is_empty() {
+            out.push_str("\nNo exchanges in this period.\n");
+            return out;
+        }
+        let mut section = |table: Option<String>| {
+            if let Some(table) = table {
+                out.push('\n');
+                out.push_str(&table);
+            }
+        };
+        section(Some(self.groups(style)));
+        section(Some(self.classes(style)));
+        section(self.hosting(style));
+        section(self.waste(style));
+        section(Some(self.certainty(style)));
+        out
+    }
+
+    fn heading(&self, style: Style) -> String {
+        let by: Vec<String> = self.answer.query.by.iter().map(ToString::to_string).collect();
+        let title = if by.is_empty() {
+            "Bill".to_owned()
+        } else {
+            printable(&format!("Bill by {}", by.join(", ")))
+        };
+        let spend = match self.cost() {
+            Cost::Known(Money::ZERO) => "nothing spent".to_owned(),
+            Cost::Known(spend) => format!("${}", dollars(spend, decimals([spend]))),
+            Cost::AtLeast(spend) => format!("at least ${}", dollars(spend, decimals([spend]))),
+            Cost::Unpriced | Cost::Unknown => "not known".to_owned(),
+        };
+        format!(
+            "{}\n{}\n",
+            style.heading(&format!("{title}: {spend}")),
+            style.faint(&format!("{}; {}; US dollars", self.period(), self.book.text())),
+        )
+    }
+
+    /// The period in words, ends as asked for; where left open, what was seen.
+    #[must_use]
+    pub fn period(&self) -> String {
+        let minute = |at: UnixTime| at.to_string()[..16].replace('T', " ");
+        let period = self.answer.query.period;
+        let seen = self.answer.seen;
+        let since = period.start.or(seen.map(|(first, _)| first)).map(minute);
+        let until = minute(period.end.unwrap_or(self.now).min(self.now));
+        match since {
+            Some(since) => format!("{since} to {until} UTC"),
+            None => format!("until {until} UTC"),
+        }
+    }
+
+    fn groups(&self, style: Style) -> String {
+        let total = &self.answer.total;
+        let retried = total.attempts != total.exchanges;
+        let mut table = Table::default();
+        for by in &self.answer.query.by {
+            table = table.text(&by.to_string());
+        }
+        if self.answer.query.by.is_empty() {
+            table = table.text("");
+        }
+        table = table.number("exchanges");
+        if retried {
+            table = table.number("attempts");
+        }
+        for header in ["input\ntokens", "of it\ncached", "output\ntokens", "cost\nUSD"] {
+            table = table.number(header);
+        }
+        for header in ["share\nof cost", "USD per 1k\nexchanges", "USD per\nMtok"] {
+            table = table.number(header);
+        }
+        let spend = self.answer.spend();
+        let places = decimals([spend]);
+        let figures = |measures: &Measures, cost: Cost| {
+            let mut cells = vec![grouped(measures.exchanges)];
+            if retried {
+                cells.push(grouped(measures.attempts));
+            }
+            let share = cost.amount().and_then(|cost| money_share(cost, spend));
+            cells.extend([
+                grouped(measures.input()),
+                percent(count_share(cached(measures), measures.input())),
+                grouped(measures.output()),
+                cost.written(|amount| dollars(amount, places)),
+                percent(share),
+                ratio(cost.amount().and_then(|cost| per_thousand(cost, measures.exchanges))),
+                ratio(cost.amount().and_then(|cost| per_mtok(cost, priced_tokens(measures)))),
+            ]);
+            cells
+        };
+        for group in &self.answer.groups {
+            let labels: Vec<String> = if group.key.is_empty() {
+                vec!["all".to_owned()]
+            } else {
+                labels(group).map(str::to_owned).collect()
+            };
+            table
+                .row(labels.into_iter().chain(figures(&group.measures, Cost::of(&group.measures))));
+        }
+        // Idle time is nobody's, yet it is on the bill.
+        let named = |name: String| {
+            let rest = self.answer.query.by.len().saturating_sub(1);
+            [name].into_iter().chain(std::iter::repeat_n(String::new(), rest))
+        };
+        for line in self.answer.hosting.iter().filter(|line| line.idle > Money::ZERO) {
+            let none = || "-".to_owned();
+            let mut cells = vec![none(); if retried { 5 } else { 4 }];
+            cells.push(dollars(line.idle, places));
+            cells.push(percent(money_share(line.idle, spend)));
+            cells.extend([none(), none()]);
+            table.row(named(format!("({} idle)", line.upstream)).chain(cells));
+        }
+        if self.answer.groups.len() + self.answer.hosting.len() > 1 {
+            let cost = self.cost();
+            table.total(named("total".to_owned()).chain(figures(total, cost)));
+        }
+        table.render(style)
+    }
+
+    /// What the whole bill comes to, idle hours included.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        match Cost::of(&self.answer.total) {
+            Cost::Known(_) => Cost::Known(self.answer.spend()),
+            Cost::AtLeast(_) => Cost::AtLeast(self.answer.spend()),
+            Cost::Unpriced | Cost::Unknown if self.answer.spend() > Money::ZERO => {
+                Cost::AtLeast(self.answer.spend())
+            }
+            other => other,
+        }
+    }
+
+    fn classes(&self, style: Style) -> String {
+        let total = &self.answer.total;
+        let tokens = total.input() + total.output();
+        let mut table = Table::default().text("token class").number("tokens").number("share");
+        for header in ["cost USD", "share of cost", "USD per Mtok"] {
+            table = table.number(header);
+        }
+        let places = decimals([total.cost]);
+        for class in shown(total) {
+            let cost = total.cost_by_class[class];
+            let priced = total.priced_tokens[class];
+            let all = total.tokens[class];
+            // Tokens without a price, and tokens paid by the hour, have no cost of their class.
+            let text = match priced {
+                0 => "-".to_owned(),
+                _ if priced < all => dollars(cost, places) + "*",
+                _ => dollars(cost, places),
+            };
+            let share = (priced > 0).then(|| money_share(cost, total.cost)).flatten();
+            table.row([
+                class_name(class).to_owned(),
+                grouped(all),
+                percent(count_share(all, tokens)),
+                text,
+                percent(share),
+                ratio(class_price(total, class)),
+            ]);
+        }
+        if total.cost_of_units > Money::ZERO {
+            let cost = dollars(total.cost_of_units, places);
+            let share = percent(money_share(total.cost_of_units, total.cost));
+            let none = || "-".to_owned();
+            table.row(["searches, calls".to_owned(), none(), none(), cost, share, none()]);
+        }
+        table.render(style)
+    }
+
+    fn hosting(&self, style: Style) -> Option<String> {
+        let lines = &self.answer.hosting;
+        if lines.is_empty() {
+            return None;
+        }
+        let mut table = Table::default().text("own GPUs").number("paid").number("busy");
+        for header in
+            ["utilisation", "busy USD", "idle USD", "useful tokens", "USD per useful Mtok"]
+        {
+            table = table.number(header);
+        }
+        let places = decimals(lines.iter().flat_map(|line| [line.busy, line.idle]));
+        for line in lines {
+            // Attempts while no hourly cost was in force have no known cost.
+            let known = |text: String| if paid(line) { text } else { "-".to_owned() };
+            table.row([
+                line.upstream.clone(),
+                known(duration(line.paid)),
+                known(duration(line.busy_time)),
+                percent(utilisation(line)),
+                known(dollars(line.busy, places)),
+                known(dollars(line.idle, places)),
+                grouped(line.useful_tokens),
+                ratio(per_useful_mtok(line)),
+            ]);
+        }
+        Some(table.render(style))
+    }
+
+    fn waste(&self, style: Style) -> Option<String> {
+        let total = &self.answer.total;
+        if total.waste.is_empty() {
+            return None;
+        }
+        let mut table = Table::default().text("waste").number("cost USD").number("share of cost");
+        let places = decimals([total.cost]);
+        let figures = |cost: Money| [dollars(cost, places), percent(money_share(cost, total.cost))];
+        for (cause, cost) in &total.waste {
+            table.row([cause_name(*cause).to_owned()].into_iter().chain(figures(*cost)));
+        }
+        if total.waste.len() > 1 {
+            let sum = total.waste.values().copied().sum();
+            table.total(["all of it".to_owned()].into_iter().chain(figures(sum)));
+        }
+        Some(table.render(style))
+    }
+
+    fn certainty(&self, style: Style) -> String {
+        let total = &self.answer.total;
+        let mut lines = Vec::new();
+        let attempts = |count: u64| match count {
+            1 => "1 attempt".to_owned(),
+            _ => format!("{} attempts", grouped(count)),
+        };
+        if total.unpriced > 0 {
+            lines.push(format!(
+                "* unpriced: {}, {} tokens of them known; not in any cost here",
+                attempts(total.unpriced),
+                grouped(total.unpriced_tokens),
+            ));
+        }
+        if total.hosted > 0 && total.hosted_cost == Money::ZERO {
+            let count = attempts(total.hosted);
+            lines.push(format!("  unknown: {count} by the hour while no hourly cost was in force"));
+        }
+        if total.unpriced == 0 && self.classes_have_marks() {
+            lines.push("* the cost of tokens paid by the hour is not in their class".to_owned());
+        }
+        if total.unknown > 0 {
+            lines.push(format!("  unknown: {}, usage was never told", attempts(total.unknown)));
+        }
+        if total.estimated > 0 {
+            lines.push(format!(
+                "  estimated: {}, {} of the cost rests on estimated usage",
+                attempts(total.estimated),
+                percent(money_share(total.estimated_cost, total.cost)),
+            ));
+        }
+        if lines.is_empty() {
+            lines.push(
+                "All usage was reported by the providers, and all of it has a price.".to_owned(),
+            );
+        }
+        lines.iter().map(|line| style.faint(line) + "\n").collect()
+    }
+
+    fn classes_have_marks(&self) -> bool {
+        let total = &self.answer.total;
+        shown(total).any(|class| (1..total.tokens[class]).contains(&total.priced_tokens[class]))
+    }
+
+    /// The bill as JSON, schema `farthing.bill/1`. Money (`*_usd`) is a decimal string of dollars,
+    /// exact; ratios (`usd_per_*`) are rounded half to even to four decimals; counts are integers;
+    /// what is not known is `null`.
+    #[must_use]
+    pub fn json(&self) -> String {
+        self.value().pretty()
+    }
+
+    /// The bill as a JSON value; see [`Bill::json`].
+    #[must_use]
+    pub fn value(&self) -> Json {
+        let Answer { query, groups, total, hosting, seen } = self.answer;
+        let group = |group: &Group| {
+            let names = query.by.iter().map(ToString::to_string);
+            let values = group.key.iter().map(|value| Json::from(value.as_ref()));
+            object! {
+                "key" => Json::Object(names.zip(values).collect()),
+                "measures" => measures_json(&group.measures),
+            }
+        };
+        object! {
+            "schema" => "farthing.bill/1",
+            "as_of" => self.now,
+            "period" => object! {
+                "since" => query.period.start,
+                "until" => query.period.end,
+                "first_admitted" => seen.map(|(first, _)| first),
+                "last_admitted" => seen.map(|(_, last)| last),
+            },
+            "price_book" => self.book.json(),
+            "by" => query.by.iter().map(ToString::to_string).collect::<Json>(),
+            "spend_usd" => self.cost().amount(),
+            "spend_is_complete" => matches!(self.cost(), Cost::Known(_)),
+            "idle_cost_usd" => hosting.iter().map(|line| line.idle).sum::<Money>(),
+            "groups" => groups.iter().map(group).collect::<Json>(),
+            "total" => measures_json(total),
+            "hosting" => hosting.iter().map(hosting_json).collect::<Json>(),
+        }
+    }
+
+    /// The groups as CSV: the dimensions, then figures named as in JSON. Unknown is empty.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        const FIGURES: [&str; 14] = [
+            "exchanges",
+            "completed",
+            "attempts",
+            "cost_usd",
+            "usd_per_1k_exchanges",
+            "usd_per_mtok",
+            "estimated_cost_usd",
+            "waste_usd",
+            "hosted_cost_usd",
+            "estimated_attempts",
+            "unknown_attempts",
+            "unpriced_attempts",
+            "unpriced_tokens",
+            "other_units_usd",
+        ];
+        let mut csv = Csv::default();
+        let by = self.answer.query.by.iter().map(|by| csv::label(&by.to_string()));
+        let classes = TokenClass::ALL.iter();
+        let classes = classes.flat_map(|class| [format!("{class}_tokens"), format!("{class}_usd")]);
+        csv.row(by.chain(FIGURES.map(str::to_owned)).chain(classes));
+        for Group { key, measures } in &self.answer.groups {
+            let cost = Cost::of(measures).amount();
+            let text = |amount: Option<Money>| amount.map_or_else(String::new, |m| m.to_string());
+            let labels = key.iter().map(|label| csv::label(label.as_deref().unwrap_or("")));
+            let figures = [
+                measures.exchanges.to_string(),
+                measures.completed.to_string(),
+                measures.attempts.to_string(),
+                text(cost),
+                text(cost.and_then(|cost| per_thousand(cost, measures.exchanges))),
+                text(blended(measures)),
+                measures.estimated_cost.to_string(),
+                measures.waste.values().copied().sum::<Money>().to_string(),
+                measures.hosted_cost.to_string(),
+                measures.estimated.to_string(),
+                measures.unknown.to_string(),
+                measures.unpriced.to_string(),
+                measures.unpriced_tokens.to_string(),
+                measures.cost_of_units.to_string(),
+            ];
+            let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
+                [tokens.to_string(), text(class_cost(measures, class))]
+            });
+            csv.row(labels.chain(figures).chain(classes));
+        }
+        csv.finish()
+    }
+}
+
+/// Input tokens that a cache served.
+#[must_use]
+pub fn cached(measures: &Measures) -> u64 {
+    let read = [
+        TokenClass::CacheRead,
+        TokenClass::CacheReadAudio,
+        TokenClass::CacheReadImage,
+        TokenClass::CacheReadVideo,
+    ];
+    read.iter().map(|class| measures.tokens[*class]).sum()
+}
+
+/// The classes that a bill shows.
+pub fn shown(measures: &Measures) -> impl Iterator<Item = TokenClass> {
+    let all = TokenClass::ALL.iter().copied();
+    all.filter(|class| COMMON.contains(class) || measures.tokens[*class] > 0)
+}
+
+/// The cost of a class, as far as it has a price by the token.
+#[must_use]
+pub fn class_cost(measures: &Measures, class: TokenClass) -> Option<Money> {
+    let none = measures.tokens[class] > 0 && measures.priced_tokens[class] == 0;
+    (!none).then_some(measures.cost_by_class[class])
+}
+
+/// A class in words.
+#[must_use]
+pub fn class_name(class: TokenClass) -> &'static str {
+    match class {
+        TokenClass::InputUncached => "input, uncached",
+        TokenClass::CacheRead => "input, cache read",
+        TokenClass::CacheWrite5m => "input, cache write 5 min",
+        TokenClass::CacheWrite1h => "input, cache write 1 h",
+        TokenClass::OutputText => "output, text",
+        TokenClass::Reasoning => "output, reasoning",
+        TokenClass::InputAudio => "input, audio",
+        TokenClass::InputImage => "input, image",
+        TokenClass::InputVideo => "input, video",
+        TokenClass::CacheReadAudio => "input, audio cache read",
+        TokenClass::CacheReadImage => "input, image cache read",
+        TokenClass::CacheReadVideo => "input, video cache read",
+        TokenClass::OutputAudio => "output, audio",
+        TokenClass::OutputImage => "output, image",
+        TokenClass::OutputVideo => "output, video",
+    }
+}
+
+/// A cause of waste in words.
+#[must_use]
+pub fn cause_name(cause: WasteCause) -> &'static str {
+    match cause {
+        WasteCause::Rejected => "rejected by the provider",
+        WasteCause::Failed => "failed",
+        WasteCause::Aborted => "aborted by the client",
+        WasteCause::Truncated => "cut at the output limit",
+    }
+}
+
+/// The labels of a group, in the order of the query.
+pub fn labels(group: &Group) -> impl Iterator<Item = &str> {
+    group.key.iter().map(|label| label.as_deref().unwrap_or(NO_LABEL))
+}
+
+/// Busy time of paid time, in thousandths.
+#[must_use]
+pub fn utilisation(line: &HostedLine) -> Option<u64> {
+    let nanos = |time: Duration| i128::try_from(time.as_nanos()).ok();
+    per_mille(nanos(line.busy_time)?, nanos(line.paid)?)
+}
+
+/// What the hours cost for each million useful tokens, idle time included.
+#[must_use]
+pub fn per_useful_mtok(line: &HostedLine) -> Option<Money> {
+    paid(line).then(|| per_mtok(line.busy + line.idle, line.useful_tokens)).flatten()
+}
+
+/// Whether an hourly cost was in force at all.
+fn paid(line: &HostedLine) -> bool {
+    line.paid > Duration::ZERO
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn hosting_json(line: &HostedLine) -> Json {
+    object! {
+        "upstream" => &line.upstream,
+        "paid_ns" => nanos(line.paid),
+        "busy_ns" => nanos(line.busy_time),
+        "utilisation_per_mille" => utilisation(line),
+        "busy_cost_usd" => paid(line).then_some(line.busy),
+        "idle_cost_usd" => paid(line).then_some(line.idle),
+        "attempts" => line.attempts,
+        "useful_tokens" => line.useful_tokens,
+        "usd_per_useful_mtok" => per_useful_mtok(line),
+    }
+}
+
+fn measures_json(measures: &Measures) -> Json {
+    let cost = Cost::of(measures);
+    let classes = shown(measures).map(|class| {
+        let value = object! {
+            "tokens" => measures.tokens[class],
+            "priced_tokens" => measures.priced_tokens[class],
+            "cost_usd" => class_cost(measures, class),
+            "usd_per_mtok" => class_price(measures, class),
+        };
+        (class.name().to_owned(), value)
+    });
+    let waste =
+        measures.waste.iter().map(|(cause, cost)| (cause.name().to_owned(), (*cost).into()));
+    object! {
+        "exchanges" => measures.exchanges,
+        "completed" => measures.completed,
+        "attempts" => measures.attempts,
+        "input_tokens" => measures.input(),
+        "output_tokens" => measures.output(),
+        "useful_input_tokens" => measures.useful_input,
+        "useful_output_tokens" => measures.useful_output,
+        "cost_usd" => cost.amount(),
+        "cost_is_complete" => matches!(cost, Cost::Known(_)),
+        "list_cost_usd" => measures.list_cost,
+        "hosted_cost_usd" => measures.hosted_cost,
+        "estimated_cost_usd" => measures.estimated_cost,
+        "other_units_usd" => measures.cost_of_units,
+        "usd_per_1k_exchanges" => cost.amount().and_then(|c| per_thousand(c, measures.exchanges)),
+        "usd_per_mtok" => blended(measures),
+        "estimated_attempts" => measures.estimated,
+        "unknown_attempts" => measures.unknown,
+        "unpriced_attempts" => measures.unpriced,
+        "unpriced_tokens" => measures.unpriced_tokens,
+        "hosted_attempts" => measures.hosted,
+        "token_classes" => Json::Object(classes.collect()),
+        "waste_usd" => Json::Object(waste.collect()),
+    }
+}

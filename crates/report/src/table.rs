@@ -1,0 +1,229 @@
+//! Plain tables for terminals.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// How text is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the terminal; long labels are cut to fit.
+    pub width: usize,
+    /// Whether ANSI colour may be used.
+    pub colour: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { width: 120, colour: false }
+    }
+}
+
+impl Style {
+    /// A text set apart as a heading.
+    #[must_use]
+    pub fn heading(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// A text of less weight.
+    #[must_use]
+    pub fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Where a column's text stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Align {
+    Left,
+    Right,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    align: Align,
+    header: String,
+    /// The most cells that its text takes.
+    most: usize,
+}
+
+/// A table: text columns to the left, numbers to the right, a rule under the header, the total
+/// below a rule of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<String>>,
+    total: Option<Vec<String>>,
+}
+
+/// The least that a label column is cut to.
+const LABEL_MIN: usize = 8;
+/// The most that a label takes: one long name does not push the figures away.
+const LABEL_MAX: usize = 48;
+const GAP: &str = "  ";
+
+impl Table {
+    /// A column of labels.
+    #[must_use]
+    pub fn text(self, header: &str) -> Self {
+        self.column(Align::Left, printable(header), LABEL_MAX)
+    }
+
+    /// A column of words that may be long.
+    #[must_use]
+    pub fn prose(self, header: &str) -> Self {
+        self.column(Align::Left, header.to_owned(), usize::MAX)
+    }
+
+    /// A column of numbers. A line end in the header breaks it.
+    #[must_use]
+    pub fn number(self, header: &str) -> Self {
+        self.column(Align::Right, header.to_owned(), usize::MAX)
+    }
+
+    fn column(mut self, align: Align, header: String, most: usize) -> Self {
+        self.columns.push(Column { align, header, most });
+        self
+    }
+
+    /// Adds a row: one cell for each column.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    /// Sets the row below the rule.
+    pub fn total(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.total = Some(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    /// The table as lines, none wider than `style.width` as long as labels can give way.
+    #[must_use]
+    pub fn render(&self, style: Style) -> String {
+        let marked = self.marked();
+        let widths = self.widths(style.width, &marked);
+        let mut out = String::new();
+        let lines = self.columns.iter().map(|column| column.header.lines().count()).max();
+        for line in 0..lines.unwrap_or(0) {
+            let cells = self.columns.iter().zip(&marked).map(|(column, marked)| {
+                let parts: Vec<&str> = column.header.lines().collect();
+                // Headers of fewer lines stand on the rule.
+                let above = lines.unwrap_or(0) - parts.len();
+                let part = line.checked_sub(above).and_then(|index| parts.get(index).copied());
+                format!("{}{}", part.unwrap_or(""), if *marked { " " } else { "" })
+            });
+            let line = self.line(&cells.collect::<Vec<_>>(), &widths, &[]);
+            out.push_str(&style.heading(&line));
+            out.push('\n');
+        }
+        let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+        let rule = style.faint(&rules.join(GAP)) + "\n";
+        out.push_str(&rule);
+        for row in &self.rows {
+            out.push_str(&self.line(row, &widths, &marked));
+            out.push('\n');
+        }
+        if let Some(total) = &self.total {
+            out.push_str(&rule);
+            out.push_str(&style.heading(&self.line(total, &widths, &marked)));
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Number columns in which some figure carries a `*`: the others get a space in its place, so
+    /// that digits stay below digits.
+    fn marked(&self) -> Vec<bool> {
+        let marked = |index: usize| self.all_rows().any(|row| row[index].ends_with('*'));
+        let columns = self.columns.iter().enumerate();
+        columns.map(|(index, column)| column.align == Align::Right && marked(index)).collect()
+    }
+
+    fn all_rows(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.rows.iter().chain(&self.total)
+    }
+
+    fn widths(&self, limit: usize, marked: &[bool]) -> Vec<usize> {
+        let mut widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| {
+                let header = column.header.lines().map(UnicodeWidthStr::width).max().unwrap_or(0);
+                let pad = usize::from(marked[index]);
+                let cells = self.all_rows().map(|row| {
+                    row[index].width() + if row[index].ends_with('*') { 0 } else { pad }
+                });
+                cells.max().unwrap_or(0).min(column.most).max(header + pad)
+            })
+            .collect();
+        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        // The widest label gives way first.
+        while widths.iter().sum::<usize>() + gaps > limit {
+            let labels = widths.iter_mut().zip(&self.columns);
+            let labels =
+                labels.filter(|(_, column)| column.align == Align::Left).map(|(width, _)| width);
+            match labels.max_by_key(|width| **width) {
+                Some(width) if *width > LABEL_MIN => *width -= 1,
+                _ => break,
+            }
+        }
+        widths
+    }
+
+    fn line(&self, cells: &[String], widths: &[usize], marked: &[bool]) -> String {
+        let mut line = String::new();
+        for (index, (column, width)) in self.columns.iter().zip(widths).enumerate() {
+            if index > 0 {
+                line.push_str(GAP);
+            }
+            let mut cell = shortened(&cells[index], *width);
+            if marked.get(index).copied().unwrap_or(false) && !cell.ends_with('*') {
+                cell.push(' ');
+            }
+            let pad = " ".repeat(width.saturating_sub(cell.width()));
+            match column.align {
+                Align::Left => line.extend([cell, pad]),
+                Align::Right => line.extend([pad, cell]),
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// A text from outside, safe for a terminal and for a log line: control characters and those that
+/// turn the direction of writing are shown as escapes.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// A text of at most `width` terminal cells, cut with an ellipsis.
+#[must_use]
+pub fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('\u{2026}');
+    out
+}
