@@ -311,7 +311,7 @@ impl Provider {
 fn with_long_dates(name: &str) -> Option<String> {
     let mut changed = false;
     let parts = name.split('-').enumerate().map(|(index, part)| {
-        let (date, rest) = part.split_at_checked(8).unwrap_or((part, ""));
+        let Some((date, rest)) = part.split_at_checked(8) else { return part.to_owned() };
         let dated = date.starts_with("20") && (rest.is_empty() || rest.starts_with(':'));
         if index == 0 || !dated || !date.bytes().all(|b| b.is_ascii_digit()) {
             return part.to_owned();

@@ -3,6 +3,8 @@
 //! Exact arithmetic on assumed counts: the money is as exact as the assumptions, which every lever
 //! states.
 
+use std::cmp::Reverse;
+
 use quantity::{Money, TokenClass, TokenCount, Unit, UnixTime, Usage};
 
 use crate::book::{Book, Key};
@@ -106,7 +108,7 @@ pub enum EstimateError {
 }
 
 /// The bill of an idea at the standard prices in force at `at`, and each lever's effect. `against`
-/// names models to compare with; without any, the cheapest other model of the same provider is.
+/// names models to compare with; without any it is the provider's cheapest near relative.
 ///
 /// # Errors
 /// [`EstimateError`] if the model has no price or the idea makes no sense.
@@ -271,7 +273,7 @@ impl Base<'_> {
             return vec![match self.cheapest_sibling(book, key) {
                 Some(row) => {
                     let assumption = format!(
-                        "{} answers well enough with the same tokens; cheapest of {}",
+                        "{} answers well enough with the same tokens; {}'s cheapest near relative",
                         row.model(),
                         row.provider()
                     );
@@ -295,7 +297,8 @@ impl Base<'_> {
         levers.collect()
     }
 
-    /// The provider's cheapest other model that has a price above zero and is not deprecated.
+    /// A cheaper model of the provider, not deprecated and not free: of those whose names begin most
+    /// alike (`gpt-5-nano` for `gpt-5`) the cheapest.
     fn cheapest_sibling<'b>(&self, book: &'b Book, key: &Key<'_>) -> Option<&'b PriceRow> {
         let models = book.models().filter(|other| {
             other.provider == self.row.provider()
@@ -310,7 +313,11 @@ impl Base<'_> {
             (bill.input > Money::ZERO && bill.output > Money::ZERO).then(|| (bill.total(), row))
         });
         let cheaper = priced.filter(|(bill, _)| *bill < self.per_month.total());
-        cheaper.min_by_key(|(bill, _)| *bill).map(|(_, row)| row)
+        let relatives = cheaper.map(|(bill, row)| {
+            let alike = parts_alike(self.row.model(), row.model());
+            (Reverse(alike), bill, row)
+        });
+        relatives.min_by_key(|(alike, bill, _)| (*alike, *bill)).map(|(.., row)| row)
     }
 
     fn batch_lane(&self, batch: Result<&PriceRow, Unpriced>) -> Lever {
@@ -321,4 +328,9 @@ impl Base<'_> {
             Err(unpriced) => Lever { name, assumption, effect: Err(unpriced.to_string()) },
         }
     }
+}
+
+/// How many parts two names have in common from the left, parts being what dashes divide.
+fn parts_alike(one: &str, other: &str) -> usize {
+    one.split('-').zip(other.split('-')).take_while(|(one, other)| one == other).count()
 }

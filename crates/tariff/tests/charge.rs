@@ -39,7 +39,12 @@ fn bills_that_others_got_wrong_are_right() {
     // opencode#17566: reasoning is part of the output of 1,944 and was billed twice; $0.79 is right.
     let counts = [("input_uncached", 14_746), ("output_text", 944), ("reasoning", 1_000)];
     assert_eq!(total(quote("openai", "gpt-5.4-pro"), &counts), "0.7923");
-    // FOCUS prompt caching; BerriAI/litellm#9812: a cache write costs 1.25 times input.
+    // llmtco.com and the FOCUS example before caching.
+    let listed = row(&[("input_uncached", "3"), ("output_text", "15")]);
+    let counts = [("input_uncached", 1_000_000), ("output_text", 500_000)];
+    assert_eq!(total(&listed, &counts), "10.5");
+    assert_eq!(total(&listed, &[("input_uncached", 10_500_000)]), "31.5");
+    // BerriAI/litellm#9812: a cache write costs 1.25 times input.
     let sonnet = row(&[("input_uncached", "3"), ("cache_write_5m", "3.75"), ("output_text", "15")]);
     let counts = [("input_uncached", 3), ("cache_write_5m", 12_304), ("output_text", 550)];
     assert_eq!(total(&sonnet, &counts), "0.054399");
