@@ -152,6 +152,10 @@ impl Part<'_> {
         let mut nested = 0;
         if let Some(content) = self.content {
             for part in parts(content)? {
+                // Results hold no results; without this a request could nest without end.
+                if part.content.is_some() {
+                    return Err(Refusal::invalid("`content` is nested too deeply"));
+                }
                 nested += part.feed(chain)?;
             }
         }
@@ -410,5 +414,24 @@ mod tests {
         let uncapped = br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
         assert!(anthropic(uncapped, false).is_err());
         assert!(anthropic(uncapped, true).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_or_endlessly_nested_request_is_refused_and_breaks_nothing() {
+        let whole = br#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"tool_result","content":[{"type":"text","text":"[[sim output=3]]"}]}]}]}"#;
+        assert!(anthropic(whole, false).is_ok());
+        let mut random = workload::Random::new(1);
+        for end in 0..whole.len() {
+            assert!(anthropic(&whole[..end], false).is_err(), "cut at {end}");
+            let mut flipped = whole.to_vec();
+            flipped[end] = flipped[end].wrapping_add(1 + random.next().to_le_bytes()[0] % 254);
+            let _ = (anthropic(&flipped, false), openai(&flipped));
+        }
+        let (open, close) = (r#"[{"type":"tool_result","content":"#, "}]");
+        let deep = format!("{}\"x\"{}", open.repeat(100_000), close.repeat(100_000));
+        let deep = format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":{deep}}}]}}"#
+        );
+        assert!(anthropic(deep.as_bytes(), false).is_err());
     }
 }

@@ -1,8 +1,7 @@
 //! Errors as each dialect writes them.
 
-use serde_json::json;
-
 use crate::prompt::Dialect;
+use crate::reply::json_string;
 
 /// An error that is answered instead of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,18 +65,20 @@ impl Refusal {
 
     /// The error object, which is also what an error event inside a stream carries.
     pub(crate) fn json(&self, dialect: Dialect) -> String {
+        let message = json_string(&self.message);
         match dialect {
             Dialect::OpenAi => {
                 let (kind, code) = self.kind.openai();
-                json!({"error": {
-                    "message": self.message, "type": kind, "param": null, "code": code,
-                }})
+                let code = code.map_or("null".to_owned(), json_string);
+                format!(
+                    r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#
+                )
             }
-            Dialect::Anthropic => json!({"type": "error", "error": {
-                "type": self.kind.anthropic(), "message": self.message,
-            }}),
+            Dialect::Anthropic => {
+                let kind = self.kind.anthropic();
+                format!(r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}}}}"#)
+            }
         }
-        .to_string()
     }
 }
 

@@ -350,9 +350,13 @@ impl<'a> Exchange<'a> {
     /// The fault that was wished for, or now and then another one.
     fn fault(&self, wished: Option<Fault>, identity: u64) -> Option<Fault> {
         let Options { seed, faults_per_mille, .. } = self.shared.options;
-        let mut random = Random::new(seed ^ identity).fork(&self.ordinal.to_string());
-        if wished.is_some() || random.below(1_000) >= u64::from(faults_per_mille) {
+        if wished.is_some() || faults_per_mille == 0 {
             return wished;
+        }
+        // With the ordinal, so that a second try may succeed.
+        let mut random = Random::new(seed ^ identity).fork(&self.ordinal.to_string());
+        if random.below(1_000) >= u64::from(faults_per_mille) {
+            return None;
         }
         let after = u32::try_from(random.below(16)).expect("less than 16");
         let faults =

@@ -315,7 +315,7 @@ async fn an_error_event_ends_the_stream_inside_a_200() {
     assert_eq!(error.events().last().unwrap()["error"]["type"], "server_error");
     assert!(!error.body.contains("[DONE]"));
     let error = message(&server, "output=9 fault=error:3", json!({"stream": true})).await.unwrap();
-    assert!(error.body.contains("event: error\ndata: {\"error\":"));
+    assert!(error.body.contains("event: error\ndata: {\"type\":\"error\","));
     assert!(!error.body.contains("message_stop"));
     assert_eq!(server.stats().broken, 2);
 }
