@@ -39,6 +39,8 @@ provider lab
   model toy-small
     deprecated
     standard input_uncached=0.2 output_text=0.8
+  model toy-rest : ^toy-
+    standard input_uncached=7
 provider shop
   borrows lab
   model other
@@ -115,6 +117,14 @@ fn unknown_names_say_what_is_unknown() {
     let text = |provider, model| book.quote(&key(provider, model, None)).unwrap_err().to_string();
     assert_eq!(text("acme", "toy-large"), "unknown provider `acme`");
     assert_eq!(text("lab", "toy"), "unknown model `toy` of provider `lab`");
+}
+
+#[test]
+fn the_first_model_that_a_name_matches_is_the_one() {
+    let book = small();
+    for (name, price) in [("toy-large-2-b", "0.5"), ("toy-small", "0.2"), ("toy-small-b", "7")] {
+        assert_eq!(input_price(&book, &key("lab", name, None)), price, "{name}");
+    }
 }
 
 #[test]
@@ -215,13 +225,13 @@ fn a_bad_line_is_named_with_key_expected_and_found() {
     for (bad, message) in [
         (
             "  model x\n    standard output_text=abc",
-            "line 19: invalid `output_text`: expected US dollars such as `2.50` or `2.50,5>272000`, found `abc`",
+            "line 21: invalid `output_text`: expected US dollars such as `2.50` or `2.50,5>272000`, found `abc`",
         ),
         (
             "  model x : gpt",
-            "line 18: invalid `model`: expected `=x`, `^x`, `$x`, `*x` or `~x`, found `gpt`",
+            "line 20: invalid `model`: expected `=x`, `^x`, `$x`, `*x` or `~x`, found `gpt`",
         ),
-        ("book again", "line 18: invalid `book`: expected the key once, found `again`"),
+        ("book again", "line 20: invalid `book`: expected the key once, found `again`"),
         ("nonsense", ""),
     ] {
         let text = format!("{}{bad}\n", &SMALL[..SMALL.find("provider shop").unwrap()]);
