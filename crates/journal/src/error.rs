@@ -51,8 +51,9 @@ pub enum JournalError {
         /// The sequence there.
         found: u64,
     },
-    /// The segment is shorter than what was already read: the writer took back a failed append.
-    #[error("`{file}` was cut behind byte {offset}; read the journal from its beginning")]
+    /// What was already read is no longer there: the writer took back a failed append, or a power
+    /// cut lost what was not synced. What was made of it must be made again.
+    #[error("`{file}` was cut before byte {offset}; read the journal from its beginning")]
     Rewound {
         /// The segment.
         file: String,

@@ -23,6 +23,7 @@ pub const MAX_RECORD: usize = 16 << 20;
 
 /// Length and checksum.
 pub(crate) const PREFIX: usize = 8;
+pub(crate) const CHECKSUM_AT: usize = 4;
 /// Kind, version, flags, writer and sequence: the part of a record that is always there.
 const FIXED: usize = 20;
 /// The shortest frame.
@@ -134,7 +135,7 @@ impl Batch {
             frame[WRITER_AT..SEQUENCE_AT].copy_from_slice(&writer.0.to_le_bytes());
             frame[SEQUENCE_AT..MIN_FRAME].copy_from_slice(&sequence.to_le_bytes());
             let sum = checksum(frame);
-            frame[4..PREFIX].copy_from_slice(&sum.to_le_bytes());
+            frame[CHECKSUM_AT..PREFIX].copy_from_slice(&sum.to_le_bytes());
             (at, sequence) = (end, sequence + 1);
         }
         &self.bytes
@@ -155,7 +156,7 @@ pub(crate) fn parse(bytes: &[u8], writer: WriterId) -> Parsed {
     }
     let whole = PREFIX + length;
     let Some(frame) = bytes.get(..whole) else { return Parsed::Short(whole) };
-    let (stored, computed) = (read_u32(frame, 4), checksum(frame));
+    let (stored, computed) = (read_u32(frame, CHECKSUM_AT), checksum(frame));
     if stored != computed {
         return Parsed::Bad {
             expected: format!("checksum {computed:08x}"),

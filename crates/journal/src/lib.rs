@@ -32,6 +32,7 @@ pub use frame::{Batch, MAX_RECORD, RawRecord};
 pub use memory::{Fault, MemoryFile, MemoryLock, MemoryStorage};
 pub use reader::{Gap, Position, Reader, StreamPosition, Tail};
 pub use record::{Body, Entry, Record};
+pub use segment::Previous;
 pub use storage::{DirStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use writer::{Recovery, SEGMENT_BYTES, Writer};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use quantity::WriterId;
 
 use crate::frame::RawRecord;
-use crate::segment::{SegmentId, SegmentReader, Step};
+use crate::segment::{Previous, SegmentId, SegmentReader, Step};
 use crate::storage::Storage;
 use crate::{JournalError, streams};
 
@@ -60,6 +60,8 @@ pub struct StreamPosition {
     pub offset: u64,
     /// The sequence of the next record.
     pub next_sequence: u64,
+    /// The record before it, if it is in the same segment.
+    pub previous: Option<Previous>,
 }
 
 struct Stream<F> {
@@ -93,7 +95,8 @@ impl<S: Storage> Reader<S> {
             if reader.list_has(&name)? {
                 let file = reader.storage.open(&name);
                 let file = file.map_err(JournalError::storage("open", &name))?;
-                let segment = SegmentReader::new(id, file).at(at.offset, at.next_sequence);
+                let segment =
+                    SegmentReader::new(id, file).at(at.offset, at.next_sequence, at.previous);
                 stream.reading = Some(segment);
             }
             reader.streams.push(stream);
@@ -127,6 +130,7 @@ impl<S: Storage> Reader<S> {
                 segment: reading.id.first_sequence,
                 offset: reading.offset,
                 next_sequence: stream.next_sequence,
+                previous: reading.previous,
             })
         });
         Position { streams: streams.collect() }

@@ -75,6 +75,16 @@ pub(crate) struct SegmentReader<F> {
     at: usize,
     /// Where the last record lies in the buffer.
     last: std::ops::Range<usize>,
+    pub(crate) previous: Option<Previous>,
+}
+
+/// The last record that was read, to see later whether it is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    /// Where it begins in its segment.
+    pub offset: u64,
+    /// Its checksum.
+    pub checksum: u32,
 }
 
 /// What a reader finds at its place.
@@ -99,12 +109,13 @@ impl<F: StorageFile> SegmentReader<F> {
             buffer: Vec::new(),
             at: 0,
             last: 0..0,
+            previous: None,
         }
     }
 
     /// Goes on where another reader of the same segment was.
-    pub(crate) fn at(mut self, offset: u64, next_sequence: u64) -> Self {
-        (self.offset, self.next_sequence) = (offset, next_sequence);
+    pub(crate) fn at(mut self, offset: u64, next_sequence: u64, last: Option<Previous>) -> Self {
+        (self.offset, self.next_sequence, self.previous) = (offset, next_sequence, last);
         self
     }
 
@@ -151,6 +162,8 @@ impl<F: StorageFile> SegmentReader<F> {
                 found,
             });
         };
+        let checksum = frame::read_u32(&self.buffer[range.clone()], frame::CHECKSUM_AT);
+        self.previous = Some(Previous { offset: self.offset, checksum });
         self.at = range.end;
         self.last = range;
         self.offset += length as u64;
@@ -164,9 +177,7 @@ impl<F: StorageFile> SegmentReader<F> {
         // The length comes first: what lies below it is not changed by a writer who goes on, so a
         // sound record found there was there when its predecessor was not sound.
         let length = self.length()?;
-        let Some(torn) = length.checked_sub(self.offset) else {
-            return Err(JournalError::Rewound { file: self.name.clone(), offset: self.offset });
-        };
+        let torn = length.checked_sub(self.offset).ok_or_else(|| self.rewound())?;
         if torn == 0 {
             return Ok(Step::End { torn });
         }
@@ -206,6 +217,7 @@ impl<F: StorageFile> SegmentReader<F> {
     /// overwritten since, and an old beginning on a new end can make a record that nobody wrote.
     fn fill(&mut self, wanted: usize) -> Result<(), JournalError> {
         (self.at, self.last) = (0, 0..0);
+        self.check_previous()?;
         self.buffer.clear();
         self.buffer.shrink_to(READ);
         self.buffer.resize(wanted.max(READ), 0);
@@ -219,6 +231,23 @@ impl<F: StorageFile> SegmentReader<F> {
         }
         self.buffer.truncate(filled);
         Ok(())
+    }
+
+    /// What was read may have been taken back: a failed append, or bytes that a power cut lost. Then
+    /// what stands at our place means nothing.
+    fn check_previous(&self) -> Result<(), JournalError> {
+        let Some(previous) = self.previous else { return Ok(()) };
+        let mut prefix = [0; frame::PREFIX];
+        let filled = self.read_exactly(previous.offset, self.offset, &mut prefix)?;
+        let checksum = frame::read_u32(&prefix, frame::CHECKSUM_AT);
+        if filled == prefix.len() && checksum == previous.checksum {
+            return Ok(());
+        }
+        Err(self.rewound())
+    }
+
+    fn rewound(&self) -> JournalError {
+        JournalError::Rewound { file: self.name.clone(), offset: self.offset }
     }
 
     fn length(&self) -> Result<u64, JournalError> {
@@ -291,7 +320,8 @@ impl<F: StorageFile> SegmentReader<F> {
 
     /// Fills `buffer` from `start`, up to `end` or the end of the file.
     fn read_exactly(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
-        let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(buffer.len());
+        let wanted =
+            usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX).min(buffer.len());
         let mut filled = 0;
         while filled < wanted {
             let read = self.file.read_at(start + filled as u64, &mut buffer[filled..wanted]);

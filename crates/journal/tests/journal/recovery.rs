@@ -156,6 +156,28 @@ fn streams_of_several_writers_are_all_read_and_the_newest_goes_on() {
 }
 
 #[test]
+fn a_reader_sees_that_what_it_read_was_taken_back() {
+    let (storage, name) = sample_journal();
+    let bytes = storage.bytes(&name);
+    let last = bytes.len() - FRAME - sample().last().unwrap().len();
+    let mut reader = Reader::open(storage.clone()).unwrap();
+    drain(&mut reader).unwrap();
+    let position = reader.position();
+
+    storage.set_bytes(&name, bytes[..last].to_vec());
+    let cut = reader.next().map(|_| ());
+    assert!(matches!(cut, Err(JournalError::Rewound { .. })), "{cut:?}");
+    // Another record of the same length in its place, and one behind it.
+    open(storage.clone()).append(&mut batch(&[&[0xee; 3], b"more"]), now()).unwrap();
+    let other = reader.next().map(|_| ());
+    assert!(matches!(other, Err(JournalError::Rewound { .. })), "{other:?}");
+    let mut resumed = Reader::resume(storage.clone(), &position).unwrap();
+    let resumed = resumed.next().map(|_| ());
+    assert!(matches!(resumed, Err(JournalError::Rewound { .. })), "{resumed:?}");
+    assert_eq!(read(&storage).unwrap().len(), sample().len() + 1);
+}
+
+#[test]
 fn a_newer_format_is_refused_by_name() {
     let (storage, name) = sample_journal();
     let mut bytes = storage.bytes(&name);
