@@ -1,1 +1,109 @@
-//! dashboard
+//! The one read-only page that `serve` shows at `/farthing/`, and the JSON it lives on.
+//!
+//! Pure: [`Dashboard::settled`] takes note of exchanges, [`Dashboard::respond`] answers a path. The
+//! page loads nothing from elsewhere, runs no inline script, and sets labels as text only.
+
+mod view;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use facts::{Api, Dimension, Exchange, PriceRecord, Query, Rollup};
+use quantity::UnixTime;
+use report::BookLine;
+use report::json::Json;
+
+/// Exchanges that the live list reaches back.
+const RECENT: usize = 200;
+
+/// What the page shows, kept up to date one settled exchange at a time.
+#[derive(Debug)]
+pub struct Dashboard {
+    book: BookLine,
+    routes: Rollup,
+    models: Rollup,
+    /// Newest first.
+    recent: VecDeque<Json>,
+}
+
+/// A response to a `GET`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its `content-type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: Cow<'static, str>,
+    /// Headers to send with it, beside its type and length.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+/// Nothing from elsewhere, nothing inline, nothing kept: figures change and belong to their owner.
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+         img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+];
+
+impl Dashboard {
+    /// An empty page that names this price book.
+    #[must_use]
+    pub fn new(book: BookLine) -> Self {
+        let by = |dimension| Rollup::new(Query { by: vec![dimension], ..Query::default() });
+        Self {
+            book,
+            routes: by(Dimension::Route),
+            models: by(Dimension::Model),
+            recent: VecDeque::with_capacity(RECENT),
+        }
+    }
+
+    /// Takes note of a price.
+    pub fn price(&mut self, price: &PriceRecord) {
+        self.routes.price(price);
+        self.models.price(price);
+    }
+
+    /// Takes note of a settled exchange.
+    pub fn settled(&mut self, exchange: &Exchange) {
+        self.routes.add(exchange);
+        self.models.add(exchange);
+        if exchange.admission.api == Api::OpenAiModels {
+            return;
+        }
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(view::recent_row(exchange));
+    }
+
+    /// The response for a path, its query left off; `None` if the page has no such part.
+    #[must_use]
+    pub fn respond(&self, path: &str, now: UnixTime) -> Option<Page> {
+        let (content_type, body) = match path {
+            "/farthing" | "/farthing/" => {
+                ("text/html; charset=utf-8", include_str!("page/index.html").into())
+            }
+            "/farthing/app.js" => {
+                ("text/javascript; charset=utf-8", include_str!("page/app.js").into())
+            }
+            "/farthing/style.css" => {
+                ("text/css; charset=utf-8", include_str!("page/style.css").into())
+            }
+            "/farthing/api/bill" => {
+                let (routes, models) = (self.routes.answer(now), self.models.answer(now));
+                let bill = view::bill(&routes, &models, &self.book, now);
+                ("application/json", bill.line().into())
+            }
+            "/farthing/api/recent" => {
+                let recent = view::recent(self.recent.iter().cloned(), now);
+                ("application/json", recent.line().into())
+            }
+            _ => return None,
+        };
+        Some(Page { content_type, body, headers: HEADERS })
+    }
+}

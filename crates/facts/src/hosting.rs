@@ -46,15 +46,17 @@ pub(crate) struct Hosts<K>(BTreeMap<String, Host<K>>);
 struct Host<K> {
     /// Cost an hour from a time on, in order of time.
     rates: BTreeMap<UnixTime, Option<Money>>,
-    busy: Vec<Busy<K>>,
+    /// The groups served, numbered as they came.
+    groups: BTreeMap<K, usize>,
+    busy: Vec<Busy>,
+    useful_tokens: u64,
 }
 
-#[derive(Debug, Clone)]
-struct Busy<K> {
-    key: K,
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    group: usize,
     start: UnixTime,
     end: UnixTime,
-    useful_tokens: u64,
 }
 
 impl<K> Default for Hosts<K> {
@@ -72,13 +74,22 @@ impl<K: Clone + Ord> Hosts<K> {
         let usage = &attempt.end.metered.usage;
         let useful_tokens = if attempt.waste().is_none() { usage.total() } else { 0 };
         let (start, end) = (attempt.dispatch.at, attempt.end.at.max(attempt.dispatch.at));
-        let busy = Busy { key: key.clone(), start, end, useful_tokens };
-        self.host(&attempt.dispatch.upstream).busy.push(busy);
+        let host = self.host(&attempt.dispatch.upstream);
+        let group = match host.groups.get(key) {
+            Some(group) => *group,
+            None => {
+                let next = host.groups.len();
+                *host.groups.entry(key.clone()).or_insert(next)
+            }
+        };
+        host.busy.push(Busy { group, start, end });
+        host.useful_tokens = host.useful_tokens.saturating_add(useful_tokens);
     }
 
     fn host(&mut self, upstream: &str) -> &mut Host<K> {
         if !self.0.contains_key(upstream) {
-            let host = Host { rates: BTreeMap::new(), busy: Vec::new() };
+            let (rates, groups) = (BTreeMap::new(), BTreeMap::new());
+            let host = Host { rates, groups, busy: Vec::new(), useful_tokens: 0 };
             self.0.insert(upstream.to_owned(), host);
         }
         self.0.get_mut(upstream).expect("inserted above")
@@ -98,9 +109,9 @@ impl<K: Clone + Ord> Host<K> {
             busy: Money::ZERO,
             idle: Money::ZERO,
             attempts: self.busy.len() as u64,
-            useful_tokens: self.busy.iter().map(|busy| busy.useful_tokens).sum(),
+            useful_tokens: self.useful_tokens,
         };
-        let mut shares: BTreeMap<K, Money> = BTreeMap::new();
+        let mut shares = vec![Money::ZERO; self.groups.len()];
         let ends = self.rates.keys().skip(1).copied().chain([UnixTime::from_nanos(i64::MAX)]);
         for ((&from, cost), until) in self.rates.iter().zip(ends) {
             let Some(cost) = *cost else { continue };
@@ -118,18 +129,19 @@ impl<K: Clone + Ord> Host<K> {
                 Some(parts) => (busy, parts),
                 None => (Money::ZERO, Vec::new()),
             };
-            for (served, part) in self.busy.iter().zip(parts) {
-                *shares.entry(served.key.clone()).or_default() += part;
+            for (share, part) in shares.iter_mut().zip(parts) {
+                *share += part;
             }
             line.paid += paid;
             line.busy_time += weights.busy;
             line.busy += busy;
             line.idle += whole - busy;
         }
-        Hosting { line, shares: shares.into_iter().collect() }
+        let shares = self.groups.iter().map(|(key, group)| (key.clone(), shares[*group]));
+        Hosting { line, shares: shares.collect() }
     }
 
-    /// Each attempt's share of `start..end`: while k run, each has 1/k of the time.
+    /// Each group's share of `start..end`: while k attempts run, each has 1/k of the time.
     ///
     /// Sweeps over starts and ends while accumulating ∫ dt/k; an attempt's share is the integral
     /// over its own time. In fixed point with up to 8 fractional bits, fewer where a stretch of years
@@ -137,19 +149,19 @@ impl<K: Clone + Ord> Host<K> {
     fn weights(&self, start: UnixTime, end: UnixTime) -> Weights {
         let whole = u64::try_from(end.since(start).as_nanos()).unwrap_or(u64::MAX);
         let fraction = whole.leading_zeros().saturating_sub(8).min(8);
-        let clip = |at: UnixTime| at.max(start).min(end);
         let mut marks: Vec<(UnixTime, bool, usize)> = Vec::with_capacity(2 * self.busy.len());
-        for (index, busy) in self.busy.iter().enumerate() {
-            marks.push((clip(busy.start), true, index));
-            marks.push((clip(busy.end), false, index));
+        for busy in &self.busy {
+            let (from, until) = (busy.start.max(start), busy.end.min(end));
+            if from < until {
+                marks.push((from, true, busy.group));
+                marks.push((until, false, busy.group));
+            }
         }
-        // Starts before ends at the same instant, so that an attempt without length is closed after
-        // it is opened.
-        marks.sort_by_key(|(at, opens, index)| (*at, !opens, *index));
-        let mut each = vec![0_u64; self.busy.len()];
+        marks.sort_unstable();
+        let mut each = vec![0_u64; self.groups.len()];
         let (mut running, mut integral, mut last) = (0_u64, 0_u64, start);
         let mut busy = Duration::ZERO;
-        for (at, opens, index) in marks {
+        for (at, opens, group) in marks {
             let passed = at.since(last);
             let nanos = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
             if let Some(step) = (nanos << fraction).checked_div(running) {
@@ -157,12 +169,14 @@ impl<K: Clone + Ord> Host<K> {
                 integral += step;
             }
             last = at;
+            // The difference of the integral between end and start, summed over attempts: it is in
+            // range at the end, and wraps only in between.
             if opens {
                 running += 1;
-                each[index] = integral;
+                each[group] = each[group].wrapping_sub(integral);
             } else {
                 running -= 1;
-                each[index] = integral - each[index];
+                each[group] = each[group].wrapping_add(integral);
             }
         }
         Weights { each, busy }

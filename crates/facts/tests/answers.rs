@@ -1,5 +1,7 @@
 //! Questions and their answers.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod fixture;
 
 use std::time::Duration;

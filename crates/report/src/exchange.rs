@@ -64,6 +64,18 @@ impl<'a> Outcome<'a> {
     }
 }
 
+impl Outcome<'_> {
+    /// In a cell of a table, where the reason has no room.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match (self.unpriced, self.hosted, self.cost) {
+            (Some(_), _, None | Some(Money::ZERO)) => "unpriced".to_owned(),
+            (Some(_), _, Some(cost)) => format!("${}*", spent(cost)),
+            (None, ..) => self.text(),
+        }
+    }
+}
+
 /// An amount with six decimals, or all of them where six show nothing.
 fn spent(cost: Money) -> String {
     let rounded = cost.rounded(6);
