@@ -1,5 +1,5 @@
 //! Serves the page with invented exchanges on a loopback port, to look at it while changing it:
-//! `cargo run -p dashboard --example page -- 8788`.
+//! `cargo run -p dashboard --example page -- 8788`, or `... -- 8788 empty`.
 #![expect(clippy::unwrap_used, reason = "a tool for developers stops at what it did not expect")]
 
 #[path = "../../facts/tests/fixture/mod.rs"]
@@ -19,14 +19,20 @@ fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))?;
     let book = BookLine { name: "genai-prices".to_owned(), as_of: "2026-11-20".parse().unwrap() };
     let mut dashboard = Dashboard::new(book);
-    dashboard.price(&hourly());
-    for exchange in some_hours().iter().chain(&busy_hour()) {
-        dashboard.settled(exchange);
+    if std::env::args().nth(2).as_deref() != Some("empty") {
+        fill(&mut dashboard);
     }
     for stream in listener.incoming() {
         answer(&dashboard, stream?)?;
     }
     Ok(())
+}
+
+fn fill(dashboard: &mut Dashboard) {
+    dashboard.price(&hourly());
+    for exchange in some_hours().iter().chain(&busy_hour()) {
+        dashboard.settled(exchange);
+    }
 }
 
 fn answer(dashboard: &Dashboard, mut stream: TcpStream) -> std::io::Result<()> {

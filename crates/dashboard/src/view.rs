@@ -49,7 +49,10 @@ fn tiles(whole: &Bill<'_>, answer: &Answer) -> Json {
     };
     let failed = total.exchanges - total.completed;
     let wasted: Money = total.waste.values().copied().sum();
-    let spend = cost.written(|amount| format!("${}", dollars(amount, decimals([amount]).min(4))));
+    let spend = cost.written(|amount| match amount {
+        Money::ZERO => "$0".to_owned(),
+        _ => format!("${}", dollars(amount, decimals([amount]).min(4))),
+    });
     let per_1k = cost.amount().and_then(|amount| per_thousand(amount, total.exchanges));
     let per_mtok = cost.amount().and_then(|amount| per_mtok(amount, priced_tokens(total)));
     let priced = |amount: Option<Money>| match amount {

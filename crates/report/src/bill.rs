@@ -369,7 +369,8 @@ impl<'a> Bill<'a> {
         }
     }
 
-    /// The groups as CSV: the dimensions, then figures named as in JSON. Unknown is empty.
+    /// The groups as CSV: the dimensions, then figures named as in JSON, the price book and the period
+    /// in every row. Unknown is empty. Idle hours of own GPUs are in no group and so in no row.
     #[must_use]
     pub fn csv(&self) -> String {
         const FIGURES: [&str; 14] = [
@@ -392,7 +393,9 @@ impl<'a> Bill<'a> {
         let by = self.answer.query.by.iter().map(|by| csv::label(&by.to_string()));
         let classes = TokenClass::ALL.iter();
         let classes = classes.flat_map(|class| [format!("{class}_tokens"), format!("{class}_usd")]);
-        csv.row(by.chain(FIGURES.map(str::to_owned)).chain(classes));
+        let basis = ["price_book", "price_book_as_of", "period"].map(str::to_owned);
+        csv.row(by.chain(FIGURES.map(str::to_owned)).chain(classes).chain(basis));
+        let basis = [csv::label(&self.book.name), self.book.as_of.to_string(), self.period()];
         for Group { key, measures } in &self.answer.groups {
             let cost = Cost::of(measures).amount();
             let text = |amount: Option<Money>| amount.map_or_else(String::new, |m| m.to_string());
@@ -416,7 +419,7 @@ impl<'a> Bill<'a> {
             let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
                 [tokens.to_string(), text(class_cost(measures, class))]
             });
-            csv.row(labels.chain(figures).chain(classes));
+            csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
         }
         csv.finish()
     }

@@ -2,8 +2,8 @@
 //! save.
 
 use quantity::{Money, TokenClass, grouped};
+use tariff::PriceRow;
 use tariff::estimate::{Estimate, EstimateError, Idea, MONTH_DAYS, Split};
-use tariff::{Billable, PriceRow};
 
 use crate::bill::BookLine;
 use crate::json::Json;
@@ -98,11 +98,11 @@ impl EstimateReport<'_> {
         let base = self.estimate.per_month.total();
         let mut row = |estimate: &Estimate| {
             let total = estimate.per_month.total();
-            let price = |class| {
-                let input = u64::from(self.idea.input);
-                let price = estimate.row.price_for(Billable::Tokens(class));
-                let price = price.map(|(_, price)| price.at_input(input).price());
-                price.map_or("-".to_owned(), |price| price.usd_per_million())
+            let price = |class: TokenClass| {
+                let mut prices = estimate.row.prices().iter();
+                let price = prices.find(|(item, _)| item.name() == class.name());
+                let price = price.map(|(_, price)| price.at_input(u64::from(self.idea.input)));
+                price.map_or("-".to_owned(), |rate| rate.price().usd_per_million())
             };
             table.row([
                 estimate.row.model().to_owned(),
