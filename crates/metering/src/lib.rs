@@ -1,1 +1,20 @@
-//! metering
+//! What passes through the gateway, read on the side: requests, responses and streams become usage.
+//!
+//! Nothing here does IO or reads a clock. Bytes go in, the bytes to forward come out, and at the end
+//! of an attempt there is one [`facts::AttemptEnd`], however it ended.
+
+mod anthropic;
+mod attempt;
+mod convention;
+mod json;
+mod openai;
+mod price;
+mod prompt;
+mod request;
+mod seen;
+mod sse;
+
+pub use attempt::{AttemptMeter, Close, Step};
+pub use convention::Convention;
+pub use price::{bound, charge};
+pub use request::{Request, RequestError};

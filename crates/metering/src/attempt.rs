@@ -1,0 +1,386 @@
+//! One attempt from its dispatch to its end: bytes to forward, and what they cost.
+
+use bytes::Bytes;
+use facts::{Api, AttemptEnd, Charged, Dispatch, End};
+use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
+use serde_json::value::RawValue;
+
+use crate::anthropic::{self, EventKind};
+use crate::openai::{self, Chunk};
+use crate::seen::{Reading, Seen};
+use crate::sse::{self, Events, Piece};
+use crate::{Convention, Request};
+
+/// A unary reply is copied up to this size to read its usage; a larger one passes, its usage unknown.
+/// The largest real replies are embeddings: 2,048 inputs × 3,072 dimensions is about 70 MB of text.
+const MAX_REPLY: usize = 96 << 20;
+/// A usage object larger than this is read but not kept: real ones have under 1 KB.
+const MAX_RAW_USAGE: usize = 4 << 10;
+/// How an attempt's connection ended; what that means depends on what was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The body ended, or its terminal event came.
+    BodyEnd,
+    /// The upstream broke off.
+    Reset,
+    /// No connection could be made.
+    Unreachable,
+    /// A time limit of ours ran out.
+    Timeout,
+    /// The client left.
+    ClientGone,
+    /// The upstream sent the client elsewhere, which is not followed.
+    Redirected,
+}
+
+/// What to do with a chunk that came.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Bytes to pass on now.
+    pub forward: Vec<Bytes>,
+    /// Bytes to pass on once the exchange is settled: the response is complete with them. `Some`
+    /// comes once.
+    pub last: Option<Vec<Bytes>>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Server-sent events.
+    Stream { events: Events, terminal: bool, stripped: bool },
+    /// One JSON document. The newest chunk is held back, for it may be the last.
+    Unary { copy: Vec<u8>, held: Bytes, overflow: bool },
+}
+
+/// Reads one attempt's response on the side.
+#[derive(Debug)]
+pub struct AttemptMeter {
+    api: Api,
+    convention: Convention,
+    choices: Option<u32>,
+    strips_usage: bool,
+    dispatch: Dispatch,
+    status: Option<u16>,
+    body: Body,
+    seen: Seen,
+    response_bytes: u64,
+    first_byte_at: Option<UnixTime>,
+    first_token_at: Option<UnixTime>,
+    last_token_at: Option<UnixTime>,
+}
+
+impl AttemptMeter {
+    /// A meter for an attempt that is about to be sent. `strips_usage` tells that the usage chunk was
+    /// asked for by us and is to be kept from the client.
+    #[must_use]
+    pub fn new(
+        convention: Convention,
+        request: &Request,
+        strips_usage: bool,
+        dispatch: Dispatch,
+    ) -> Self {
+        Self {
+            api: request.api,
+            convention,
+            choices: request.choices,
+            strips_usage,
+            dispatch,
+            status: None,
+            body: Body::Unary { copy: Vec::new(), held: Bytes::new(), overflow: false },
+            seen: Seen::default(),
+            response_bytes: 0,
+            first_byte_at: None,
+            first_token_at: None,
+            last_token_at: None,
+        }
+    }
+
+    /// The attempt as it was sent.
+    #[must_use]
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// The head of the response came.
+    pub fn head(&mut self, status: u16, content_type: Option<&str>, at: UnixTime) {
+        self.status = Some(status);
+        self.first_byte_at = Some(at);
+        const STREAM: &str = "text/event-stream";
+        let start = content_type.and_then(|kind| kind.get(..STREAM.len()));
+        if start.is_some_and(|kind| kind.eq_ignore_ascii_case(STREAM))
+            && (200..300).contains(&status)
+        {
+            let events = Events::default();
+            self.body = Body::Stream { events, terminal: false, stripped: false };
+        }
+    }
+
+    /// A chunk of the body came.
+    pub fn push(&mut self, chunk: Bytes, at: UnixTime) -> Step {
+        self.response_bytes += chunk.len() as u64;
+        let mut step = Step::default();
+        match &mut self.body {
+            Body::Unary { copy, held, overflow } => {
+                if copy.len() + chunk.len() > MAX_REPLY {
+                    *overflow = true;
+                    *copy = Vec::new();
+                } else if !*overflow {
+                    copy.extend_from_slice(&chunk);
+                }
+                let before = std::mem::replace(held, chunk);
+                if !before.is_empty() {
+                    step.forward.push(before);
+                }
+            }
+            Body::Stream { terminal: true, .. } => step.forward.push(chunk),
+            Body::Stream { events, terminal, stripped } => {
+                let pieces = self.seen.output.pieces;
+                let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
+                events.push(chunk, |piece| {
+                    let (bytes, fate) = match piece {
+                        Piece::Event(event) if !*terminal => {
+                            let fate = reader.read(&event, &mut self.seen);
+                            *stripped = matches!(fate, Fate::Strip);
+                            (event, fate)
+                        }
+                        Piece::LineFeed(bytes) if *stripped => (bytes, Fate::Strip),
+                        Piece::Event(bytes) | Piece::Unread(bytes) | Piece::LineFeed(bytes) => {
+                            (bytes, Fate::Pass)
+                        }
+                    };
+                    match (fate, &mut step.last) {
+                        (Fate::Strip, _) => {}
+                        (_, Some(last)) => last.push(bytes),
+                        (Fate::Pass, None) => step.forward.push(bytes),
+                        (Fate::Terminal, None) => {
+                            *terminal = true;
+                            step.last = Some(vec![bytes]);
+                        }
+                    }
+                });
+                if *terminal {
+                    // What stands behind the terminal event belongs to no event of the API.
+                    let rest = step.last.get_or_insert_default();
+                    rest.extend(events.finish());
+                }
+                if self.seen.output.pieces > pieces {
+                    self.first_token_at.get_or_insert(at);
+                    self.last_token_at = Some(at);
+                }
+            }
+        }
+        step
+    }
+
+    /// The body ended as its framing said. `last` is `Some` unless the terminal event already came.
+    pub fn body_end(&mut self) -> Step {
+        let mut last = Vec::new();
+        match &mut self.body {
+            Body::Unary { held, .. } => last.push(std::mem::take(held)),
+            Body::Stream { terminal: true, .. } => return Step::default(),
+            Body::Stream { events, terminal, .. } => {
+                // A last event may lack its blank line.
+                let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
+                if let Some(bytes) = events.finish() {
+                    let fate = reader.read(&bytes, &mut self.seen);
+                    *terminal = matches!(fate, Fate::Terminal);
+                    if !matches!(fate, Fate::Strip) {
+                        last.push(bytes);
+                    }
+                }
+            }
+        }
+        last.retain(|bytes| !bytes.is_empty());
+        Step { forward: Vec::new(), last: Some(last) }
+    }
+
+    /// The attempt is over. `price` turns a usage into a charge, given the model and tier that
+    /// served.
+    pub fn close(
+        mut self,
+        how: Close,
+        at: UnixTime,
+        price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
+    ) -> AttemptEnd {
+        let end = self.end(how);
+        let metered = self.metered(end);
+        let seen = self.seen;
+        let charged = if consumes_nothing(self.api, end) {
+            Charged::NotBilled
+        } else {
+            let (model, tier) = (seen.model.as_deref(), seen.tier_served.as_deref());
+            price(&self.dispatch, model, tier, &metered)
+        };
+        let raw_usage = match seen.raw_usage.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(format!("[{}]", several.join(","))),
+        };
+        AttemptEnd {
+            exchange: self.dispatch.exchange,
+            ordinal: self.dispatch.ordinal,
+            first_byte_at: self.first_byte_at,
+            first_token_at: self.first_token_at,
+            last_token_at: self.last_token_at,
+            at,
+            status: self.status,
+            end,
+            error: seen.error,
+            response_id: seen.response_id,
+            model_served: seen.model,
+            tier_served: seen.tier_served,
+            finish_reason: seen.finish_reason,
+            metered,
+            raw_usage: raw_usage.filter(|raw| raw.len() <= MAX_RAW_USAGE),
+            response_bytes: self.response_bytes,
+            tools_called: seen.tools,
+            charged,
+        }
+    }
+
+    fn end(&mut self, how: Close) -> End {
+        let readable = self.read_unary();
+        let broken = match how {
+            Close::Unreachable => return End::Unreachable,
+            Close::Redirected => return End::UpstreamError,
+            Close::BodyEnd => None,
+            Close::Reset => Some(End::Cut),
+            Close::Timeout => Some(End::Timeout),
+            Close::ClientGone => Some(End::ClientGone),
+        };
+        // A status that is an error says how it ended, whatever became of its body.
+        match self.status {
+            Some(200..=299) => {}
+            Some(400..=499) => return End::Refused,
+            Some(_) => return End::UpstreamError,
+            None => return broken.unwrap_or(End::Cut),
+        }
+        let failed = self.seen.error.is_some();
+        match (&self.body, broken) {
+            (Body::Stream { terminal: true, .. }, _) if failed => End::StreamError,
+            (Body::Stream { terminal: true, .. }, _) => End::Complete,
+            (Body::Unary { .. }, _) if failed => End::UpstreamError,
+            (_, Some(broken)) => broken,
+            (Body::Stream { .. }, None) if self.seen.finish_reason.is_some() => End::Complete,
+            (Body::Stream { .. }, None) => End::Cut,
+            (Body::Unary { overflow, .. }, None) if readable || *overflow => End::Complete,
+            (Body::Unary { .. }, None) => End::UpstreamError,
+        }
+    }
+
+    /// Reads a unary reply; tells whether it was whole and of the API.
+    fn read_unary(&mut self) -> bool {
+        #[derive(serde::Deserialize, Default)]
+        #[serde(default)]
+        struct Failure<'a> {
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+        }
+        let Body::Unary { copy, .. } = &self.body else { return false };
+        let seen = &mut self.seen;
+        if self.status.is_some_and(|status| status >= 400) {
+            let failure: Failure<'_> = serde_json::from_slice(copy).unwrap_or_default();
+            seen.error(failure.error);
+            return false;
+        }
+        match self.api {
+            Api::OpenAiChat | Api::OpenAiEmbeddings => openai::read_reply(copy, seen),
+            Api::AnthropicMessages => anthropic::read_reply(copy, seen),
+            Api::OpenAiModels | Api::AnthropicCountTokens => {
+                serde_json::from_slice::<serde::de::IgnoredAny>(copy).is_ok()
+            }
+        }
+    }
+
+    fn metered(&self, end: End) -> Metered {
+        if consumes_nothing(self.api, end) {
+            let (usage, doubts) = (Usage::default(), Doubts::NONE);
+            return Metered { usage, source: UsageSource::Reported, doubts };
+        }
+        let seen = &self.seen;
+        let reading = match self.api {
+            Api::AnthropicMessages => anthropic::usage(&seen.raw_usage, self.convention),
+            _ => seen.raw_usage.last().and_then(|raw| {
+                let has_output = self.api != Api::OpenAiEmbeddings;
+                openai::usage(raw, self.convention, self.choices, has_output)
+            }),
+        };
+        // A usage of zeros beside output is a form left blank, not a count.
+        let reading = reading.filter(|r| r.usage.total() > 0 || seen.output.pieces == 0);
+        let Some(reading) = reading else {
+            let whole =
+                end == End::Complete && !matches!(self.body, Body::Unary { overflow: true, .. });
+            return if whole || seen.output.pieces > 0 {
+                self.estimated()
+            } else {
+                Metered::unknown()
+            };
+        };
+        let passed_since = seen.output_since_usage;
+        let is_final =
+            seen.usage_is_final(self.choices) || (end == End::Complete && passed_since.pieces == 0);
+        let Reading { mut usage, mut doubts, has_input, has_output } = reading;
+        if is_final && has_input && has_output && !doubts.contains(Doubt::CountRefused) {
+            return Metered { usage, source: UsageSource::Reported, doubts };
+        }
+        if !has_input {
+            usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
+            doubts = doubts.with(Doubt::SplitUnknown);
+        }
+        let passed = if has_output { passed_since } else { seen.output }.tokens().get();
+        let missing = TokenCount::new(passed.saturating_sub(usage.output()));
+        let text = &mut usage.tokens[TokenClass::OutputText];
+        *text = text.plus(missing.unwrap_or_default()).unwrap_or(*text);
+        Metered { usage, source: UsageSource::Partial, doubts: self.lower_bound(doubts) }
+    }
+
+    fn estimated(&self) -> Metered {
+        let mut usage = Usage::default();
+        usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
+        usage.tokens[TokenClass::OutputText] = self.seen.output.tokens();
+        let doubts = self.lower_bound(Doubts::NONE).with(Doubt::SplitUnknown);
+        Metered { usage, source: UsageSource::Estimated, doubts }
+    }
+
+    fn lower_bound(&self, doubts: Doubts) -> Doubts {
+        let doubts = doubts.with(Doubt::LowerBound);
+        // Reasoning that was not shown may have been billed all the same.
+        let hidden = self.api != Api::OpenAiEmbeddings && !self.seen.output.shows_reasoning();
+        if hidden { doubts.with(Doubt::ReasoningUnknown) } else { doubts }
+    }
+}
+
+/// An error before a model ran consumes nothing, and some APIs never do.
+fn consumes_nothing(api: Api, end: End) -> bool {
+    matches!(end, End::Refused | End::Unreachable)
+        || matches!(api, Api::OpenAiModels | Api::AnthropicCountTokens)
+}
+
+/// What becomes of an event.
+enum Fate {
+    Pass,
+    Strip,
+    Terminal,
+}
+
+struct EventReader {
+    api: Api,
+    strips_usage: bool,
+}
+
+impl EventReader {
+    fn read(&self, event: &[u8], seen: &mut Seen) -> Fate {
+        let data = sse::data(event);
+        match self.api {
+            Api::AnthropicMessages => match anthropic::read_event(&data, seen) {
+                EventKind::Terminal => Fate::Terminal,
+                EventKind::Other => Fate::Pass,
+            },
+            _ if data.trim_ascii() == b"[DONE]" => Fate::Terminal,
+            _ => match openai::read_chunk(&data, seen) {
+                Chunk::UsageOnly if self.strips_usage => Fate::Strip,
+                Chunk::UsageOnly | Chunk::Other => Fate::Pass,
+                Chunk::Error => Fate::Terminal,
+            },
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! OpenAI's dialect: Chat Completions and Embeddings, and everyone who speaks it.
+
+use quantity::{Doubt, Doubts, TokenClass, TokenCount, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::Convention;
+use crate::json::{Count, Text, TextBytes, read};
+use crate::seen::{Reading, Seen};
+
+/// A unary reply or a chunk of a stream: the same fields in both.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reply<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    model: Text<'a>,
+    #[serde(borrow)]
+    service_tier: Text<'a>,
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+    /// The vectors of an embeddings reply.
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Choice<'a> {
+    #[serde(borrow)]
+    finish_reason: Text<'a>,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Output<'a> {
+    content: TextBytes,
+    refusal: TextBytes,
+    reasoning: TextBytes,
+    reasoning_content: TextBytes,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ToolCall<'a> {
+    #[serde(borrow)]
+    function: Function<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Function<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    arguments: TextBytes,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawUsage<'a> {
+    prompt_tokens: Count,
+    completion_tokens: Count,
+    total_tokens: Count,
+    prompt_cache_hit_tokens: Count,
+    prompt_cache_miss_tokens: Count,
+    #[serde(borrow)]
+    prompt_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens_details: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct InputDetails {
+    cached_tokens: Count,
+    cache_write_tokens: Count,
+    audio_tokens: Count,
+    image_tokens: Count,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OutputDetails {
+    reasoning_tokens: Count,
+    audio_tokens: Count,
+    image_tokens: Count,
+}
+
+/// What a stream's chunk was.
+pub(crate) enum Chunk {
+    /// The extra chunk that carries the usage and nothing else.
+    UsageOnly,
+    /// An error inside the stream.
+    Error,
+    /// Anything else.
+    Other,
+}
+
+/// Reads a unary reply; tells whether it is one.
+pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
+    let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return false };
+    read_fields(&reply, true, seen);
+    reply.choices.or(reply.data).or(reply.usage).is_some()
+}
+
+/// Reads a chunk of a stream.
+pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Chunk {
+    let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return Chunk::Other };
+    // Choices that cannot be read may hold anything.
+    let no_choices = reply.choices.is_none_or(|raw| {
+        serde_json::from_str(raw.get()).is_ok_and(|choices: Vec<&RawValue>| choices.is_empty())
+    });
+    let alone = no_choices && reply.usage.is_some();
+    read_fields(&reply, alone, seen);
+    match reply.error {
+        Some(_) => Chunk::Error,
+        None if alone => Chunk::UsageOnly,
+        None => Chunk::Other,
+    }
+}
+
+fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
+    seen.identify(&reply.id, &reply.model, &reply.service_tier);
+    for choice in read::<Vec<Choice<'_>>>(reply.choices) {
+        seen.finish(&choice.finish_reason);
+        let output: Output<'_> = read(choice.delta.or(choice.message));
+        let mut bytes = output.content.0 + output.refusal.0;
+        let reasoning = output.reasoning.0.max(output.reasoning_content.0);
+        for call in read::<Vec<ToolCall<'_>>>(output.tool_calls) {
+            bytes += call.function.arguments.0;
+            if let Some(name) = call.function.name.owned() {
+                seen.tool(name);
+            }
+        }
+        seen.output(bytes, reasoning);
+    }
+    // Continuous usage is cumulative: the last one holds.
+    if let Some(usage) = reply.usage {
+        seen.usage(usage, false, usage_is_last);
+    }
+    if reply.error.is_some() {
+        seen.error(reply.error);
+    }
+}
+
+/// Converts a usage object to disjoint classes; `None` when it counts nothing. `expects_output` is
+/// false for an API whose output has no tokens.
+pub(crate) fn usage(
+    raw: &str,
+    convention: Convention,
+    choices: Option<u32>,
+    expects_output: bool,
+) -> Option<Reading> {
+    let raw: RawUsage<'_> = serde_json::from_str(raw).ok()?;
+    let mut doubts = Doubts::NONE;
+    let mut count = |count: Count| {
+        if count == Count::Refused {
+            doubts = doubts.with(Doubt::CountRefused);
+        }
+        count.get()
+    };
+    let input: InputDetails = read(raw.prompt_tokens_details);
+    let output: OutputDetails = read(raw.completion_tokens_details);
+    let prompt = count(raw.prompt_tokens);
+    let completion = count(raw.completion_tokens);
+    let total = count(raw.total_tokens);
+    let hit = count(raw.prompt_cache_hit_tokens);
+    let miss = count(raw.prompt_cache_miss_tokens);
+    let cached = count(input.cached_tokens).or(hit);
+    let written = count(input.cache_write_tokens).unwrap_or_default();
+    let input_audio = count(input.audio_tokens).unwrap_or_default();
+    let input_image = count(input.image_tokens).unwrap_or_default();
+    let reasoning = count(output.reasoning_tokens).unwrap_or_default();
+    let output_audio = count(output.audio_tokens).unwrap_or_default();
+    let output_image = count(output.image_tokens).unwrap_or_default();
+
+    let (has_input, has_output) = (prompt.is_some(), completion.is_some());
+    if !has_input && !has_output {
+        return None;
+    }
+    let prompt = prompt.unwrap_or_default();
+    let completion = completion.unwrap_or_default();
+    let untold = cached.is_none() && convention.may_hide_cache() && expects_output;
+    if untold && prompt > TokenCount::ZERO {
+        doubts = doubts.with(Doubt::SplitUnknown);
+    }
+    if let (Some(hit), Some(miss)) = (hit, miss)
+        && hit.plus(miss) != Some(prompt)
+    {
+        doubts = doubts.with(Doubt::SumMismatch);
+    }
+    let cached = cached.unwrap_or_default();
+    if cached > TokenCount::ZERO && (input_audio, input_image) != Default::default() {
+        doubts = doubts.with(Doubt::OverlapOpen);
+    }
+    if convention.counts_one_choice() && choices.is_some_and(|n| n > 1) {
+        doubts = doubts.with(Doubt::ChoicesUnderReported).with(Doubt::LowerBound);
+    }
+
+    let mut usage = Usage::default();
+    let parts = [
+        (TokenClass::CacheRead, cached),
+        (TokenClass::CacheWrite5m, written),
+        (TokenClass::InputAudio, input_audio),
+        (TokenClass::InputImage, input_image),
+    ];
+    split(prompt, &parts, TokenClass::InputUncached, &mut usage, &mut doubts);
+    let beside = convention.reasoning_beside_output();
+    let parts = [
+        (TokenClass::Reasoning, if beside { TokenCount::ZERO } else { reasoning }),
+        (TokenClass::OutputAudio, output_audio),
+        (TokenClass::OutputImage, output_image),
+    ];
+    split(completion, &parts, TokenClass::OutputText, &mut usage, &mut doubts);
+    if beside {
+        usage.tokens[TokenClass::Reasoning] = reasoning;
+    }
+    if total.is_some_and(|total| total.get() != usage.total()) {
+        doubts = doubts.with(Doubt::SumMismatch);
+    }
+    Some(Reading { usage, doubts, has_input, has_output: has_output || !expects_output })
+}
+
+/// Takes the parts out of the whole, in order; what is left is of the class `rest`. Parts that do
+/// not fit are cut, so that the classes always sum to the provider's own total, and flagged.
+fn split(
+    whole: TokenCount,
+    parts: &[(TokenClass, TokenCount)],
+    rest: TokenClass,
+    usage: &mut Usage,
+    doubts: &mut Doubts,
+) {
+    let mut left = whole;
+    for &(class, part) in parts {
+        let fits = part.min(left);
+        if fits < part {
+            *doubts = doubts.with(Doubt::SumMismatch);
+        }
+        usage.tokens[class] = fits;
+        left = left.minus(fits).expect("the part was cut to what is left");
+    }
+    usage.tokens[rest] = left;
+}

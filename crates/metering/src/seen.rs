@@ -1,0 +1,134 @@
+//! What was seen of a response so far, and what its usage objects say.
+
+use quantity::{Doubts, TokenCount, Usage};
+use serde_json::value::RawValue;
+
+use crate::json::{Text, read};
+
+/// Names of called tools that are kept.
+const MAX_TOOLS: usize = 256;
+/// No error class that we know is longer.
+const MAX_ERROR_CLASS: usize = 64;
+
+/// What was seen of a response so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) response_id: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) tier_served: Option<String>,
+    pub(crate) finish_reason: Option<String>,
+    /// Choices that have finished.
+    finished: u32,
+    pub(crate) error: Option<String>,
+    pub(crate) tools: Vec<String>,
+    /// Usage objects as they were written: one, or Anthropic's first and last.
+    pub(crate) raw_usage: Vec<String>,
+    /// Choices that had finished when the last usage object came: those it counts in full.
+    usage_covers: u32,
+    /// Everything that passed.
+    pub(crate) output: Output,
+    /// What passed after the last usage object, which it cannot have counted.
+    pub(crate) output_since_usage: Output,
+}
+
+/// Output that passed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Output {
+    bytes: u64,
+    reasoning_bytes: u64,
+    /// Pieces that carried output; each is a token at least.
+    pub(crate) pieces: u64,
+}
+
+/// What usage objects say, in disjoint classes.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) usage: Usage,
+    pub(crate) doubts: Doubts,
+    /// Whether the input was counted.
+    pub(crate) has_input: bool,
+    /// Whether the output was counted, or there is none to count.
+    pub(crate) has_output: bool,
+}
+
+impl Seen {
+    pub(crate) fn identify(&mut self, id: &Text<'_>, model: &Text<'_>, tier: &Text<'_>) {
+        let fields =
+            [(&mut self.response_id, id), (&mut self.model, model), (&mut self.tier_served, tier)];
+        for (held, found) in fields {
+            if held.is_none() {
+                *held = found.owned();
+            }
+        }
+    }
+
+    /// Keeps an error's type or code, never its message: providers quote prompts and keys in those.
+    pub(crate) fn error(&mut self, raw: Option<&RawValue>) {
+        #[derive(serde::Deserialize, Default)]
+        #[serde(default)]
+        struct ErrorObject<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Text<'a>,
+            #[serde(borrow)]
+            code: Text<'a>,
+        }
+        let error: ErrorObject<'_> = read(raw);
+        // A class is a word; a key or a sentence in its place has digits, dashes or spaces.
+        let word = |text: &Text<'_>| {
+            let plain = |b: u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.');
+            text.owned().filter(|word| word.len() <= MAX_ERROR_CLASS && word.bytes().all(plain))
+        };
+        let class = word(&error.kind).or_else(|| word(&error.code));
+        self.error = Some(class.unwrap_or_else(|| "error".to_owned()));
+    }
+
+    pub(crate) fn finish(&mut self, reason: &Text<'_>) {
+        if let Some(reason) = reason.owned() {
+            self.finish_reason = Some(reason);
+            self.finished = self.finished.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn output(&mut self, bytes: u64, reasoning_bytes: u64) {
+        for output in [&mut self.output, &mut self.output_since_usage] {
+            output.bytes += bytes;
+            output.reasoning_bytes += reasoning_bytes;
+            output.pieces += u64::from(bytes + reasoning_bytes > 0);
+        }
+    }
+
+    pub(crate) fn tool(&mut self, name: String) {
+        self.output.pieces += 1;
+        self.output_since_usage.pieces += 1;
+        if self.tools.len() < MAX_TOOLS {
+            self.tools.push(name);
+        }
+    }
+
+    /// Keeps a usage object. The last one holds, and beside it the first where `keep_first` says so.
+    /// `last` tells that no other can follow.
+    pub(crate) fn usage(&mut self, raw: &RawValue, keep_first: bool, last: bool) {
+        self.raw_usage.truncate(usize::from(keep_first));
+        self.raw_usage.push(raw.get().to_owned());
+        self.usage_covers = if last { u32::MAX } else { self.finished };
+        self.output_since_usage = Output::default();
+    }
+
+    /// Whether the last usage object counts all of a response of so many choices.
+    pub(crate) fn usage_is_final(&self, choices: Option<u32>) -> bool {
+        self.usage_covers >= choices.unwrap_or(1).max(1)
+    }
+}
+
+impl Output {
+    /// Tokens, at least: four bytes to a token, the usual rule of thumb for English, and a token to
+    /// each piece.
+    pub(crate) fn tokens(&self) -> TokenCount {
+        let bytes = self.bytes + self.reasoning_bytes;
+        TokenCount::new(bytes.div_ceil(4).max(self.pieces)).unwrap_or_default()
+    }
+
+    pub(crate) fn shows_reasoning(&self) -> bool {
+        self.reasoning_bytes > 0
+    }
+}
