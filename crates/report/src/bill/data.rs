@@ -1,0 +1,161 @@
+//! The bill for programs.
+
+use facts::{Answer, Group, HostedLine, Measures};
+use quantity::{Money, TokenClass};
+
+use super::{Bill, class_cost, paid, per_useful_mtok, shown, utilisation};
+use crate::csv::{self, Csv};
+use crate::json::Json;
+use crate::number::{Cost, blended, class_price, per_thousand};
+use crate::object;
+use crate::record::nanos;
+
+impl Bill<'_> {
+    /// The bill as JSON, schema `farthing.bill/1`. Money (`*_usd`) is a decimal string of dollars,
+    /// exact; ratios (`usd_per_*`) are rounded half to even to four decimals; counts are integers;
+    /// what is not known is `null`.
+    #[must_use]
+    pub fn json(&self) -> String {
+        self.value().pretty()
+    }
+
+    /// The bill as a JSON value; see [`Bill::json`].
+    #[must_use]
+    pub fn value(&self) -> Json {
+        let Answer { query, groups, total, hosting, seen } = self.answer;
+        let group = |group: &Group| {
+            let names = query.by.iter().map(ToString::to_string);
+            let values = group.key.iter().map(|value| Json::from(value.as_ref()));
+            object! {
+                "key" => Json::Object(names.zip(values).collect()),
+                "measures" => measures_json(&group.measures),
+            }
+        };
+        object! {
+            "schema" => "farthing.bill/1",
+            "as_of" => self.now,
+            "period" => object! {
+                "since" => query.period.start,
+                "until" => query.period.end,
+                "first_admitted" => seen.map(|(first, _)| first),
+                "last_admitted" => seen.map(|(_, last)| last),
+            },
+            "price_book" => self.book.json(),
+            "by" => query.by.iter().map(ToString::to_string).collect::<Json>(),
+            "spend_usd" => self.cost().amount(),
+            "spend_is_complete" => matches!(self.cost(), Cost::Known(_)),
+            "idle_cost_usd" => hosting.iter().map(|line| line.idle).sum::<Money>(),
+            "groups" => groups.iter().map(group).collect::<Json>(),
+            "total" => measures_json(total),
+            "hosting" => hosting.iter().map(hosting_json).collect::<Json>(),
+        }
+    }
+
+    /// The groups as CSV: the dimensions, then figures named as in JSON, the price book and the period
+    /// in every row. Unknown is empty. Idle hours of own GPUs are in no group and so in no row.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        const FIGURES: [&str; 14] = [
+            "exchanges",
+            "completed",
+            "attempts",
+            "cost_usd",
+            "usd_per_1k_exchanges",
+            "usd_per_mtok",
+            "estimated_cost_usd",
+            "waste_usd",
+            "hosted_cost_usd",
+            "estimated_attempts",
+            "unknown_attempts",
+            "unpriced_attempts",
+            "unpriced_tokens",
+            "other_units_usd",
+        ];
+        let mut csv = Csv::default();
+        let by = self.answer.query.by.iter().map(|by| csv::label(&by.to_string()));
+        let classes = TokenClass::ALL.iter();
+        let classes = classes.flat_map(|class| [format!("{class}_tokens"), format!("{class}_usd")]);
+        let basis = ["price_book", "price_book_as_of", "period"].map(str::to_owned);
+        csv.row(by.chain(FIGURES.map(str::to_owned)).chain(classes).chain(basis));
+        let basis = [csv::label(&self.book.name), self.book.as_of.to_string(), self.period()];
+        for Group { key, measures } in &self.answer.groups {
+            let cost = Cost::of(measures).amount();
+            let text = |amount: Option<Money>| amount.map_or_else(String::new, |m| m.to_string());
+            let labels = key.iter().map(|label| csv::label(label.as_deref().unwrap_or("")));
+            let figures = [
+                measures.exchanges.to_string(),
+                measures.completed.to_string(),
+                measures.attempts.to_string(),
+                text(cost),
+                text(cost.and_then(|cost| per_thousand(cost, measures.exchanges))),
+                text(blended(measures)),
+                measures.estimated_cost.to_string(),
+                measures.waste.values().copied().sum::<Money>().to_string(),
+                measures.hosted_cost.to_string(),
+                measures.estimated.to_string(),
+                measures.unknown.to_string(),
+                measures.unpriced.to_string(),
+                measures.unpriced_tokens.to_string(),
+                measures.cost_of_units.to_string(),
+            ];
+            let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
+                [tokens.to_string(), text(class_cost(measures, class))]
+            });
+            csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
+        }
+        csv.finish()
+    }
+}
+
+fn hosting_json(line: &HostedLine) -> Json {
+    object! {
+        "upstream" => &line.upstream,
+        "paid_ns" => nanos(line.paid),
+        "busy_ns" => nanos(line.busy_time),
+        "utilisation_per_mille" => utilisation(line),
+        "busy_cost_usd" => paid(line).then_some(line.busy),
+        "idle_cost_usd" => paid(line).then_some(line.idle),
+        "attempts" => line.attempts,
+        "useful_tokens" => line.useful_tokens,
+        "usd_per_useful_mtok" => per_useful_mtok(line),
+    }
+}
+
+fn measures_json(measures: &Measures) -> Json {
+    let cost = Cost::of(measures);
+    let classes = shown(measures).map(|class| {
+        let value = object! {
+            "tokens" => measures.tokens[class],
+            "priced_tokens" => measures.priced_tokens[class],
+            "cost_usd" => class_cost(measures, class),
+            "usd_per_mtok" => class_price(measures, class),
+        };
+        (class.name().to_owned(), value)
+    });
+    let waste =
+        measures.waste.iter().map(|(cause, cost)| (cause.name().to_owned(), (*cost).into()));
+    object! {
+        "exchanges" => measures.exchanges,
+        "completed" => measures.completed,
+        "attempts" => measures.attempts,
+        "input_tokens" => measures.input(),
+        "output_tokens" => measures.output(),
+        "useful_input_tokens" => measures.useful_input,
+        "useful_output_tokens" => measures.useful_output,
+        "cost_usd" => cost.amount(),
+        "cost_is_complete" => matches!(cost, Cost::Known(_)),
+        "list_cost_usd" => measures.list_cost,
+        "hosted_cost_usd" => measures.hosted_cost,
+        "estimated_cost_usd" => measures.estimated_cost,
+        "other_units_usd" => measures.cost_of_units,
+        "usd_per_1k_exchanges" => cost.amount().and_then(|c| per_thousand(c, measures.exchanges)),
+        "usd_per_mtok" => blended(measures),
+        "estimated_attempts" => measures.estimated,
+        "unknown_attempts" => measures.unknown,
+        "unpriced_attempts" => measures.unpriced,
+        "unpriced_tokens" => measures.unpriced_tokens,
+        "hosted_attempts" => measures.hosted,
+        "token_classes" => Json::Object(classes.collect()),
+        "waste_usd" => Json::Object(waste.collect()),
+    }
+}
