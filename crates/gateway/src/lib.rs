@@ -1,1 +1,23 @@
-//! gateway
+//! The gateway: clients speak to it as to their provider; every attempt it makes for them is on the
+//! journal before they have the last byte.
+//!
+//! Sockets, TLS, upstreams and the policies in force. What bytes mean is `metering`'s, what they
+//! cost is `tariff`'s, and what is told of them is for whoever is given the settled exchanges.
+
+mod access;
+mod body;
+mod clock;
+mod door;
+mod failure;
+mod labels;
+mod metrics;
+mod recent;
+mod run;
+mod server;
+mod settings;
+mod upstream;
+
+pub use clock::{Clock, Timer};
+pub use recent::Recent;
+pub use server::{Gateway, Page, Watch};
+pub use settings::{ModelTarget, RouteSettings, Settings, SettingsError, Upstream};

@@ -177,6 +177,17 @@ impl Billable {
         }
     }
 
+    /// How many units a price in text is for: a million tokens or characters, a thousand calls,
+    /// searches or pages, an hour of audio.
+    #[must_use]
+    pub const fn quoted_per(self) -> u32 {
+        match self {
+            Self::Tokens(_) | Self::Unit(Unit::Character) => 1_000_000,
+            Self::Unit(Unit::Call | Unit::WebSearch | Unit::FileSearch | Unit::Page) => 1_000,
+            Self::Unit(Unit::AudioSecond) => 3_600,
+        }
+    }
+
     /// The one with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

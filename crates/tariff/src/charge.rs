@@ -1,8 +1,8 @@
 //! What a usage costs at a row, line by line, exactly.
 
-use quantity::{Money, PriceRowId, TokenCount, Unit, UnitPrice, Usage};
+use quantity::{Billable, Money, PriceRowId, TokenCount, Unit, UnitPrice, Usage};
 
-use crate::row::{Billable, PriceRow};
+use crate::row::PriceRow;
 
 /// Why something has no price. It is reported as unpriced, never as $0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,12 +5,12 @@
 
 use std::cmp::Reverse;
 
-use quantity::{Money, TokenClass, TokenCount, Unit, UnixTime, Usage};
+use quantity::{Billable, Money, TokenClass, TokenCount, Unit, UnixTime, Usage};
 
 use crate::book::{Book, Key};
 use crate::charge::Unpriced;
 use crate::find::Found;
-use crate::row::{Billable, PriceRow};
+use crate::row::PriceRow;
 
 /// Days of a month in every estimate.
 pub const MONTH_DAYS: u64 = 30;

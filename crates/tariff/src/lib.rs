@@ -16,6 +16,6 @@ mod text;
 pub use book::{Book, BookInfo, Key, ModelInfo};
 pub use charge::{Charge, ChargeLine, Unpriced};
 pub use find::{FindError, Found};
-pub use row::{Billable, Daily, Price, PriceRow, Rate, STANDARD, Source};
+pub use row::{Daily, Price, PriceRow, Rate, STANDARD, Source};
 pub use rule::Rule;
 pub use text::{ParseBookError, ParseRowError};

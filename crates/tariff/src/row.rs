@@ -1,84 +1,32 @@
 //! One price row: what a provider asks for a model on a tier, from a date on.
 
-use std::fmt;
 use std::sync::Arc;
 
-use quantity::{Day, PriceRowId, TokenClass, TokenCount, Unit, UnitPrice, UnixTime};
+use quantity::{Billable, Day, PriceRowId, TokenClass, TokenCount, UnitPrice, UnixTime};
 
 use crate::text::{ParseRowError, check_name, parse_fields, parse_price};
 
 /// The tier of an ordinary call.
 pub const STANDARD: &str = "standard";
 
-/// Whatever has a price: a class of tokens, or a unit beside tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Billable {
-    /// A class of tokens.
-    Tokens(TokenClass),
-    /// Something counted beside tokens.
-    Unit(Unit),
-}
-
-impl Billable {
-    /// All of them, classes first, in the order of their numbers.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let units = Unit::ALL.iter().copied().map(Self::Unit);
-        TokenClass::ALL.iter().copied().map(Self::Tokens).chain(units)
-    }
-
-    /// Its name in price files and reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tokens(class) => class.name(),
-            Self::Unit(unit) => unit.name(),
-        }
-    }
-
-    /// The one with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        let class = TokenClass::from_name(name).map(Self::Tokens);
-        class.or_else(|| Unit::from_name(name).map(Self::Unit))
-    }
-
-    /// How many units a price in text is for: a million tokens or characters, a thousand calls,
-    /// searches or pages, an hour of audio.
-    #[must_use]
-    pub const fn quoted_per(self) -> u32 {
-        match self {
-            Self::Tokens(_) | Self::Unit(Unit::Character) => 1_000_000,
-            Self::Unit(Unit::Call | Unit::WebSearch | Unit::FileSearch | Unit::Page) => 1_000,
-            Self::Unit(Unit::AudioSecond) => 3_600,
-        }
-    }
-
-    /// Whose price applies, in this order, where the row has none for this class. A provider that
-    /// lists no price for cached audio bills it as cached input, or else as audio, or else as input.
-    #[must_use]
-    pub const fn falls_back_to(self) -> &'static [TokenClass] {
-        use TokenClass::{
-            CacheRead, CacheWrite5m, InputAudio, InputImage, InputUncached, InputVideo, OutputText,
-        };
-        let Self::Tokens(class) = self else { return &[] };
-        match class {
-            InputUncached | OutputText => &[],
-            CacheRead | CacheWrite5m | InputAudio | InputImage | InputVideo => &[InputUncached],
-            TokenClass::CacheWrite1h => &[CacheWrite5m, InputUncached],
-            TokenClass::CacheReadAudio => &[CacheRead, InputAudio, InputUncached],
-            TokenClass::CacheReadImage => &[CacheRead, InputImage, InputUncached],
-            TokenClass::CacheReadVideo => &[CacheRead, InputVideo, InputUncached],
-            TokenClass::Reasoning
-            | TokenClass::OutputAudio
-            | TokenClass::OutputImage
-            | TokenClass::OutputVideo => &[OutputText],
-        }
-    }
-}
-
-impl fmt::Display for Billable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+/// Whose price applies, in this order, where the row has none for this class. A provider that
+/// lists no price for cached audio bills it as cached input, or else as audio, or else as input.
+const fn falls_back_to(item: Billable) -> &'static [TokenClass] {
+    use TokenClass::{
+        CacheRead, CacheWrite5m, InputAudio, InputImage, InputUncached, InputVideo, OutputText,
+    };
+    let Billable::Tokens(class) = item else { return &[] };
+    match class {
+        InputUncached | OutputText => &[],
+        CacheRead | CacheWrite5m | InputAudio | InputImage | InputVideo => &[InputUncached],
+        TokenClass::CacheWrite1h => &[CacheWrite5m, InputUncached],
+        TokenClass::CacheReadAudio => &[CacheRead, InputAudio, InputUncached],
+        TokenClass::CacheReadImage => &[CacheRead, InputImage, InputUncached],
+        TokenClass::CacheReadVideo => &[CacheRead, InputVideo, InputUncached],
+        TokenClass::Reasoning
+        | TokenClass::OutputAudio
+        | TokenClass::OutputImage
+        | TokenClass::OutputVideo => &[OutputText],
     }
 }
 
@@ -271,7 +219,7 @@ impl PriceRow {
     /// falls back to that has one.
     #[must_use]
     pub fn price_for(&self, item: Billable) -> Option<(Billable, &Price)> {
-        let fallbacks = item.falls_back_to().iter().copied().map(Billable::Tokens);
+        let fallbacks = falls_back_to(item).iter().copied().map(Billable::Tokens);
         std::iter::once(item).chain(fallbacks).find_map(|one| Some((one, self.price(one)?)))
     }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use quantity::{Money, UnitPrice};
+use quantity::{Billable, Money, UnitPrice};
 
-use crate::row::{Billable, Daily, Fields, Price, PriceRow, Rate, Source};
+use crate::row::{Daily, Fields, Price, PriceRow, Rate, Source};
 
 /// A row's text that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use proptest::prelude::*;
-use quantity::{PriceRowId, TokenClass, UnixTime};
-use tariff::{Billable, Book, Key, PriceRow, Unpriced};
+use quantity::{Billable, PriceRowId, TokenClass, UnixTime};
+use tariff::{Book, Key, PriceRow, Unpriced};
 
 fn at(text: &str) -> UnixTime {
     text.parse().unwrap()

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use proptest::prelude::*;
-use quantity::{Money, TokenClass, TokenCount, Unit, Usage};
-use tariff::{Billable, Book, Key, PriceRow, Unpriced};
+use quantity::{Billable, Money, TokenClass, TokenCount, Unit, Usage};
+use tariff::{Book, Key, PriceRow, Unpriced};
 
 fn usage(counts: &[(&str, u32)]) -> Usage {
     let mut usage = Usage::default();

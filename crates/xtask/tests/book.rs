@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use quantity::{TokenClass, TokenCount, Unit, UnixTime, Usage};
+use quantity::{Billable, TokenClass, TokenCount, Unit, UnixTime, Usage};
 use serde_json::value::RawValue;
-use tariff::{Billable, Book, Key, PriceRow};
+use tariff::{Book, Key, PriceRow};
 use xtask::{book, genai};
 
 const TIMES: [&str; 6] = [

@@ -1,0 +1,120 @@
+//! `farthing bill`: what was spent.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use facts::{Answer, Dimension, Query, Rollup};
+use quantity::{Period, UnixTime};
+use report::{Bill, BookLine};
+use tariff::Book;
+
+use crate::config::Config;
+use crate::data::{DataDir, Told};
+use crate::{Place, output};
+
+/// What was spent, by route, model, team and more
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// What to split by, in order: route, model, task_type, task, team, user, tag:NAME, upstream, day, api
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "route")]
+    by: Vec<Dimension>,
+    /// From this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Up to this time, which is not included
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+    /// As JSON; money is an exact decimal text
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// As CSV
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A time, said as it is or as how long ago.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    At(UnixTime),
+    Ago(Duration),
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ago = || {
+            let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+            let seconds = match unit {
+                "m" => 60,
+                "h" => 3_600,
+                "d" => 86_400,
+                _ => return None,
+            };
+            let count: u64 = count.parse().ok()?;
+            count.checked_mul(seconds).map(|seconds| Self::Ago(Duration::from_secs(seconds)))
+        };
+        ago().map_or_else(|| text.parse().map(Self::At).map_err(|error| error.to_string()), Ok)
+    }
+}
+
+impl When {
+    fn at(self, now: UnixTime) -> UnixTime {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => {
+                let nanos = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
+                UnixTime::from_nanos(now.nanos().saturating_sub(nanos))
+            }
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.place)?;
+    let now = gateway::Clock::system().now();
+    let start = arguments.since.map(|when| when.at(now));
+    let end = arguments.until.map(|when| when.at(now));
+    if start.zip(end).is_some_and(|(start, end)| start >= end) {
+        bail!("--since is not before --until: the period is empty");
+    }
+    let query = Query { by: arguments.by.clone(), period: Period { start, end } };
+    let data = DataDir::open(&config.data_dir)?;
+    let answer = answer(&data, query, now)?;
+    let book = book_line(&config.book);
+    let bill = Bill::new(&answer, &book, now);
+    output::print(&if arguments.json {
+        bill.json()
+    } else if arguments.csv {
+        bill.csv()
+    } else {
+        bill.text(output::style())
+    })
+}
+
+/// The answer to a query from the journal alone.
+pub(crate) fn answer(data: &DataDir, query: Query, now: UnixTime) -> anyhow::Result<Answer> {
+    let mut rollup = Rollup::new(query);
+    let rest = data.read(|told| match told {
+        Told::Settled(exchange) => rollup.add(&exchange),
+        Told::Price(price) => rollup.price(&price),
+    })?;
+    let open = rest.ledger.open();
+    if open > 0 {
+        eprintln!("farthing: {open} exchanges are not settled; they are not in the bill");
+    }
+    if rest.missing > 0 {
+        eprintln!("farthing: {} records are missing in the journal", rest.missing);
+    }
+    if rest.unknown > 0 {
+        eprintln!("farthing: {} records are of a newer version and not in the bill", rest.unknown);
+    }
+    Ok(rollup.answer(now))
+}
+
+/// How reports name the price book.
+pub(crate) fn book_line(book: &Book) -> BookLine {
+    let info = book.info();
+    BookLine { name: info.name, as_of: info.as_of }
+}

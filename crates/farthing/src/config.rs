@@ -1,0 +1,361 @@
+//! The configuration: read as it is written, then checked and turned into settings.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use gateway::{ModelTarget, RouteSettings, Settings, Upstream};
+use metering::Convention;
+use quantity::Money;
+use serde::Deserialize;
+use tariff::{Book, PriceRow};
+
+use crate::Place;
+
+/// Where the gateway listens unless told otherwise.
+const LISTEN: &str = "127.0.0.1:8787";
+/// The file that is read without being named.
+const FILE: &str = "farthing.toml";
+/// The largest request body: a prompt of a million tokens has about 4 MB, images more.
+const MAX_BODY: usize = 64 << 20;
+
+/// The configuration as it is written.
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    listen: Option<String>,
+    data_dir: Option<PathBuf>,
+    access_key_env: Option<String>,
+    allowed_hosts: Vec<String>,
+    upstreams: toml::map::Map<String, toml::Value>,
+    models: BTreeMap<String, RawModel>,
+    routes: BTreeMap<String, RawRoute>,
+    prices: Vec<RawPrice>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct RawUpstream {
+    kind: String,
+    base_url: Option<String>,
+    api_key_env: Option<String>,
+    provider: Option<String>,
+    hourly_cost: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    upstream: String,
+    model: Option<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+struct RawRoute {
+    cost_header: bool,
+}
+
+#[derive(Deserialize, Debug)]
+struct RawPrice {
+    provider: String,
+    model: String,
+    #[serde(flatten)]
+    prices: BTreeMap<String, toml::Value>,
+}
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// What the gateway is told.
+    pub(crate) settings: Settings,
+    /// Where the data are.
+    pub(crate) data_dir: PathBuf,
+    /// The price book, with the configuration's own rows.
+    pub(crate) book: Book,
+    /// Upstreams that are simulated within the process, by index; their address is not known yet.
+    pub(crate) simulated: Vec<usize>,
+    /// The file it was read from.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file that is named, or the one in the working directory, or none.
+    pub(crate) fn load(place: &Place) -> anyhow::Result<Self> {
+        let file = place.config.clone().or_else(|| {
+            let file = PathBuf::from(FILE);
+            file.exists().then_some(file)
+        });
+        let text = match &file {
+            Some(file) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the configuration `{}`", file.display()))?,
+            None => String::new(),
+        };
+        let name = file.as_deref().unwrap_or(Path::new(FILE)).display().to_string();
+        let mut config = Self::parse(&text, &env).with_context(|| name)?;
+        config.file = file;
+        if let Some(data_dir) = &place.data_dir {
+            config.data_dir = data_dir.clone();
+        }
+        Ok(config)
+    }
+
+    /// Reads a text, with the environment as a function.
+    fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let raw: Raw = toml::from_str(text)?;
+        let listen = raw.listen.as_deref().unwrap_or(LISTEN);
+        let listen: SocketAddr = listen.parse().map_err(|_| {
+            anyhow!("invalid `listen`: expected an address such as `{LISTEN}`, found `{listen}`")
+        })?;
+        let access_key = match &raw.access_key_env {
+            Some(name) => Some(secret(env, "access_key_env", name)?),
+            None => None,
+        };
+        let mut simulated = Vec::new();
+        let mut upstreams = Vec::new();
+        for (name, value) in raw.upstreams {
+            let raw = RawUpstream::deserialize(value)
+                .with_context(|| format!("invalid `upstreams.{name}`"))?;
+            if raw.base_url.is_none() && raw.kind == Convention::Simulated.name() {
+                simulated.push(upstreams.len());
+            }
+            upstreams.push(upstream(&name, raw, env)?);
+        }
+        if upstreams.is_empty() {
+            upstreams = default_upstreams(env);
+        }
+        let mut models = BTreeMap::new();
+        for (name, model) in raw.models {
+            let wanted = &model.upstream;
+            let Some(upstream) = upstreams.iter().position(|upstream| upstream.name == *wanted)
+            else {
+                let known: Vec<_> = upstreams.iter().map(|u| format!("`{}`", u.name)).collect();
+                bail!(
+                    "invalid `models.\"{name}\".upstream`: expected one of {}, found `{wanted}`",
+                    known.join(", ")
+                );
+            };
+            models.insert(name, ModelTarget { upstream, model: model.model });
+        }
+        let routes = raw.routes.into_iter();
+        let routes =
+            routes.map(|(name, route)| (name, RouteSettings { cost_header: route.cost_header }));
+        let rows = raw.prices.iter().enumerate().map(|(index, price)| own_row(index, price));
+        let rows: Vec<PriceRow> = rows.collect::<anyhow::Result<_>>()?;
+        let settings = Settings {
+            listen,
+            access_key,
+            allowed_hosts: raw.allowed_hosts,
+            upstreams,
+            models,
+            routes: routes.collect(),
+            max_body: MAX_BODY,
+        };
+        Ok(Self {
+            settings,
+            data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
+            book: Book::builtin().with_rows(rows),
+            simulated,
+            file: None,
+        })
+    }
+}
+
+fn upstream(
+    name: &str,
+    raw: RawUpstream,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Upstream> {
+    let key = |field: &str| format!("upstreams.{name}.{field}");
+    let convention = Convention::from_name(&raw.kind).ok_or_else(|| {
+        let known: Vec<_> = Convention::ALL.iter().map(|kind| format!("`{kind}`")).collect();
+        let (field, kind) = (key("kind"), &raw.kind);
+        anyhow!("invalid `{field}`: expected one of {}, found `{kind}`", known.join(", "))
+    })?;
+    let base_url = match (raw.base_url.as_deref(), default_url(convention)) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Some(url)) => url.to_owned(),
+        (None, None) => bail!("`{}` is missing: expected the URL of its API", key("base_url")),
+    };
+    let parsed: Option<hyper::Uri> = base_url.parse().ok();
+    let fits = |url: &hyper::Uri| {
+        let scheme = matches!(url.scheme_str(), Some("http" | "https"));
+        let plain = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        scheme && plain && url.query().is_none()
+    };
+    let base_url = parsed.filter(fits).ok_or_else(|| {
+        let field = key("base_url");
+        anyhow!(
+            "invalid `{field}`: expected a URL such as `http://127.0.0.1:8000/v1`, found `{base_url}`"
+        )
+    })?;
+    let hourly_cost = match &raw.hourly_cost {
+        None => None,
+        Some(text) => {
+            let cost: Option<Money> = text.parse().ok().filter(|cost| *cost >= Money::ZERO);
+            Some(cost.ok_or_else(|| {
+                let field = key("hourly_cost");
+                anyhow!("invalid `{field}`: expected US dollars such as \"2.50\", found `{text}`")
+            })?)
+        }
+    };
+    Ok(Upstream {
+        name: name.to_owned(),
+        convention,
+        base_url,
+        key: match &raw.api_key_env {
+            Some(variable) => Some(secret(env, &key("api_key_env"), variable)?),
+            None => None,
+        },
+        provider: raw.provider.or(convention.provider().map(str::to_owned)),
+        hourly_cost,
+    })
+}
+
+fn own_row(index: usize, price: &RawPrice) -> anyhow::Result<PriceRow> {
+    let at = || format!("invalid `prices[{index}]`");
+    let mut prices = Vec::new();
+    for (class, value) in &price.prices {
+        // A float would not be the text that was written.
+        let text = value.as_str().ok_or_else(|| {
+            let found = value.type_str();
+            anyhow!("expected `{class}` as a text such as \"2.50\", found a {found}").context(at())
+        })?;
+        prices.push((class.as_str(), text));
+    }
+    PriceRow::own(&price.provider, &price.model, prices).with_context(at)
+}
+
+/// OpenAI and Anthropic, each with its usual variable's key, or else with the client's own.
+fn default_upstreams(env: &dyn Fn(&str) -> Option<String>) -> Vec<Upstream> {
+    let upstream = |convention: Convention, variable| Upstream {
+        name: convention.name().to_owned(),
+        convention,
+        base_url: default_url(convention).expect("has one").parse().expect("is one"),
+        key: env(variable),
+        provider: convention.provider().map(str::to_owned),
+        hourly_cost: None,
+    };
+    vec![
+        upstream(Convention::OpenAi, "OPENAI_API_KEY"),
+        upstream(Convention::Anthropic, "ANTHROPIC_API_KEY"),
+    ]
+}
+
+/// The public address of a provider's API.
+fn default_url(convention: Convention) -> Option<&'static str> {
+    match convention {
+        Convention::OpenAi => Some("https://api.openai.com/v1"),
+        Convention::Anthropic => Some("https://api.anthropic.com/v1"),
+        Convention::DeepSeek => Some("https://api.deepseek.com/v1"),
+        Convention::XAi => Some("https://api.x.ai/v1"),
+        Convention::Groq => Some("https://api.groq.com/openai/v1"),
+        Convention::OpenRouter => Some("https://openrouter.ai/api/v1"),
+        Convention::Mistral => Some("https://api.mistral.ai/v1"),
+        Convention::Together => Some("https://api.together.xyz/v1"),
+        Convention::Fireworks => Some("https://api.fireworks.ai/inference/v1"),
+        // Replaced by the address that the server in the process gets.
+        Convention::Simulated => Some("http://simulated.invalid/v1"),
+        Convention::Vllm | Convention::LlamaCpp | Convention::OpenAiCompatible => None,
+    }
+}
+
+/// A secret from the environment: never a value in the file.
+fn secret(
+    env: &dyn Fn(&str) -> Option<String>,
+    field: &str,
+    variable: &str,
+) -> anyhow::Result<String> {
+    env(variable).ok_or_else(|| {
+        anyhow!("invalid `{field}`: the environment variable `{variable}` is not set or is empty")
+    })
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn default_data_dir() -> PathBuf {
+    let home = || env("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let base = env("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    base.unwrap_or_else(|| PathBuf::from(".")).join("farthing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        Config::parse(text, &no_env)
+    }
+
+    #[test]
+    fn nothing_configured_serves_the_two_providers_on_loopback() {
+        let config =
+            Config::parse("", &|name| (name == "OPENAI_API_KEY").then(|| "sk-test".to_owned()))
+                .unwrap();
+        let names: Vec<_> = config.settings.upstreams.iter().map(|u| u.name.as_str()).collect();
+        assert_eq!(names, ["openai", "anthropic"]);
+        assert_eq!(config.settings.upstreams[0].key.as_deref(), Some("sk-test"));
+        assert_eq!(config.settings.upstreams[1].key, None);
+        assert!(config.settings.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_sample_is_valid_as_it_stands_and_with_every_comment_taken_off() {
+        let sample = include_str!("../../../farthing.sample.toml");
+        parse(sample).unwrap();
+        let settings: Vec<&str> = sample
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
+            })
+            .collect();
+        let settings = settings.join("\n");
+        assert_ne!(settings, sample);
+        let config = Config::parse(&settings, &|_| Some("a-key".to_owned())).unwrap();
+        assert!(config.settings.upstreams.len() > 2 && !config.settings.models.is_empty());
+        config.settings.check().unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_key_what_was_found_and_what_was_expected() {
+        for (text, expected) in [
+            ("listen = \"here\"", "invalid `listen`: expected an address"),
+            ("listen = \"127.0.0.1:1\"", "unknown field `listen`"),
+            (
+                "[upstreams.a]\nkind = \"gpt\"",
+                "invalid `upstreams.a.kind`: expected one of `openai`",
+            ),
+            ("[upstreams.a]\nkind = \"vllm\"", "`upstreams.a.base_url` is missing"),
+            (
+                "[upstreams.a]\nkind = \"vllm\"\nbase_url = \"ftp://x/v1\"",
+                "invalid `upstreams.a.base_url`: expected a URL",
+            ),
+            (
+                "[upstreams.a]\nkind = \"openai\"\nhourly_cost = \"-1\"",
+                "invalid `upstreams.a.hourly_cost`: expected US dollars",
+            ),
+            (
+                "[upstreams.a]\nkind = \"openai\"\napi_key_env = \"NOPE\"",
+                "the environment variable `NOPE` is not set",
+            ),
+            (
+                "[models.x]\nupstream = \"b\"",
+                "invalid `models.\"x\".upstream`: expected one of `openai`, `anthropic`, found `b`",
+            ),
+            (
+                "[[prices]]\nprovider = \"own\"\nmodel = \"m\"\ninput_uncached = 2.5",
+                "expected `input_uncached` as a text such as \"2.50\", found a float",
+            ),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(expected), "{error}\nshould contain\n{expected}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The data directory: the secret for fingerprints, and the journal.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use facts::{Exchange, PriceRecord};
+use journal::{Body, DirStorage, Reader};
+use ledger::Ledger;
+use quantity::HashKey;
+
+/// A data directory. Only its owner may look into it.
+#[derive(Debug, Clone)]
+pub(crate) struct DataDir(PathBuf);
+
+/// What reading a journal brings.
+pub(crate) enum Told {
+    /// A whole exchange.
+    Settled(Box<Exchange>),
+    /// A price that came into use.
+    Price(PriceRecord),
+}
+
+/// What was left when the journal ended.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// Exchanges that are admitted and not settled.
+    pub(crate) ledger: Ledger,
+    /// Records of kinds that this version does not know.
+    pub(crate) unknown: u64,
+    /// Records missing in the middle of a stream.
+    pub(crate) missing: u64,
+}
+
+impl DataDir {
+    /// A directory that is there or is made, with mode 0700.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot make the data directory `{shown}`"))?;
+        let mode = fs::metadata(path)?.mode();
+        if mode & 0o077 != 0 {
+            bail!(
+                "the data directory `{shown}` has mode {:04o}, so that others can look into it; \
+                 expected 0700\n\nhint: chmod 700 {shown}",
+                mode & 0o777
+            );
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// A directory that must be there.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if !path.join("journal").is_dir() {
+            bail!(
+                "there is no journal in `{}`\n\nhint: `farthing serve` and `farthing demo` make \
+                 one; --data-dir names another directory",
+                path.display()
+            );
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The secret for fingerprints, made on first use.
+    pub(crate) fn key(&self) -> anyhow::Result<HashKey> {
+        let path = self.0.join("fingerprint.key");
+        let shown = path.display().to_string();
+        let mut key = [0; 32];
+        match fs::read(&path) {
+            Ok(bytes) => {
+                key = bytes.as_slice().try_into().with_context(|| {
+                    format!("`{shown}`: expected 32 bytes, found {}", bytes.len())
+                })?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                getrandom::fill(&mut key).context("the system gives no random numbers")?;
+                let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+                let mut file = file.with_context(|| format!("cannot make `{shown}`"))?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{shown}`")),
+        }
+        Ok(HashKey::new(key))
+    }
+
+    /// The journal's storage, for its writer.
+    pub(crate) fn journal_to_write(&self) -> anyhow::Result<DirStorage> {
+        let path = self.0.join("journal");
+        let shown = path.display().to_string();
+        DirStorage::create(path).with_context(|| format!("cannot make `{shown}`"))
+    }
+
+    /// A reader of the journal, also beside a gateway that writes it.
+    pub(crate) fn journal(&self) -> anyhow::Result<Reader<DirStorage>> {
+        let path = self.0.join("journal");
+        let shown = path.display().to_string();
+        let storage = DirStorage::open(path).with_context(|| format!("cannot read `{shown}`"))?;
+        Reader::open(storage).with_context(|| format!("cannot read `{shown}`"))
+    }
+
+    /// Reads the whole journal through the ledger.
+    pub(crate) fn read(&self, mut tell: impl FnMut(Told)) -> anyhow::Result<Rest> {
+        let mut reader = self.journal()?;
+        let mut rest = Rest::default();
+        while let Some(record) = reader.next()? {
+            match record.decode()?.body {
+                Body::Admitted(admission) => rest.ledger.admit(admission)?,
+                Body::Dispatched(dispatch) => rest.ledger.dispatch(dispatch)?,
+                Body::AttemptEnded(end) => rest.ledger.end(end)?,
+                Body::Settled(settlement) => {
+                    tell(Told::Settled(Box::new(rest.ledger.settle(settlement)?)));
+                }
+                Body::Price(price) => tell(Told::Price(price)),
+                Body::Unknown { .. } => rest.unknown += 1,
+            }
+        }
+        rest.missing = reader.gaps().iter().map(|gap| gap.count).sum();
+        Ok(rest)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}

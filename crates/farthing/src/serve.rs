@@ -1,0 +1,263 @@
+//! `farthing serve`: gateway, journal and dashboard in one process.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use dashboard::Dashboard;
+use facts::PriceRecord;
+use gateway::{Clock, Gateway, Recent};
+use journal::{Batch, Committer, DirStorage, Options, Writer};
+use quantity::{Money, grouped};
+use simulated::Simulated;
+use tokio::net::TcpListener;
+
+use crate::bill::book_line;
+use crate::config::Config;
+use crate::data::{DataDir, Told};
+use crate::watch::{Watcher, Watching};
+use crate::{Place, output};
+
+/// Gateway, ledger and dashboard: clients change only their base URL
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Where to listen [default: as configured, else 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+    /// Check the configuration and stop
+    #[arg(long)]
+    check: bool,
+    /// No line on stderr for each exchange
+    #[arg(long)]
+    quiet: bool,
+    /// Wait for the disk, not only for the system, before a reply is complete
+    #[arg(long)]
+    sync: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut config = Config::load(&arguments.place)?;
+    if let Some(listen) = arguments.listen {
+        config.settings.listen = listen;
+    }
+    config.settings.check()?;
+    if arguments.check {
+        return output::print(&described(&config));
+    }
+    runtime()?.block_on(async {
+        let simulated = start_simulated(&mut config).await?;
+        let data = DataDir::create(&config.data_dir)?;
+        let wishes =
+            Wishes { clock: Clock::system(), lines: !arguments.quiet, sync: arguments.sync };
+        let service = Service::start(config, &data, wishes).await?;
+        eprintln!("farthing: {}", service.greeting());
+        service.serve(interrupted()).await?;
+        drop(simulated);
+        Ok(())
+    })
+}
+
+/// The runtime that everything with sockets runs on.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn start_simulated(config: &mut Config) -> anyhow::Result<Vec<Simulated>> {
+    let mut running = Vec::new();
+    for index in std::mem::take(&mut config.simulated) {
+        let server = Simulated::on_loopback(simulated::Options::default()).await?;
+        config.settings.upstreams[index].base_url = server.base_url().parse()?;
+        running.push(server);
+    }
+    Ok(running)
+}
+
+fn described(config: &Config) -> String {
+    let settings = &config.settings;
+    let file = config.file.as_deref().map(|file| format!(" in {}", file.display()));
+    let info = config.book.info();
+    let mut out = format!(
+        "configuration{} is valid\nlistens on {}, keeps its data in {}\nprice book {} of {}: {} \
+         models, {} rows of your own\n",
+        file.unwrap_or_else(|| ": none; the default".to_owned()),
+        settings.listen,
+        config.data_dir.display(),
+        info.name,
+        info.as_of,
+        grouped(info.models as u64),
+        info.own_rows,
+    );
+    for upstream in &settings.upstreams {
+        let key = if upstream.key.is_some() { "its own key" } else { "the client's key" };
+        let price = match (&upstream.hourly_cost, &upstream.provider) {
+            (Some(cost), _) => format!("${cost} an hour"),
+            (None, Some(provider)) => format!("prices of `{provider}`"),
+            (None, None) => "no prices: its exchanges will be unpriced".to_owned(),
+        };
+        out.push_str(&format!(
+            "upstream {}: {} at {}, {key}, {price}\n",
+            upstream.name, upstream.convention, upstream.base_url
+        ));
+    }
+    out
+}
+
+/// How a service differs from another.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes {
+    pub(crate) clock: Clock,
+    pub(crate) lines: bool,
+    pub(crate) sync: bool,
+}
+
+/// A gateway with its journal and dashboard, ready to serve.
+pub(crate) struct Service {
+    gateway: Gateway,
+    listener: TcpListener,
+    committer: Committer<DirStorage>,
+    watcher: Arc<Watcher>,
+    watching: Watching,
+}
+
+impl Service {
+    /// Opens the journal, settles what a killed predecessor left open, and binds the socket.
+    pub(crate) async fn start(
+        config: Config,
+        data: &DataDir,
+        wishes: Wishes,
+    ) -> anyhow::Result<Self> {
+        let Wishes { clock, lines, sync } = wishes;
+        let key = data.key()?;
+        let now = clock.now();
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).context("the system gives no random numbers")?;
+        let storage = data.journal_to_write()?;
+        let (mut writer, recovery) = Writer::open(storage, now, u64::from_le_bytes(random))
+            .with_context(|| format!("data directory `{}`", data.path().display()))?;
+        if recovery.cut_bytes > 0 {
+            eprintln!(
+                "farthing: cut {} bytes of a torn record from the end of {}: the last gateway was \
+                 killed while it wrote",
+                recovery.cut_bytes, recovery.file
+            );
+        }
+
+        let recent = Recent::default();
+        let mut dashboard = Dashboard::new(book_line(&config.book));
+        let mut hourly = std::collections::BTreeMap::new();
+        let mut rest = data.read(|told| match told {
+            Told::Settled(exchange) => {
+                dashboard.settled(&exchange);
+                recent.insert(&Arc::from(exchange));
+            }
+            Told::Price(price) => {
+                dashboard.price(&price);
+                if let PriceRecord::PerHour { upstream, cost, .. } = price {
+                    hourly.insert(upstream, cost);
+                }
+            }
+        })?;
+
+        let mut batch = Batch::new();
+        let lost = rest.ledger.close_lost(now);
+        if !lost.is_empty() {
+            eprintln!(
+                "farthing: {} exchanges were under way when the last gateway stopped; what they \
+                 consumed is unknown",
+                lost.len()
+            );
+        }
+        for (end, settlement) in &lost {
+            if let Some(end) = end {
+                batch.push(end)?;
+            }
+            batch.push(settlement)?;
+        }
+        let mut prices = Vec::new();
+        for (upstream, cost) in hourly_changes(&config, &hourly) {
+            let price = PriceRecord::PerHour { upstream, cost, from: now };
+            batch.push(&price)?;
+            prices.push(price);
+        }
+        writer.append(&mut batch, now)?;
+        writer.sync()?;
+
+        let options = Options { sync_each: sync, ..Options::default() };
+        let committer = Committer::start(writer, options, move || clock.now())?;
+        let (watcher, watching) = Watcher::start(dashboard, lines)?;
+        prices.iter().for_each(|price| watcher.price(price));
+        let listen = config.settings.listen;
+        let gateway = Gateway::new(
+            config.settings,
+            Arc::new(config.book),
+            committer.handle(),
+            clock,
+            key,
+            recent,
+            Arc::clone(&watcher) as Arc<dyn gateway::Watch>,
+        )?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        Ok(Self { gateway, listener, committer, watcher, watching })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> anyhow::Result<std::net::SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    fn greeting(&self) -> String {
+        let address = self.address().map(|address| address.to_string()).unwrap_or_default();
+        format!(
+            "serving on http://{address}  (OpenAI base URL http://{address}/v1, Anthropic base URL \
+             http://{address}, dashboard http://{address}/farthing/)"
+        )
+    }
+
+    /// Serves until `shutdown`, then closes the journal.
+    pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        self.gateway.serve(self.listener, shutdown).await;
+        self.watcher.finish(self.watching);
+        // The last records are written and synced here: a failure must not look like success.
+        match tokio::task::spawn_blocking(move || self.committer.close()).await {
+            Ok(Ok(_writer)) => Ok(()),
+            Ok(Err(error)) => Err(error).context("the journal could not be closed"),
+            Err(_) => bail!("the journal's thread broke down"),
+        }
+    }
+}
+
+/// Hourly costs that are configured otherwise than the journal knows; `None` where one ended.
+fn hourly_changes(
+    config: &Config,
+    known: &std::collections::BTreeMap<String, Option<Money>>,
+) -> Vec<(String, Option<Money>)> {
+    let upstreams = &config.settings.upstreams;
+    let configured = upstreams.iter().filter(|upstream| upstream.hourly_cost.is_some());
+    let mut changes: Vec<_> = configured
+        .filter(|upstream| known.get(&upstream.name).copied().flatten() != upstream.hourly_cost)
+        .map(|upstream| (upstream.name.clone(), upstream.hourly_cost))
+        .collect();
+    let costs_now = |name: &str| {
+        upstreams.iter().any(|upstream| upstream.name == name && upstream.hourly_cost.is_some())
+    };
+    let ended = known.iter().filter(|(name, cost)| cost.is_some() && !costs_now(name));
+    changes.extend(ended.map(|(name, _)| (name.clone(), None)));
+    changes
+}

@@ -1,0 +1,161 @@
+//! Who may come in, and which headers may travel on.
+
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
+    HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::http::uri::Authority;
+use hyper::{HeaderMap, StatusCode, Uri};
+use metering::Convention;
+use quantity::{Fingerprint, HashKey};
+
+use crate::failure::Failure;
+use crate::settings::{Settings, Upstream};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Refuses requests that were not meant for us. Loopback is no authentication: a web page in the
+/// user's browser reaches it too, by DNS rebinding or across origins, and gives itself away by its
+/// `Host` or `Origin`.
+pub(crate) fn check_host(
+    settings: &Settings,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<(), Failure> {
+    let refused = |what: &str| {
+        let message = format!("this gateway is not known by that {what}; see `allowed_hosts`");
+        Failure::new(StatusCode::FORBIDDEN, "foreign_host", message)
+    };
+    if uri.authority().is_some() {
+        return Err(refused("name: expected a path, found a whole URL"));
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or("");
+    if hosts.next().is_some() || !is_ours(settings, host) {
+        return Err(refused("`Host`"));
+    }
+    match headers.get(ORIGIN) {
+        None => Ok(()),
+        Some(origin) => {
+            let origin = origin.to_str().unwrap_or("");
+            let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+            if authority.is_some_and(|authority| is_ours(settings, authority)) {
+                Ok(())
+            } else {
+                Err(refused("`Origin`"))
+            }
+        }
+    }
+}
+
+fn is_ours(settings: &Settings, authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    let listening = settings.listen.ip();
+    loopback && listening.is_loopback()
+        || !listening.is_unspecified() && host.trim_matches(['[', ']']) == listening.to_string()
+        || settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+}
+
+/// The credential that a client presents.
+fn credential(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION).or_else(|| headers.get(API_KEY))?.as_bytes();
+    let bearer = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+    Some(if bearer { &value[7..] } else { value })
+}
+
+/// The fingerprint of the caller's credential, after checking it where a key is asked for.
+pub(crate) fn caller(
+    settings: &Settings,
+    headers: &HeaderMap,
+    key: &HashKey,
+) -> Result<Option<Fingerprint>, Failure> {
+    let credential = credential(headers);
+    if let Some(expected) = &settings.access_key {
+        // Fingerprints under a secret key are compared, so that time tells nothing of the key.
+        let expected = key.fingerprint(&[b"access", expected.as_bytes()]);
+        if credential.map(|found| key.fingerprint(&[b"access", found])) != Some(expected) {
+            let message = "expected the gateway's access key as a bearer token or `x-api-key`";
+            return Err(Failure::new(StatusCode::UNAUTHORIZED, "bad_access_key", message));
+        }
+    }
+    Ok(credential.map(|credential| key.fingerprint(&[b"caller", credential])))
+}
+
+/// Headers of one connection, which end here in both directions.
+fn is_hop_by_hop(name: &HeaderName, connection: Option<&str>) -> bool {
+    let fixed = [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &PROXY_AUTHENTICATE,
+        &PROXY_AUTHORIZATION,
+        &TE,
+        &TRAILER,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+        &EXPECT,
+    ];
+    let named = connection.is_some_and(|listed| {
+        listed.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
+    });
+    fixed.contains(&name) || named
+}
+
+fn connection_header(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONNECTION).and_then(|value| value.to_str().ok())
+}
+
+/// The headers of the request to an upstream: the client's, but for those of its connection, its
+/// browser, ours, and its credential where it is not the upstream's to see.
+pub(crate) fn to_upstream(
+    settings: &Settings,
+    client: &HeaderMap,
+    upstream: &Upstream,
+) -> HeaderMap {
+    let connection = connection_header(client);
+    let passes_credential = upstream.key.is_none() && settings.access_key.is_none();
+    let mut headers = HeaderMap::with_capacity(client.len() + 2);
+    for (name, value) in client {
+        let ends_here = is_hop_by_hop(name, connection)
+            || [&HOST, &CONTENT_LENGTH, &COOKIE, &ORIGIN, &REFERER, &FORWARDED, &ACCEPT_ENCODING]
+                .contains(&name)
+            || name.as_str().starts_with("x-farthing-")
+            || name.as_str().starts_with("x-forwarded-")
+            || [AUTHORIZATION, API_KEY].contains(name) && !passes_credential;
+        if !ends_here {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(key) = &upstream.key {
+        let (name, text) = match upstream.convention {
+            Convention::Anthropic => (API_KEY, key.clone()),
+            _ => (AUTHORIZATION, format!("Bearer {key}")),
+        };
+        let mut value = HeaderValue::from_str(&text).expect("checked with the settings");
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    headers
+}
+
+/// The headers of the reply to the client: the upstream's, but for those of its connection, its
+/// cookies, and any that pretend to be ours.
+pub(crate) fn to_client(upstream: &HeaderMap) -> HeaderMap {
+    let connection = connection_header(upstream);
+    let mut headers = HeaderMap::with_capacity(upstream.len() + 2);
+    for (name, value) in upstream {
+        let ends_here = is_hop_by_hop(name, connection)
+            || name == SET_COOKIE
+            || name.as_str().starts_with("x-farthing-");
+        if !ends_here {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}

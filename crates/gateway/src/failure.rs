@@ -1,0 +1,88 @@
+//! Errors of the gateway's own, in the shape of the caller's API.
+
+use bytes::Bytes;
+use facts::Api;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+/// A refusal or failure: a status, a stable code and words for the caller.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn unknown_path() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_path",
+            "this path is not served: what is not metered does not pass; expected \
+             /v1/chat/completions, /v1/embeddings, /v1/models, /v1/messages or \
+             /v1/messages/count_tokens, each also behind /r/{route}",
+        )
+    }
+
+    pub(crate) fn bad_route_prefix() -> Self {
+        Self::bad_request(
+            "bad_route",
+            "expected /r/{route}/v1/... with a route of 1 to 64 letters, digits, `.`, `_` and `-`",
+        )
+    }
+
+    pub(crate) fn wrong_method(found: &Method, expected: &str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "wrong_method",
+            format!("expected {expected}, found {found}"),
+        )
+    }
+
+    /// The reply, in the error shape of the API, or of OpenAI where none is known.
+    pub(crate) fn reply(&self, api: Option<Api>) -> Response<Bytes> {
+        let body = match api {
+            Some(Api::AnthropicMessages | Api::AnthropicCountTokens) => {
+                let kind = match self.status.as_u16() {
+                    401 => "authentication_error",
+                    403 => "permission_error",
+                    404 => "not_found_error",
+                    413 => "request_too_large",
+                    429 => "rate_limit_error",
+                    400..=499 => "invalid_request_error",
+                    503 => "overloaded_error",
+                    _ => "api_error",
+                };
+                let message = format!("farthing: {} ({})", self.message, self.code);
+                serde_json::json!({
+                    "type": "error",
+                    "error": { "type": kind, "message": message },
+                })
+            }
+            _ => {
+                let kind = match self.status.as_u16() {
+                    401 => "authentication_error",
+                    429 => "rate_limit_exceeded",
+                    400..=499 => "invalid_request_error",
+                    _ => "server_error",
+                };
+                let message = format!("farthing: {}", self.message);
+                serde_json::json!({
+                    "error": { "message": message, "type": kind, "param": null, "code": self.code },
+                })
+            }
+        };
+        let mut reply = Response::new(Bytes::from(body.to_string()));
+        *reply.status_mut() = self.status;
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply
+    }
+}

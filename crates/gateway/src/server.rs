@@ -1,0 +1,415 @@
+//! The server: connections in, requests to their purpose.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use facts::{Admission, Api, AttemptReason, Dispatch, Exchange};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
+};
+use hyper::http::response::Parts;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use journal::Handle;
+use metering::{AttemptMeter, Close, bound};
+use quantity::{ExchangeId, HashKey, UnixTime};
+use tariff::Book;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::access::{caller, check_host, to_client, to_upstream};
+use crate::body::{Metered, Reply};
+use crate::clock::Clock;
+use crate::door::{Purpose, purpose};
+use crate::failure::Failure;
+use crate::labels::labels;
+use crate::metrics::Metrics;
+use crate::recent::Recent;
+use crate::run::{KnownRows, Run};
+use crate::settings::{Settings, SettingsError};
+use crate::upstream::{Connections, address};
+
+const EXCHANGE: HeaderName = HeaderName::from_static("x-farthing-exchange");
+const COST: HeaderName = HeaderName::from_static("x-farthing-cost");
+const RETRY_COUNT: &str = "x-stainless-retry-count";
+
+/// A unary reply up to this size is gathered and sent in one piece; the cost header needs it whole.
+const GATHERED: usize = 1 << 20;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a shutdown waits for exchanges under way.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who is told of settled exchanges and serves what is not the gateway's: the pages for people.
+///
+/// Called on the way of an exchange: it must be quick and must not block.
+pub trait Watch: Send + Sync {
+    /// An exchange settled; its records are on their way to the journal.
+    fn settled(&self, exchange: &Arc<Exchange>);
+    /// A page below `/farthing/`, if there is one.
+    fn page(&self, path: &str, now: UnixTime) -> Option<Page>;
+    /// What the look-up of an exchange tells its owner, as JSON.
+    fn lookup(&self, exchange: &Exchange) -> String;
+}
+
+/// A page for people.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Its bytes.
+    pub body: Vec<u8>,
+}
+
+/// What all exchanges share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) book: Arc<Book>,
+    pub(crate) journal: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) key: HashKey,
+    pub(crate) metrics: Metrics,
+    pub(crate) recent: Recent,
+    pub(crate) rows: KnownRows,
+    pub(crate) watch: Arc<dyn Watch>,
+    connections: Connections,
+}
+
+impl Shared {
+    /// Whether an upstream is paid by the hour.
+    pub(crate) fn is_hosted(&self, name: &str) -> bool {
+        let named = self.settings.upstreams.iter().find(|upstream| upstream.name == name);
+        named.is_some_and(|upstream| upstream.hourly_cost.is_some())
+    }
+}
+
+/// A gateway that is ready to serve.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+impl Gateway {
+    /// A gateway with these settings, that prices by this book, writes to this journal and tells
+    /// `watch`. `key` is the data directory's secret for fingerprints; `recent` may hold exchanges
+    /// from before.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the settings cannot be served.
+    pub fn new(
+        settings: Settings,
+        book: Arc<Book>,
+        journal: Handle,
+        clock: Clock,
+        key: HashKey,
+        recent: Recent,
+        watch: Arc<dyn Watch>,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        Ok(Self(Arc::new(Shared {
+            settings,
+            book,
+            journal,
+            clock,
+            key,
+            metrics: Metrics::default(),
+            recent,
+            rows: KnownRows::default(),
+            watch,
+            connections: Connections::new(),
+        })))
+    }
+
+    /// Serves until `shutdown`, then lets exchanges under way end, for thirty seconds at most; the
+    /// clients of those that remain are cut off, and they settle as aborted.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let graceful = GracefulShutdown::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let stream: TcpStream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(_) => {
+                        // Out of file descriptors, most likely: connections that end free some.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        continue;
+                    }
+                },
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            let _ = stream.set_nodelay(true);
+            let shared = Arc::clone(&self.0);
+            let service = service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            });
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            connections.spawn(async move {
+                // A connection that breaks is the client's affair; its exchange settles on drop.
+                let _ = connection.await;
+            });
+        }
+        drop(listener);
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
+        connections.shutdown().await;
+    }
+}
+
+impl Shared {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
+        let path = request.uri().path().to_owned();
+        let purpose = check_host(&self.settings, request.headers(), request.uri())
+            .and_then(|()| purpose(request.method(), &path));
+        let (api, answer) = match purpose {
+            Ok(Purpose::Call { api, route, path }) => {
+                (Some(api), self.call(api, route, path, request).await)
+            }
+            Ok(Purpose::Lookup(id)) => (None, self.lookup(id, request.headers())),
+            Ok(Purpose::Page) => (None, self.page(&path, request.headers())),
+            Ok(Purpose::Health) => (None, Ok(text(StatusCode::OK, "ok\n".to_owned()))),
+            Ok(Purpose::Ready) => (None, Ok(self.ready())),
+            Ok(Purpose::Metrics) => {
+                let metrics = self.metrics.text(&self.journal.status());
+                (None, Ok(text(StatusCode::OK, metrics)))
+            }
+            Err(failure) => (api_of(&path), Err(failure)),
+        };
+        answer.unwrap_or_else(|failure| {
+            self.metrics.refused();
+            failure.reply(api).map(Reply::from)
+        })
+    }
+
+    async fn call(
+        self: &Arc<Self>,
+        api: Api,
+        path_route: Option<&str>,
+        path: &str,
+        request: Request<Incoming>,
+    ) -> Result<Response<Reply>, Failure> {
+        let (head, body) = request.into_parts();
+        let caller = caller(&self.settings, &head.headers, &self.key)?;
+        if head.headers.contains_key(CONTENT_ENCODING) {
+            let message = "expected a body without `Content-Encoding`";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Failure::new(status, "encoded_body", message));
+        }
+        let body = self.read_body(body).await?;
+        let timer = self.clock.timer();
+        let admitted_at = timer.now();
+        let asked = metering::Request::read(api, &body, &self.key)
+            .map_err(|error| Failure::bad_request("bad_request", error.to_string()))?;
+        let labels = labels(&head.headers, path_route, &asked)?;
+        let route = self.settings.route(&labels.route);
+        let Some((upstream, model)) = self.settings.target(api, asked.model.as_deref()) else {
+            let message = match &asked.model {
+                Some(model) => format!("no upstream that speaks {api} serves the model `{model}`"),
+                None => format!("no upstream speaks {api}"),
+            };
+            return Err(Failure::new(StatusCode::NOT_FOUND, "no_upstream", message));
+        };
+        let Some(uri) = address(upstream, path, head.uri.query()) else {
+            return Err(Failure::bad_request("bad_query", "expected a query that a URL may have"));
+        };
+        let Some(permit) = self.journal.permit() else {
+            return Err(journal_failure(self.journal.status().failure));
+        };
+
+        let exchange = ExchangeId::new(admitted_at, random());
+        let retries = head.headers.get(RETRY_COUNT).and_then(|value| value.to_str().ok());
+        let admission = Admission {
+            exchange,
+            at: admitted_at,
+            api,
+            stream: asked.stream,
+            model_asked: asked.model.clone(),
+            max_tokens: asked.max_tokens,
+            choices: asked.choices,
+            tier_asked: asked.tier.clone(),
+            labels,
+            caller,
+            client_retry: retries.and_then(|count| count.parse().ok()),
+            request_bytes: body.len() as u64,
+            prompt: asked.prompt.clone(),
+        };
+        let mut dispatch = Dispatch {
+            exchange,
+            ordinal: 0,
+            at: timer.now(),
+            reason: AttemptReason::First,
+            upstream: upstream.name.clone(),
+            provider: upstream.provider.clone(),
+            model: model.clone(),
+            input_estimate: asked.input_estimate(),
+            bound: None,
+        };
+        dispatch.bound = bound(&self.book, &dispatch, asked.max_tokens, asked.tier.as_deref());
+        let asks = upstream.convention.must_ask_for_usage();
+        let sent = asked.rewrite(&body, model.as_deref(), asks);
+        let headers = to_upstream(&self.settings, &head.headers, upstream);
+        let strips = asked.strips_usage(asks);
+        let meter = AttemptMeter::new(upstream.convention, &asked, strips, dispatch);
+        let (mut run, ticket) = Run::start(self, permit, timer, admission, meter)
+            .map_err(|error| journal_failure(Some(error)))?;
+        // Nothing is sent on before the admission is on the journal.
+        if let Err(error) = ticket.await {
+            drop(run.settle(Close::Unreachable));
+            return Err(journal_failure(Some(error)));
+        }
+
+        let mut reply = match self.connections.send(head.method, uri, headers, sent).await {
+            Ok(reply) if reply.status().is_redirection() => {
+                run.head(reply.status().as_u16(), None);
+                let message =
+                    format!("upstream `{}` redirects, which is not followed", upstream.name);
+                fail(run, Close::Redirected, api, "upstream_redirected", &message).await
+            }
+            Ok(reply) => {
+                let (parts, body) = reply.into_parts();
+                let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+                run.head(parts.status.as_u16(), media);
+                let stream = media.is_some_and(|media| media.starts_with("text/event-stream"));
+                let mut metered = Metered::new(body, run);
+                if !stream {
+                    metered.gather(GATHERED).await;
+                }
+                pass(parts, metered, strips && stream, route.cost_header && !stream)
+            }
+            Err(error) => {
+                let (how, code) = if error.is_connect() {
+                    (Close::Unreachable, "upstream_unreachable")
+                } else {
+                    (Close::Reset, "upstream_broke_off")
+                };
+                let message = format!("upstream `{}` gave no reply ({code})", upstream.name);
+                fail(run, how, api, code, &message).await
+            }
+        };
+        let id = HeaderValue::from_str(&exchange.to_string()).expect("an id is plain ASCII");
+        reply.headers_mut().insert(EXCHANGE, id);
+        Ok(reply)
+    }
+
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let limit = self.settings.max_body;
+        match Limited::new(body, limit).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                let message = format!("expected a body of at most {limit} bytes");
+                Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
+            }
+            Err(_) => Err(Failure::bad_request("broken_body", "the body broke off")),
+        }
+    }
+
+    fn lookup(&self, id: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        let caller = caller(&self.settings, headers, &self.key)?;
+        let id: ExchangeId =
+            id.parse().map_err(|error| Failure::bad_request("bad_id", format!("{error}")))?;
+        let Some(exchange) = self.recent.of(id, caller) else {
+            let message = "no settled exchange with this id was made with this credential lately; \
+                           older ones are in `farthing journal dump`";
+            return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_exchange", message));
+        };
+        let mut reply = text(StatusCode::OK, self.watch.lookup(&exchange));
+        let json = HeaderValue::from_static("application/json");
+        reply.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(reply)
+    }
+
+    fn page(&self, path: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        // A browser cannot present the access key; where one is needed, pages are for whoever has it.
+        caller(&self.settings, headers, &self.key)?;
+        let Some(page) = self.watch.page(path, self.clock.now()) else {
+            return Err(Failure::unknown_path());
+        };
+        let mut reply = Response::new(Reply::from(Bytes::from(page.body)));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+        for (name, value) in page.headers {
+            let name = HeaderName::from_static(name);
+            reply.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        Ok(reply)
+    }
+
+    fn ready(&self) -> Response<Reply> {
+        match self.journal.status().failure {
+            None => text(StatusCode::OK, "ready\n".to_owned()),
+            Some(failure) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: journal: {failure}\n"))
+            }
+        }
+    }
+}
+
+/// The upstream's reply to the client.
+fn pass(parts: Parts, metered: Metered, shortened: bool, tells_cost: bool) -> Response<Reply> {
+    let mut headers = to_client(&parts.headers);
+    if shortened {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let cost = metered.run().cost().filter(|_| tells_cost);
+    if let Some(cost) = cost.and_then(|cost| HeaderValue::from_str(&cost.to_string()).ok()) {
+        headers.insert(COST, cost);
+    }
+    let mut reply = Response::new(Reply::Metered(Box::new(metered)));
+    *reply.status_mut() = parts.status;
+    *reply.headers_mut() = headers;
+    reply
+}
+
+/// Settles an exchange whose upstream gave no reply, then tells the client.
+async fn fail(
+    mut run: Run,
+    how: Close,
+    api: Api,
+    code: &'static str,
+    message: &str,
+) -> Response<Reply> {
+    if let Some(ticket) = run.settle(how)
+        && let Err(error) = ticket.await
+    {
+        return journal_failure(Some(error)).reply(Some(api)).map(Reply::from);
+    }
+    let failure = Failure::new(StatusCode::BAD_GATEWAY, code, message);
+    failure.reply(Some(api)).map(Reply::from)
+}
+
+fn journal_failure(failure: Option<journal::JournalError>) -> Failure {
+    let message = match failure {
+        Some(failure) => format!("the journal takes no records, so nothing is sent on: {failure}"),
+        None => "too many exchanges are under way for the journal".to_owned(),
+    };
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unavailable", message)
+}
+
+fn text(status: StatusCode, body: String) -> Response<Reply> {
+    let mut reply = Response::new(Reply::from(Bytes::from(body)));
+    *reply.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(CONTENT_TYPE, plain);
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// The API that a refused path was meant for, for the shape of the error.
+fn api_of(path: &str) -> Option<Api> {
+    path.contains("/v1/messages").then_some(Api::AnthropicMessages)
+}
+
+fn random() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    bytes
+}

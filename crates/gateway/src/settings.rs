@@ -1,0 +1,128 @@
+//! What the gateway is told to do, validated.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use facts::Api;
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use metering::Convention;
+use quantity::Money;
+
+/// A server that answers for models.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Its name in the configuration, reports and journal.
+    pub name: String,
+    /// How it speaks and counts.
+    pub convention: Convention,
+    /// Up to and with `/v1`, without a slash at the end.
+    pub base_url: Uri,
+    /// Its own key; without one the client's credential is passed on.
+    pub key: Option<String>,
+    /// Whose rows of the price book apply.
+    pub provider: Option<String>,
+    /// US dollars an hour, for GPUs of our own.
+    pub hourly_cost: Option<Money>,
+}
+
+/// The key is a secret; nothing else prints it either.
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upstream({} at {})", self.name, self.base_url)
+    }
+}
+
+/// Where a model name leads.
+#[derive(Debug, Clone)]
+pub struct ModelTarget {
+    /// Index into [`Settings::upstreams`].
+    pub upstream: usize,
+    /// The model's name there; `None` keeps the name.
+    pub model: Option<String>,
+}
+
+/// What a route wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RouteSettings {
+    /// Whether unary replies carry their cost.
+    pub cost_header: bool,
+}
+
+/// Everything the gateway is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The key that clients must present; without one only loopback is served.
+    pub access_key: Option<String>,
+    /// Names by which clients may call it, beside loopback's.
+    pub allowed_hosts: Vec<String>,
+    /// The upstreams; the first that speaks an API is that API's default.
+    pub upstreams: Vec<Upstream>,
+    /// Model names with a target of their own.
+    pub models: BTreeMap<String, ModelTarget>,
+    /// Routes with wishes of their own.
+    pub routes: BTreeMap<String, RouteSettings>,
+    /// The largest request body, bytes.
+    pub max_body: usize,
+}
+
+/// Settings that cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Anyone who reaches the machine could spend money.
+    #[error(
+        "`listen` is `{0}`, which others can reach, and there is no `access_key_env`: expected a \
+         loopback address such as `127.0.0.1:8787`, or a key that clients must present"
+    )]
+    OpenToAll(SocketAddr),
+    /// There is nobody to pass requests to.
+    #[error("no upstream is configured")]
+    NoUpstream,
+    /// An upstream's key cannot be sent in a header.
+    #[error("the key of upstream `{0}` has characters that no HTTP header may have")]
+    BadKey(String),
+}
+
+impl Settings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if !self.listen.ip().is_loopback() && self.access_key.is_none() {
+            return Err(SettingsError::OpenToAll(self.listen));
+        }
+        if self.upstreams.is_empty() {
+            return Err(SettingsError::NoUpstream);
+        }
+        for upstream in &self.upstreams {
+            let key = upstream.key.as_deref().unwrap_or_default();
+            if HeaderValue::from_str(key).is_err() {
+                return Err(SettingsError::BadKey(upstream.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an exchange goes: the upstream and the model's name there. `None` if no upstream speaks
+    /// the API for that model.
+    pub(crate) fn target(
+        &self,
+        api: Api,
+        model: Option<&str>,
+    ) -> Option<(&Upstream, Option<String>)> {
+        if let Some(target) = model.and_then(|model| self.models.get(model)) {
+            let upstream = &self.upstreams[target.upstream];
+            let name = target.model.clone().or(model.map(str::to_owned));
+            return upstream.convention.speaks(api).then_some((upstream, name));
+        }
+        let upstream = self.upstreams.iter().find(|upstream| upstream.convention.speaks(api))?;
+        Some((upstream, model.map(str::to_owned)))
+    }
+
+    pub(crate) fn route(&self, route: &str) -> RouteSettings {
+        self.routes.get(route).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,276 @@
+//! The form of a fixture, and how it is played.
+//!
+//! A head of `name value` lines; the body, each line behind a mark; the outcome. A line of the body
+//! is marked `|` when it passes, `-` when it is taken out, and `>` where it passes and everything
+//! from it on is held until the exchange is settled.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch};
+use metering::{AttemptMeter, Close, Convention, Request};
+use quantity::{ExchangeId, HashKey, UnixTime};
+
+pub struct Fixture {
+    api: Api,
+    convention: Convention,
+    request: String,
+    status: Option<u16>,
+    content_type: Option<String>,
+    pub close: Close,
+    line_end: &'static str,
+    /// The body ends without the line end of its last line.
+    torn: bool,
+    lines: Vec<(char, String)>,
+    pub outcome: String,
+}
+
+/// What came of it.
+pub struct Played {
+    /// Bytes forwarded before the last ones.
+    pub before: Vec<u8>,
+    /// Bytes held until the exchange is settled.
+    pub last: Option<Vec<u8>>,
+    /// What came after those.
+    pub after: Vec<u8>,
+    pub end: AttemptEnd,
+}
+
+impl Played {
+    pub fn forwarded(&self) -> Vec<u8> {
+        [&self.before[..], self.last.as_deref().unwrap_or_default(), &self.after].concat()
+    }
+}
+
+pub fn paths() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths
+}
+
+pub fn all() -> Vec<Fixture> {
+    let parse = |path| Fixture::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+    paths().into_iter().map(parse).collect()
+}
+
+impl Fixture {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut fixture = Self {
+            api: Api::OpenAiChat,
+            convention: Convention::OpenAi,
+            request: String::new(),
+            status: None,
+            content_type: None,
+            close: Close::BodyEnd,
+            line_end: "\n",
+            torn: false,
+            lines: Vec::new(),
+            outcome: String::new(),
+        };
+        let mut rest = text;
+        while let Some(line) = rest.lines().next() {
+            let is_body = line.starts_with(['|', '-', '>']);
+            if !is_body && !fixture.lines.is_empty() {
+                break;
+            }
+            rest = rest[line.len()..].strip_prefix('\n').unwrap_or_default();
+            if is_body {
+                let mark = line.chars().next().ok_or("a mark")?;
+                let line = line[1..].strip_prefix(' ').unwrap_or(&line[1..]);
+                fixture.lines.push((mark, line.to_owned()));
+            } else if line == "no body" {
+                break;
+            } else if !line.is_empty() && !line.starts_with('#') {
+                fixture.head(line)?;
+            }
+        }
+        fixture.outcome = rest.strip_prefix('\n').unwrap_or(rest).to_owned();
+        Ok(fixture)
+    }
+
+    fn head(&mut self, line: &str) -> Result<(), String> {
+        let unknown = || format!("unknown line `{line}`");
+        let (name, value) = line.split_once(' ').ok_or_else(unknown)?;
+        match name {
+            "api" => self.api = Api::from_name(value).ok_or_else(unknown)?,
+            "kind" => self.convention = Convention::from_name(value).ok_or_else(unknown)?,
+            "request" => value.clone_into(&mut self.request),
+            "status" => self.status = Some(value.parse().map_err(|_| unknown())?),
+            "content-type" => self.content_type = Some(value.to_owned()),
+            "close" => {
+                self.close = match value {
+                    "body_end" => Close::BodyEnd,
+                    "reset" => Close::Reset,
+                    "unreachable" => Close::Unreachable,
+                    "timeout" => Close::Timeout,
+                    "client_gone" => Close::ClientGone,
+                    "redirected" => Close::Redirected,
+                    _ => return Err(unknown()),
+                }
+            }
+            "line-ends" => {
+                self.line_end = match value {
+                    "crlf" => "\r\n",
+                    "cr" => "\r",
+                    _ => return Err(unknown()),
+                }
+            }
+            "torn" => self.torn = true,
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+
+    fn lines(&self, wanted: impl Fn(char) -> bool) -> Vec<u8> {
+        let mut bytes = String::new();
+        for (mark, line) in &self.lines {
+            if wanted(*mark) {
+                bytes += line;
+                bytes += self.line_end;
+            }
+        }
+        let torn = if self.torn { self.line_end.len() } else { 0 };
+        bytes.truncate(bytes.len() - torn);
+        bytes.into_bytes()
+    }
+
+    pub fn body(&self) -> Vec<u8> {
+        self.lines(|_| true)
+    }
+
+    pub fn expected_forward(&self) -> Vec<u8> {
+        self.lines(|mark| mark != '-')
+    }
+
+    pub fn expected_last(&self) -> Vec<u8> {
+        let marked = self.lines.iter().skip_while(|(mark, _)| *mark != '>');
+        let lines: String =
+            marked.flat_map(|(_, line)| [line.as_str(), self.line_end]).collect();
+        let torn = if self.torn && !lines.is_empty() { self.line_end.len() } else { 0 };
+        lines.as_bytes()[..lines.len() - torn].to_vec()
+    }
+
+    pub fn is_stream(&self) -> bool {
+        let kind = self.content_type.as_deref().unwrap_or_default();
+        kind.to_ascii_lowercase().starts_with("text/event-stream") && self.status == Some(200)
+    }
+
+    fn meter(&self) -> AttemptMeter {
+        let key = HashKey::new([7; 32]);
+        let request = Request::read(self.api, self.request.as_bytes(), &key).unwrap();
+        let asks = self.convention.must_ask_for_usage();
+        meter(self.convention, &request, request.strips_usage(asks))
+    }
+}
+
+pub fn meter(convention: Convention, request: &Request, strips_usage: bool) -> AttemptMeter {
+    let dispatch = Dispatch {
+        exchange: ExchangeId::from_bytes([1; 16]),
+        ordinal: 0,
+        at: UnixTime::from_nanos(0),
+        reason: AttemptReason::First,
+        upstream: "up".to_owned(),
+        provider: None,
+        model: request.model.clone(),
+        input_estimate: request.input_estimate(),
+        bound: None,
+    };
+    AttemptMeter::new(convention, request, strips_usage, dispatch)
+}
+
+/// Plays a fixture whose body comes in these chunks.
+pub fn play(fixture: &Fixture, chunks: &[&[u8]], close: Close) -> Played {
+    let mut meter = fixture.meter();
+    if let Some(status) = fixture.status {
+        meter.head(status, fixture.content_type.as_deref(), UnixTime::from_nanos(1));
+    }
+    run(meter, chunks, close)
+}
+
+/// Sends chunks through a meter as a gateway does, and closes it.
+pub fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
+    let (mut before, mut last, mut after) = (Vec::new(), None, Vec::new());
+    let at = UnixTime::from_nanos(2);
+    let ends = matches!(close, Close::BodyEnd | Close::Reset);
+    let steps = chunks.iter().map(Some).chain(ends.then_some(None));
+    for chunk in steps {
+        let step = match chunk {
+            Some(chunk) => meter.push(Bytes::copy_from_slice(chunk), at),
+            None => meter.body_end(),
+        };
+        let forward = if last.is_none() { &mut before } else { &mut after };
+        forward.extend(step.forward.concat());
+        if let Some(bytes) = step.last {
+            assert!(last.is_none(), "the response is complete twice");
+            last = Some(bytes.concat());
+        }
+    }
+    let mut asked = None;
+    let end = meter.close(close, at, |_, model, tier, metered| {
+        asked = Some((model.map(str::to_owned), tier.map(str::to_owned), *metered));
+        Charged::Unpriced { reason: "asked".to_owned() }
+    });
+    match asked {
+        None => assert_eq!(end.charged, Charged::NotBilled),
+        Some(asked) => {
+            let served = (end.model_served.clone(), end.tier_served.clone(), end.metered);
+            assert_eq!(asked, served, "priced by what served");
+        }
+    }
+    Played { before, last, after, end }
+}
+
+/// The start of a stream, up to so many whole events.
+pub fn cut_after_events(body: &[u8], events: usize) -> &[u8] {
+    let text = std::str::from_utf8(body).unwrap();
+    let ends: Vec<usize> = text.match_indices("\n\n").map(|(at, _)| at + 2).collect();
+    match events {
+        0 => &[],
+        n => &body[..ends[n - 1]],
+    }
+}
+
+/// How it ended and what was consumed, in one line.
+pub fn short(end: &AttemptEnd) -> String {
+    let mut text = format!("{}, usage {}", end.end, end.metered.source);
+    let usage = &end.metered.usage;
+    let counts = usage.tokens.iter().map(|(class, count)| (class.name(), count));
+    for (name, count) in counts.chain(usage.units.iter().map(|(unit, count)| (unit.name(), count))) {
+        if count.get() > 0 {
+            write!(text, " {name}={count}").unwrap();
+        }
+    }
+    for doubt in end.metered.doubts.iter() {
+        write!(text, " {doubt}?").unwrap();
+    }
+    text
+}
+
+/// The end of an attempt but for its times.
+pub fn render(end: &AttemptEnd) -> String {
+    let mut text = format!("{}\n", short(end));
+    let fields = [
+        ("error", end.error.as_deref()),
+        ("finish", end.finish_reason.as_deref()),
+        ("model", end.model_served.as_deref()),
+        ("tier", end.tier_served.as_deref()),
+        ("id", end.response_id.as_deref()),
+        ("raw", end.raw_usage.as_deref()),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            writeln!(text, "{name} {value}").unwrap();
+        }
+    }
+    if !end.tools_called.is_empty() {
+        writeln!(text, "tools {}", end.tools_called.join(" ")).unwrap();
+    }
+    if end.charged == Charged::NotBilled {
+        text += "not billed\n";
+    }
+    text
+}

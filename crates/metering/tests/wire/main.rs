@@ -1,0 +1,56 @@
+//! What real servers send, as data: each file of `tests/fixtures` is one exchange and its outcome.
+
+mod fixture;
+mod properties;
+
+use std::path::Path;
+
+use fixture::{Fixture, cut_after_events, play, render, short};
+use metering::Close;
+
+/// Plays a file and compares what came out of it with what the file says. With `BLESS` set, the file
+/// is rewritten instead, to be read by whoever changes it.
+fn check(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let fixture = Fixture::parse(&text)?;
+    let body = fixture.body();
+    let played = play(&fixture, &[&body], fixture.close);
+    let mut outcome = render(&played.end);
+    for line in fixture.outcome.lines() {
+        let Some(rest) = line.strip_prefix("client gone after ") else { continue };
+        let events = rest.split(' ').next().and_then(|n| n.parse().ok()).ok_or(line)?;
+        let part = cut_after_events(&body, events);
+        let end = play(&fixture, &[part], Close::ClientGone).end;
+        outcome += &format!("client gone after {events} events: {}\n", short(&end));
+    }
+    if played.forwarded() != fixture.expected_forward() {
+        let forwarded = String::from_utf8_lossy(&played.forwarded()).into_owned();
+        return Err(format!("other bytes were forwarded than marked:\n{forwarded}"));
+    }
+    if fixture.close == Close::BodyEnd && fixture.is_stream() {
+        let last = played.last.as_deref().unwrap_or_default();
+        if last != fixture.expected_last() {
+            let last = String::from_utf8_lossy(last);
+            return Err(format!("other bytes were held until settled than marked:\n{last}"));
+        }
+    }
+    if std::env::var_os("BLESS").is_some() {
+        let head = text.strip_suffix(&fixture.outcome).ok_or("the outcome ends the file")?;
+        return std::fs::write(path, format!("{head}{outcome}")).map_err(|error| error.to_string());
+    }
+    if outcome != fixture.outcome {
+        return Err(format!("expected\n{}\nfound\n{outcome}", fixture.outcome));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_fixture_gives_its_outcome() {
+    let mut failures = Vec::new();
+    for path in fixture::paths() {
+        if let Err(error) = check(&path) {
+            failures.push(format!("{}: {error}", path.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
