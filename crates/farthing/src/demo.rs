@@ -2,7 +2,7 @@
 //!
 //! A simulated server stands for the providers and for GPUs of one's own; the traffic of a small
 //! company passes through the real gateway, is metered, priced and journalled, on a clock that runs
-//! sixty times as fast.
+//! sixty times as fast for that hour.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let system = Clock::system().now();
     let start = UnixTime::from_nanos(system.nanos() - i64::try_from(HOUR.as_nanos())?);
-    let clock = Clock::injected(start, SPEED);
+    let clock = Clock::injected(start, SPEED, HOUR);
     let data_dir = arguments.data_dir.clone().unwrap_or_else(|| {
         let seconds = system.nanos() / 1_000_000_000;
         std::env::temp_dir().join(format!("farthing-demo-{seconds}"))
@@ -88,7 +88,7 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let provider = Simulated::on_loopback(options).await?;
     let config = config(&provider, arguments.listen, data_dir.clone())?;
     let book = book_line(&config.book);
-    let wishes = Wishes { clock, lines: false, sync: false };
+    let wishes = Wishes { clock, lines: false, sync: false, ends_hours: true };
     let service = Service::start(config, &data, wishes)
         .await
         .context("the demo's gateway cannot start; --listen 127.0.0.1:0 takes any free port")?;
@@ -148,7 +148,7 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
     }
-    show("The whole hour:")?;
+    show(&format!("All {} minutes:", arguments.minutes))?;
     let dir = data_dir.display();
     output::print(&format!(
         "\nEverything above was metered by the gateway and read back from its journal in {dir}\n\

@@ -49,8 +49,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let simulated = start_simulated(&mut config).await?;
         let data = DataDir::create(&config.data_dir)?;
-        let wishes =
-            Wishes { clock: Clock::system(), lines: !arguments.quiet, sync: arguments.sync };
+        let wishes = Wishes {
+            clock: Clock::system(),
+            lines: !arguments.quiet,
+            sync: arguments.sync,
+            ends_hours: false,
+        };
         let service = Service::start(config, &data, wishes).await?;
         eprintln!("farthing: {}", service.greeting());
         service.serve(interrupted()).await?;
@@ -123,6 +127,9 @@ pub(crate) struct Wishes {
     pub(crate) clock: Clock,
     pub(crate) lines: bool,
     pub(crate) sync: bool,
+    /// Whether upstreams that are paid by the hour cost nothing once it stops. GPUs do not stop with
+    /// the gateway, but the demo's do.
+    pub(crate) ends_hours: bool,
 }
 
 /// A gateway with its journal and dashboard, ready to serve.
@@ -132,6 +139,9 @@ pub(crate) struct Service {
     committer: Committer<DirStorage>,
     watcher: Arc<Watcher>,
     watching: Watching,
+    clock: Clock,
+    /// Hourly costs to end with the service.
+    ending: Vec<String>,
 }
 
 impl Service {
@@ -141,7 +151,7 @@ impl Service {
         data: &DataDir,
         wishes: Wishes,
     ) -> anyhow::Result<Self> {
-        let Wishes { clock, lines, sync } = wishes;
+        let Wishes { clock, lines, sync, ends_hours } = wishes;
         let key = data.key()?;
         let now = clock.now();
         let mut random = [0; 8];
@@ -201,6 +211,8 @@ impl Service {
         let committer = Committer::start(writer, options, move || clock.now())?;
         let (watcher, watching) = Watcher::start(dashboard, lines)?;
         prices.iter().for_each(|price| watcher.price(price));
+        let hosted = config.settings.upstreams.iter().filter(|u| u.hourly_cost.is_some());
+        let ending = hosted.map(|upstream| upstream.name.clone()).filter(|_| ends_hours).collect();
         let listen = config.settings.listen;
         let gateway = Gateway::new(
             config.settings,
@@ -214,7 +226,7 @@ impl Service {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        Ok(Self { gateway, listener, committer, watcher, watching })
+        Ok(Self { gateway, listener, committer, watcher, watching, clock, ending })
     }
 
     /// Where it listens.
@@ -236,7 +248,15 @@ impl Service {
         self.watcher.finish(self.watching);
         // The last records are written and synced here: a failure must not look like success.
         match tokio::task::spawn_blocking(move || self.committer.close()).await {
-            Ok(Ok(_writer)) => Ok(()),
+            Ok(Ok(mut writer)) => {
+                let mut batch = Batch::new();
+                for upstream in self.ending {
+                    let from = self.clock.now();
+                    batch.push(&PriceRecord::PerHour { upstream, cost: None, from })?;
+                }
+                writer.append(&mut batch, self.clock.now())?;
+                Ok(writer.sync()?)
+            }
             Ok(Err(error)) => Err(error).context("the journal could not be closed"),
             Err(_) => bail!("the journal's thread broke down"),
         }

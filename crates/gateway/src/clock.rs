@@ -4,19 +4,28 @@ use std::time::{Duration, Instant, SystemTime};
 
 use quantity::UnixTime;
 
-/// Where time comes from: the system, or a time of its own that may run faster.
+/// Where time comes from: the system, or a time of its own that runs faster for a while.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// The instant and speed of an injected clock; `None` for the system's.
-    injected: Option<(UnixTime, Instant, u32)>,
+pub struct Clock(Source);
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    System,
+    /// `fast` of its time pass `speed` times as fast; then it goes on as time does.
+    Injected {
+        start: UnixTime,
+        since: Instant,
+        speed: u32,
+        fast: Duration,
+    },
 }
 
 /// Time within one exchange: the wall clock read once, then a monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Timer {
+    clock: Clock,
     wall: UnixTime,
     started: Instant,
-    speed: u32,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -24,23 +33,28 @@ impl Clock {
     /// The system's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self { injected: None }
+        Self(Source::System)
     }
 
-    /// A clock that stands at `start` now and runs `speed` times as fast as the system's.
+    /// A clock that stands at `start` now, runs `speed` times as fast as the system's until `fast` of
+    /// its own time have passed, and then as fast as it.
     #[must_use]
-    pub fn injected(start: UnixTime, speed: u32) -> Self {
-        Self { injected: Some((start, Instant::now(), speed)) }
+    pub fn injected(start: UnixTime, speed: u32, fast: Duration) -> Self {
+        Self(Source::Injected { start, since: Instant::now(), speed: speed.max(1), fast })
     }
 
     /// The time.
     #[must_use]
     pub fn now(&self) -> UnixTime {
-        match self.injected {
-            Some((start, since, speed)) => start.plus(since.elapsed() * speed),
-            None => {
+        match self.0 {
+            Source::System => {
                 let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 UnixTime::from_nanos(0).plus(since_epoch.unwrap_or(Duration::ZERO))
+            }
+            Source::Injected { start, since, speed, fast } => {
+                let passed = since.elapsed();
+                let beyond = passed.saturating_sub(fast / speed);
+                start.plus((passed * speed).min(fast)).plus(beyond)
             }
         }
     }
@@ -48,8 +62,7 @@ impl Clock {
     /// A timer that starts now.
     #[must_use]
     pub fn timer(&self) -> Timer {
-        let speed = self.injected.map_or(1, |(_, _, speed)| speed);
-        Timer { wall: self.now(), started: Instant::now(), speed }
+        Timer { clock: *self, wall: self.now(), started: Instant::now() }
     }
 }
 
@@ -57,6 +70,10 @@ impl Timer {
     /// The time, by the monotonic clock since the timer started.
     #[must_use]
     pub fn now(&self) -> UnixTime {
-        self.wall.plus(self.started.elapsed() * self.speed)
+        match self.clock.0 {
+            Source::System => self.wall.plus(self.started.elapsed()),
+            // Monotonic of itself.
+            Source::Injected { .. } => self.clock.now(),
+        }
     }
 }

@@ -218,3 +218,29 @@ impl<'a> Fields<'a> {
         left.flat_map(|field| field.raw).copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_reach_from_end_to_end_and_no_further() {
+        for value in [0, 1, 0x7f, 0x80, u128::from(u64::MAX), 1 << 126, u128::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            let mut cursor = Cursor(&bytes);
+            assert_eq!(cursor.varint(), Ok(value));
+            assert_eq!(cursor.end(), Ok(()));
+            assert_eq!(Cursor(&bytes[..bytes.len() - 1]).varint(), Err(ENDS));
+        }
+        let nineteenth = |last| [&[0xff; 18][..], &[last]].concat();
+        assert_eq!(Cursor(&nineteenth(3)).varint(), Ok(u128::MAX));
+        for beyond in [nineteenth(4), nineteenth(0x83), vec![0x80; 30]] {
+            assert!(Cursor(&beyond).varint().is_err());
+        }
+        for value in [0, -1, 1, i128::MIN, i128::MAX] {
+            assert_eq!(unzigzag(zigzag(value)), value);
+        }
+        assert_eq!([0, -1, 1, -2].map(zigzag), [0, 1, 2, 3]);
+    }
+}

@@ -163,11 +163,23 @@ fn a_failed_sync_beside_the_writer_refuses_everything_after() {
 #[test]
 fn a_writer_that_panics_leaves_nobody_waiting() {
     let storage = MemoryStorage::new();
-    let committer =
-        Committer::start(open(storage), options(), || panic!("a clock that fails")).unwrap();
+    // It panics when records wait behind those that it writes.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let clock = move || match wait.recv() {
+        Ok(()) => panic!("a clock that fails"),
+        Err(_) => now(),
+    };
+    let committer = Committer::start(open(storage), options(), clock).unwrap();
     let permit = committer.permit().unwrap();
-    let lost = permit.submit(&batch(&[b"one"])).wait();
-    assert!(matches!(lost, Err(JournalError::Closed)), "{lost:?}");
+    let first = permit.submit(&batch(&[b"one"]));
+    while committer.status().pending_records > 0 {
+        thread::yield_now();
+    }
+    let second = permit.submit(&batch(&[b"two"]));
+    go.send(()).unwrap();
+    for lost in [first.wait(), second.wait()] {
+        assert!(matches!(lost, Err(JournalError::Closed)), "{lost:?}");
+    }
     assert!(matches!(committer.close().map(|_| ()), Err(JournalError::Closed)));
 }
 

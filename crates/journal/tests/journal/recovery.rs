@@ -141,6 +141,20 @@ fn a_repeated_sequence_is_an_error() {
 }
 
 #[test]
+fn another_streams_record_is_none_of_ours() {
+    let (storage, name) = sample_journal();
+    let other = MemoryStorage::new();
+    Writer::open(other.clone(), now(), 7).unwrap().0.append(&mut batch(&[b""]), now()).unwrap();
+    let foreign = other.bytes(&other.list().unwrap()[0])[HEADER..].to_vec();
+    let bytes = storage.bytes(&name);
+    let (first, rest) = bytes.split_at(HEADER);
+    storage.set_bytes(&name, [first, &foreign, rest].concat());
+    let error = read(&storage).unwrap_err().to_string();
+    let expected = "expected writer 1122334455667788, found 0000000000000007";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
 fn streams_of_several_writers_are_all_read_and_the_newest_goes_on() {
     let (storage, name) = sample_journal();
     let other = MemoryStorage::new();

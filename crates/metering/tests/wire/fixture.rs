@@ -148,8 +148,7 @@ impl Fixture {
 
     pub fn expected_last(&self) -> Vec<u8> {
         let marked = self.lines.iter().skip_while(|(mark, _)| *mark != '>');
-        let lines: String =
-            marked.flat_map(|(_, line)| [line.as_str(), self.line_end]).collect();
+        let lines: String = marked.flat_map(|(_, line)| [line.as_str(), self.line_end]).collect();
         let torn = if self.torn && !lines.is_empty() { self.line_end.len() } else { 0 };
         lines.as_bytes()[..lines.len() - torn].to_vec()
     }
@@ -239,7 +238,8 @@ pub fn short(end: &AttemptEnd) -> String {
     let mut text = format!("{}, usage {}", end.end, end.metered.source);
     let usage = &end.metered.usage;
     let counts = usage.tokens.iter().map(|(class, count)| (class.name(), count));
-    for (name, count) in counts.chain(usage.units.iter().map(|(unit, count)| (unit.name(), count))) {
+    for (name, count) in counts.chain(usage.units.iter().map(|(unit, count)| (unit.name(), count)))
+    {
         if count.get() > 0 {
             write!(text, " {name}={count}").unwrap();
         }
