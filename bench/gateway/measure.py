@@ -136,8 +136,7 @@ def billed(folder):
     """Exchanges and unpriced exchanges in farthing's bill of this run."""
     command = [targets.FARTHING, "bill", "--by", "route", "--json", "--data-dir", str(targets.data_dir(folder))]
     bill = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    rows = bill["rows"]
-    return sum(row["exchanges"] for row in rows), sum(row["unpriced"] for row in rows)
+    return bill["total"]["exchanges"], bill["total"]["unpriced_attempts"]
 
 
 def check_bill(folder, sent):

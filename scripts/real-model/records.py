@@ -22,9 +22,32 @@ def run(farthing, *arguments, data_dir):
 
 def journal(farthing, data_dir):
     """The attempts of each route."""
-    raise NotImplementedError
+    routes, attempts = {}, collections.defaultdict(list)
+    for line in run(farthing, "journal", "dump", data_dir=data_dir).splitlines():
+        record = json.loads(line)
+        if record["kind"] == "admitted":
+            routes[record["exchange"]] = record["labels"]["route"]
+        elif record["kind"] == "attempt_ended":
+            usage = record["usage"]
+            known = None if usage is None else of_classes(usage["tokens"], usage)
+            attempt = Attempt(known, record["usage_source"], record["end"])
+            attempts[routes[record["exchange"]]].append(attempt)
+    return attempts
 
 
 def bill(farthing, data_dir):
     """Exchanges and usage of each route."""
-    raise NotImplementedError
+    told = json.loads(run(farthing, "bill", "--by", "route", "--json", data_dir=data_dir))
+    routes = {}
+    for group in told["groups"]:
+        measures = group["measures"]
+        classes = {name: of_class["tokens"] for name, of_class in measures["token_classes"].items()}
+        routes[group["key"]["route"]] = measures["exchanges"], of_classes(classes, measures)
+    return routes
+
+
+def of_classes(tokens, sums):
+    """Journal and bill name the same classes and sums. All input that was not read from a cache counts
+    as computed."""
+    cached = sum(count for name, count in tokens.items() if name.startswith("cache_read"))
+    return Usage(sums["input_tokens"] - cached, cached, sums["output_tokens"])

@@ -1,20 +1,25 @@
 //! The ledger: the state machine over the journal's records.
 //!
 //! An exchange is admitted, each of its attempts is dispatched and ends, and it settles exactly once.
-//! [`Ledger::apply`] takes records in the order of their stream and hands out whole exchanges; what
-//! breaks the rules is a [`LedgerError`], for it means that something was counted twice or never.
+//! A [`Ledger`] takes records in the order of their stream and hands out whole exchanges; what breaks
+//! the rules is a [`LedgerError`], for it means that something was counted twice or never.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use facts::{
     Admission, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, Settlement, Verdict,
 };
 use quantity::{ExchangeId, Metered, UnixTime};
 
-/// Exchanges that are admitted and not settled.
+/// Settled exchanges that are remembered, so that one that comes again is not counted twice. More
+/// than any segment of a journal holds in flight, and about 2 MB.
+const REMEMBERED: usize = 1 << 16;
+
+/// Exchanges that are admitted and not settled, and the ids of the newest that are.
 #[derive(Debug, Default)]
 pub struct Ledger {
     open: BTreeMap<ExchangeId, Open>,
+    settled: BTreeSet<ExchangeId>,
 }
 
 #[derive(Debug)]
@@ -27,7 +32,7 @@ struct Open {
 /// A record that its exchange's state forbids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// It was admitted already.
+    /// It was admitted already, and may even be settled.
     #[error("exchange {0} is admitted twice")]
     AdmittedTwice(ExchangeId),
     /// It was never admitted, or it is settled already.
@@ -64,7 +69,7 @@ impl Ledger {
     /// [`LedgerError::AdmittedTwice`].
     pub fn admit(&mut self, admission: Admission) -> Result<(), LedgerError> {
         let exchange = admission.exchange;
-        if self.open.contains_key(&exchange) {
+        if self.open.contains_key(&exchange) || self.settled.contains(&exchange) {
             return Err(LedgerError::AdmittedTwice(exchange));
         }
         self.open.insert(exchange, Open { admission, attempts: Vec::new(), running: None });
@@ -114,6 +119,7 @@ impl Ledger {
             return Err(LedgerError::StillRunning(exchange));
         }
         let open = self.open.remove(&exchange).expect("open: looked at above");
+        self.remember(exchange);
         Ok(Exchange { admission: open.admission, attempts: open.attempts, settlement })
     }
 
@@ -129,10 +135,19 @@ impl Ledger {
         let open = std::mem::take(&mut self.open);
         open.into_iter()
             .map(|(exchange, open)| {
+                self.remember(exchange);
                 let end = open.running.map(|dispatch| lost(&dispatch, now));
                 (end, Settlement { exchange, at: now, verdict: Verdict::Unknown })
             })
             .collect()
+    }
+
+    /// Ids are ordered by time: the least is the oldest.
+    fn remember(&mut self, exchange: ExchangeId) {
+        self.settled.insert(exchange);
+        if self.settled.len() > REMEMBERED {
+            self.settled.pop_first();
+        }
     }
 
     fn open_mut(
@@ -145,7 +160,7 @@ impl Ledger {
 }
 
 fn lost(dispatch: &Dispatch, now: UnixTime) -> AttemptEnd {
-    let bound = dispatch.bound.map(|bound| format!(", at most ${bound} by its request"));
+    let bound = dispatch.bound.map(|bound| format!(", up to about ${bound} by its request"));
     AttemptEnd {
         exchange: dispatch.exchange,
         ordinal: dispatch.ordinal,
@@ -172,3 +187,6 @@ fn lost(dispatch: &Dispatch, now: UnixTime) -> AttemptEnd {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

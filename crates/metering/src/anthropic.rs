@@ -171,8 +171,11 @@ fn keep_usage(usage: Option<&RawValue>, last: bool, seen: &mut Seen) {
 }
 
 /// Converts usage objects to disjoint classes. Later objects are cumulative and may repeat earlier
-/// counts: the largest of each count holds, nothing is added. `None` when they count nothing.
+/// counts: the largest of each count holds, nothing is added. `None` when there are none.
 pub(crate) fn usage(objects: &[String], convention: Convention) -> Option<Reading> {
+    if objects.is_empty() {
+        return None;
+    }
     let mut doubts = Doubts::NONE;
     let mut largest = |held: &mut Option<TokenCount>, count: Count| {
         if count == Count::Refused {
@@ -197,9 +200,6 @@ pub(crate) fn usage(objects: &[String], convention: Convention) -> Option<Readin
         largest(&mut thinking, details.thinking_tokens);
         largest(&mut searches, tools.web_search_requests);
         last_output = raw.output_tokens.get();
-    }
-    if input.is_none() && output.is_none() {
-        return None;
     }
     // The first object only holds a place for the output: the last one must count it.
     let (has_input, has_output) = (input.is_some(), last_output.is_some());

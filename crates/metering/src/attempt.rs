@@ -304,22 +304,27 @@ impl AttemptMeter {
                 openai::usage(raw, self.convention, self.choices, has_output)
             }),
         };
+        let refused = reading.as_ref().is_some_and(|r| r.doubts.contains(Doubt::CountRefused));
         // A usage of zeros beside output is a form left blank, not a count.
-        let reading = reading.filter(|r| r.usage.total() > 0 || seen.output.pieces == 0);
+        let blank = |r: &Reading| r.usage.total() == 0 && seen.output.pieces > 0;
+        let reading = reading.filter(|r| (r.has_input || r.has_output) && !blank(r));
         let Some(reading) = reading else {
-            let whole =
-                end == End::Complete && !matches!(self.body, Body::Unary { overflow: true, .. });
-            return if whole || seen.output.pieces > 0 {
-                self.estimated()
-            } else {
-                Metered::unknown()
-            };
+            let overflow = matches!(self.body, Body::Unary { overflow: true, .. });
+            let whole = end == End::Complete && !overflow;
+            if !whole && seen.output.pieces == 0 {
+                return Metered::unknown();
+            }
+            let mut estimated = self.estimated();
+            if refused {
+                estimated.doubts = estimated.doubts.with(Doubt::CountRefused);
+            }
+            return estimated;
         };
         let passed_since = seen.output_since_usage;
         let is_final =
             seen.usage_is_final(self.choices) || (end == End::Complete && passed_since.pieces == 0);
         let Reading { mut usage, mut doubts, has_input, has_output } = reading;
-        if is_final && has_input && has_output && !doubts.contains(Doubt::CountRefused) {
+        if is_final && has_input && has_output && !refused {
             return Metered { usage, source: UsageSource::Reported, doubts };
         }
         if !has_input {

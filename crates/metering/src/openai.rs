@@ -154,7 +154,7 @@ fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
     }
 }
 
-/// Converts a usage object to disjoint classes; `None` when it counts nothing. `expects_output` is
+/// Converts a usage object to disjoint classes; `None` when it is no object. `expects_output` is
 /// false for an API whose output has no tokens.
 pub(crate) fn usage(
     raw: &str,
@@ -185,10 +185,8 @@ pub(crate) fn usage(
     let output_audio = count(output.audio_tokens).unwrap_or_default();
     let output_image = count(output.image_tokens).unwrap_or_default();
 
-    let (has_input, has_output) = (prompt.is_some(), completion.is_some());
-    if !has_input && !has_output {
-        return None;
-    }
+    let has_input = prompt.is_some();
+    let has_output = completion.is_some() || (has_input && !expects_output);
     let prompt = prompt.unwrap_or_default();
     let completion = completion.unwrap_or_default();
     let untold = cached.is_none() && convention.may_hide_cache() && expects_output;
@@ -229,7 +227,7 @@ pub(crate) fn usage(
     if total.is_some_and(|total| total.get() != usage.total()) {
         doubts = doubts.with(Doubt::SumMismatch);
     }
-    Some(Reading { usage, doubts, has_input, has_output: has_output || !expects_output })
+    Some(Reading { usage, doubts, has_input, has_output })
 }
 
 /// Takes the parts out of the whole, in order; what is left is of the class `rest`. Parts that do

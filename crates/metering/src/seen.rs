@@ -53,16 +53,16 @@ pub(crate) struct Reading {
 
 impl Seen {
     pub(crate) fn identify(&mut self, id: &Text<'_>, model: &Text<'_>, tier: &Text<'_>) {
-        let fields =
-            [(&mut self.response_id, id), (&mut self.model, model), (&mut self.tier_served, tier)];
-        for (held, found) in fields {
+        for (held, found) in [(&mut self.response_id, id), (&mut self.model, model)] {
             if held.is_none() {
                 *held = found.owned();
             }
         }
+        // The last word on the tier is said with the usage.
+        self.tier_served = tier.owned().or(self.tier_served.take());
     }
 
-    /// Keeps an error's type or code, never its message: providers quote prompts and keys in those.
+    /// Keeps an error's code or type, never its message: providers quote prompts and keys in those.
     pub(crate) fn error(&mut self, raw: Option<&RawValue>) {
         #[derive(serde::Deserialize, Default)]
         #[serde(default)]
@@ -78,7 +78,7 @@ impl Seen {
             let plain = |b: u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.');
             text.owned().filter(|word| word.len() <= MAX_ERROR_CLASS && word.bytes().all(plain))
         };
-        let class = word(&error.kind).or_else(|| word(&error.code));
+        let class = word(&error.code).or_else(|| word(&error.kind));
         self.error = Some(class.unwrap_or_else(|| "error".to_owned()));
     }
 

@@ -152,7 +152,10 @@ impl EstimateReport<'_> {
         let mut out = if saving.is_empty() { String::new() } else { table.render(style) };
         for lever in &self.estimate.levers {
             if let Err(reason) = &lever.effect {
-                let line = printable(&format!("{} does not apply: {reason}", lever.name));
+                let line = printable(&format!(
+                    "{} does not apply: {reason} ({})",
+                    lever.name, lever.assumption
+                ));
                 out.push_str(&style.faint(&line));
                 out.push('\n');
             }

@@ -1,7 +1,7 @@
 //! The form of a fixture, and how it is played.
 //!
 //! A head of `name value` lines; the body, each line behind a mark; the outcome. A line of the body
-//! is marked `|` when it passes, `-` when it is taken out, and `>` where it passes and everything
+//! is marked `|` when it passes, `-` when it does not, and `>` where it passes and everything
 //! from it on is held until the exchange is settled.
 
 use std::fmt::Write as _;
@@ -125,17 +125,16 @@ impl Fixture {
         Ok(())
     }
 
-    fn lines(&self, wanted: impl Fn(char) -> bool) -> Vec<u8> {
-        let mut bytes = String::new();
-        for (mark, line) in &self.lines {
+    fn lines(&self, mut wanted: impl FnMut(char) -> bool) -> Vec<u8> {
+        let mut text = String::new();
+        for (index, (mark, line)) in self.lines.iter().enumerate() {
+            let torn = self.torn && index + 1 == self.lines.len();
             if wanted(*mark) {
-                bytes += line;
-                bytes += self.line_end;
+                text += line;
+                text += if torn { "" } else { self.line_end };
             }
         }
-        let torn = if self.torn { self.line_end.len() } else { 0 };
-        bytes.truncate(bytes.len() - torn);
-        bytes.into_bytes()
+        text.into_bytes()
     }
 
     pub fn body(&self) -> Vec<u8> {
@@ -147,10 +146,11 @@ impl Fixture {
     }
 
     pub fn expected_last(&self) -> Vec<u8> {
-        let marked = self.lines.iter().skip_while(|(mark, _)| *mark != '>');
-        let lines: String = marked.flat_map(|(_, line)| [line.as_str(), self.line_end]).collect();
-        let torn = if self.torn && !lines.is_empty() { self.line_end.len() } else { 0 };
-        lines.as_bytes()[..lines.len() - torn].to_vec()
+        let mut held = false;
+        self.lines(|mark| {
+            held |= mark == '>';
+            held
+        })
     }
 
     pub fn is_stream(&self) -> bool {
