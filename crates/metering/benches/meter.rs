@@ -11,6 +11,7 @@ use quantity::{ExchangeId, HashKey, UnixTime};
 const ROUNDS: u32 = 2_000;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn timed(name: &str, chunks: &[Bytes], content_type: &str, api: Api) {
     let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
     let request = Request::read(api, body.as_bytes(), &HashKey::new([7; 32])).expect("readable");

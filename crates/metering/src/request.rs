@@ -69,6 +69,11 @@ pub enum RequestError {
     WrongType(&'static str, &'static str, String),
 }
 
+/// Members of `metadata` that are looked at: OpenAI takes 16.
+const MAX_METADATA: usize = 64;
+/// A label's name: OpenAI takes keys of 64.
+const MAX_METADATA_KEY: usize = 64;
+
 /// The keys that decide what we do; each may stand once and only in its plain spelling.
 const KEYS: &[&str] = &[
     "model",
@@ -234,9 +239,10 @@ impl Request {
         else {
             return;
         };
-        for member in members {
+        for member in members.into_iter().take(MAX_METADATA) {
             let Some(value) = read::<Text<'_>>(Some(member.value)).owned() else { continue };
             match member.key.strip_prefix("farthing_") {
+                Some(label) if label.len() > MAX_METADATA_KEY => {}
                 Some(label) => self.metadata.push((label.to_owned(), value)),
                 None if member.key == "user_id" => self.user = Some(value),
                 None => {}
@@ -396,6 +402,41 @@ mod tests {
         assert_eq!(first.derived_route, second.derived_route);
         assert!(first.derived_route.as_deref().unwrap().starts_with("auto-"));
         assert!(!format!("{first:?}").contains("kind"));
+    }
+
+    #[test]
+    fn a_refusal_quotes_nothing_of_the_prompt() {
+        for body in [r#""a secret prompt""#, r#"{"a secret prompt"}"#, "a secret prompt"] {
+            let error = chat(body).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_read_or_passed_over() {
+        let deep = |open: &str, close: &str| open.repeat(50_000) + "1" + &close.repeat(50_000);
+        let part = deep(r#"[{"type":"tool_result","content":"#, "}]");
+        for value in [deep("[", "]"), deep(r#"{"a":"#, "}"), part] {
+            let message = format!(r#"{{"role":"user","content":{value}}}"#);
+            let body = format!(r#"{{"model":"a","messages":[{message}],"tools":{value}}}"#);
+            let request = chat(&body).unwrap();
+            assert_eq!(request.prompt.messages.len(), 1);
+            assert_eq!(request.rewrite(&Bytes::from(body.clone()), None, false), body);
+        }
+    }
+
+    #[test]
+    fn token_ids_are_told_apart_and_counted() {
+        let key = HashKey::new([7; 32]);
+        let read = |input: &str| {
+            let body = format!(r#"{{"model":"e","input":{input}}}"#);
+            let request = Request::read(Api::OpenAiEmbeddings, body.as_bytes(), &key).unwrap();
+            (request.prompt.messages[0].content, request.input_estimate())
+        };
+        let (one, other) = (read("[1200,34,5]"), read("[1200,34,6]"));
+        assert_ne!(one.0, other.0);
+        assert_eq!(one.1, TokenCount::from(2));
+        assert_ne!(read("[[1],[2]]").0, read("[[1],[3]]").0);
     }
 
     #[test]

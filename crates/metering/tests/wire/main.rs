@@ -1,5 +1,7 @@
 //! What real servers send, as data: each file of `tests/fixtures` is one exchange and its outcome.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod fixture;
 mod properties;
 
@@ -42,6 +44,42 @@ fn check(path: &Path) -> Result<(), String> {
         return Err(format!("expected\n{}\nfound\n{outcome}", fixture.outcome));
     }
     Ok(())
+}
+
+/// The fixtures' errors quote their prompt, and keys.
+#[test]
+fn neither_prompts_nor_keys_are_kept() {
+    for path in fixture::paths() {
+        let fixture = Fixture::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let end = play(&fixture, &[&fixture.body()], fixture.close).end;
+        let kept = format!("{end:?}");
+        for secret in ["small river", "sk-", "Lea", "Cam"] {
+            assert!(!kept.contains(secret), "{}: {kept}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_reply_too_large_to_copy_passes_and_is_unknown() {
+    let request = br#"{"model":"m","input":"hello"}"#;
+    let api = facts::Api::OpenAiEmbeddings;
+    let request = metering::Request::read(api, request, &quantity::HashKey::new([7; 32])).unwrap();
+    let mut meter = fixture::meter(metering::Convention::OpenAi, &request, false);
+    let at = quantity::UnixTime::from_nanos(0);
+    meter.head(200, Some("application/json"), at);
+    let chunk = bytes::Bytes::from(vec![b' '; 33 << 20]);
+    let mut passed = 0;
+    for _ in 0..3 {
+        passed += meter.push(chunk.clone(), at).forward.concat().len();
+    }
+    passed += meter.push(bytes::Bytes::from_static(b"{}"), at).forward.concat().len();
+    passed += meter.body_end().last.unwrap().concat().len();
+    assert_eq!(passed, 3 * chunk.len() + 2);
+    let reason = "unknown".to_owned();
+    let price =
+        |_: &_, _: Option<&str>, _: Option<&str>, _: &_| facts::Charged::Unpriced { reason };
+    let end = meter.close(Close::BodyEnd, at, price);
+    assert_eq!((end.end, end.metered), (facts::End::Complete, quantity::Metered::unknown()));
 }
 
 #[test]
