@@ -21,9 +21,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def get(url, seconds=5):
-    """The body of a 200 answer, as text."""
-    with urllib.request.urlopen(url, timeout=seconds) as answer:
+def get(url, headers=None, seconds=5):
+    """The body of a 200 answer, as text; any other status is an `HTTPError`."""
+    request = urllib.request.Request(url, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
         return answer.read().decode()
 
 

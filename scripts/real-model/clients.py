@@ -9,11 +9,13 @@ import json
 import pathlib
 import os
 import subprocess
+import urllib.error
 
 import anthropic
 import openai
 
-from usage import Usage
+from services import get
+from usage import Usage, of_classes
 
 KEY = "sk-local-0000000000000000"
 OUTPUT_TOKENS = 12
@@ -72,6 +74,31 @@ def openai_stream_without_usage(base, model):
         for chunk in client.chat.completions.create(model=model, stream=True, **chat(prompt)):
             expect(chunk.usage is None and chunk.choices, "a stream shows usage that the client did not ask for")
     return [None for _ in PROMPTS]
+
+
+def openai_look_up(base, model):
+    """A stream without usage names its exchange; its usage can be asked for afterwards."""
+    client = openai_client(base)
+    told = []
+    for prompt in PROMPTS:
+        reply = client.chat.completions.with_raw_response.create(model=model, stream=True, **chat(prompt))
+        for _ in reply.parse():
+            pass
+        exchange = look_up(base, reply.headers["x-farthing-exchange"])
+        told += [of_classes(attempt["usage"]["tokens"], attempt["usage"]) for attempt in exchange["attempts"]]
+    return told
+
+
+def look_up(base, exchange):
+    """What the gateway tells the exchange's owner about it; anybody else must not be told."""
+    url = f"{base.split('/r/')[0]}/farthing/v1/exchanges/{exchange}"
+    try:
+        get(url, headers={"authorization": "Bearer sk-somebody-else"})
+    except urllib.error.HTTPError as error:
+        expect(error.code in (401, 403, 404), f"somebody else's look-up ends with {error.code}")
+    else:
+        raise Unexpected("somebody else is told about an exchange")
+    return json.loads(get(url, headers={"authorization": f"Bearer {KEY}"}))
 
 
 def openai_at_once(base, model):

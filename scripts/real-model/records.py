@@ -5,7 +5,7 @@ import collections
 import json
 import subprocess
 
-from usage import Usage
+from usage import of_classes
 
 # One attempt in the journal: `usage` is `None` if it is unknown, `source` says where it comes from,
 # `end` how the attempt ended.
@@ -18,6 +18,11 @@ def run(farthing, *arguments, data_dir):
     if done.returncode != 0:
         raise RuntimeError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def check(farthing, data_dir):
+    """What the journal's own check says; it fails if the journal is not whole."""
+    return run(farthing, "journal", "check", data_dir=data_dir).strip()
 
 
 def journal(farthing, data_dir):
@@ -44,10 +49,3 @@ def bill(farthing, data_dir):
         classes = {name: of_class["tokens"] for name, of_class in measures["token_classes"].items()}
         routes[group["key"]["route"]] = measures["exchanges"], of_classes(classes, measures)
     return routes
-
-
-def of_classes(tokens, sums):
-    """Journal and bill name the same classes and sums. All input that was not read from a cache counts
-    as computed."""
-    cached = sum(count for name, count in tokens.items() if name.startswith("cache_read"))
-    return Usage(sums["input_tokens"] - cached, cached, sums["output_tokens"])

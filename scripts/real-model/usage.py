@@ -35,3 +35,10 @@ class Usage:
 
 def total(usages):
     return sum(usages, Usage())
+
+
+def of_classes(tokens, sums):
+    """From farthing's JSON, where journal, bill and look-up name the same classes and sums. All input
+    that was not read from a cache counts as computed."""
+    cached = sum(count for name, count in tokens.items() if name.startswith("cache_read"))
+    return Usage(sums["input_tokens"] - cached, cached, sums["output_tokens"])
