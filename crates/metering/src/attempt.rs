@@ -114,6 +114,12 @@ impl AttemptMeter {
         }
     }
 
+    /// Whether the response, as its head says, is a stream of events.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        matches!(self.body, Body::Stream { .. })
+    }
+
     /// A chunk of the body came.
     pub fn push(&mut self, chunk: Bytes, at: UnixTime) -> Step {
         self.response_bytes += chunk.len() as u64;

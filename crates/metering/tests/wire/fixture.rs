@@ -12,38 +12,38 @@ use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch};
 use metering::{AttemptMeter, Close, Convention, Request};
 use quantity::{ExchangeId, HashKey, UnixTime};
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     api: Api,
     convention: Convention,
     request: String,
     status: Option<u16>,
     content_type: Option<String>,
-    pub close: Close,
+    pub(crate) close: Close,
     line_end: &'static str,
     /// The body ends without the line end of its last line.
     torn: bool,
     lines: Vec<(char, String)>,
-    pub outcome: String,
+    pub(crate) outcome: String,
 }
 
 /// What came of it.
-pub struct Played {
+pub(crate) struct Played {
     /// Bytes forwarded before the last ones.
-    pub before: Vec<u8>,
+    pub(crate) before: Vec<u8>,
     /// Bytes held until the exchange is settled.
-    pub last: Option<Vec<u8>>,
+    pub(crate) last: Option<Vec<u8>>,
     /// What came after those.
-    pub after: Vec<u8>,
-    pub end: AttemptEnd,
+    pub(crate) after: Vec<u8>,
+    pub(crate) end: AttemptEnd,
 }
 
 impl Played {
-    pub fn forwarded(&self) -> Vec<u8> {
+    pub(crate) fn forwarded(&self) -> Vec<u8> {
         [&self.before[..], self.last.as_deref().unwrap_or_default(), &self.after].concat()
     }
 }
 
-pub fn paths() -> Vec<PathBuf> {
+pub(crate) fn paths() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let files = std::fs::read_dir(folder).unwrap();
     let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -52,13 +52,13 @@ pub fn paths() -> Vec<PathBuf> {
     paths
 }
 
-pub fn all() -> Vec<Fixture> {
+pub(crate) fn all() -> Vec<Fixture> {
     let parse = |path| Fixture::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
     paths().into_iter().map(parse).collect()
 }
 
 impl Fixture {
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut fixture = Self {
             api: Api::OpenAiChat,
             convention: Convention::OpenAi,
@@ -137,15 +137,15 @@ impl Fixture {
         text.into_bytes()
     }
 
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         self.lines(|_| true)
     }
 
-    pub fn expected_forward(&self) -> Vec<u8> {
+    pub(crate) fn expected_forward(&self) -> Vec<u8> {
         self.lines(|mark| mark != '-')
     }
 
-    pub fn expected_last(&self) -> Vec<u8> {
+    pub(crate) fn expected_last(&self) -> Vec<u8> {
         let mut held = false;
         self.lines(|mark| {
             held |= mark == '>';
@@ -153,7 +153,7 @@ impl Fixture {
         })
     }
 
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         let kind = self.content_type.as_deref().unwrap_or_default();
         kind.to_ascii_lowercase().starts_with("text/event-stream") && self.status == Some(200)
     }
@@ -166,7 +166,7 @@ impl Fixture {
     }
 }
 
-pub fn meter(convention: Convention, request: &Request, strips_usage: bool) -> AttemptMeter {
+pub(crate) fn meter(convention: Convention, request: &Request, strips_usage: bool) -> AttemptMeter {
     let dispatch = Dispatch {
         exchange: ExchangeId::from_bytes([1; 16]),
         ordinal: 0,
@@ -182,7 +182,7 @@ pub fn meter(convention: Convention, request: &Request, strips_usage: bool) -> A
 }
 
 /// Plays a fixture whose body comes in these chunks.
-pub fn play(fixture: &Fixture, chunks: &[&[u8]], close: Close) -> Played {
+pub(crate) fn play(fixture: &Fixture, chunks: &[&[u8]], close: Close) -> Played {
     let mut meter = fixture.meter();
     if let Some(status) = fixture.status {
         meter.head(status, fixture.content_type.as_deref(), UnixTime::from_nanos(1));
@@ -191,7 +191,7 @@ pub fn play(fixture: &Fixture, chunks: &[&[u8]], close: Close) -> Played {
 }
 
 /// Sends chunks through a meter as a gateway does, and closes it.
-pub fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
+pub(crate) fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
     let (mut before, mut last, mut after) = (Vec::new(), None, Vec::new());
     let at = UnixTime::from_nanos(2);
     let ends = matches!(close, Close::BodyEnd | Close::Reset);
@@ -224,7 +224,7 @@ pub fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
 }
 
 /// The start of a stream, up to so many whole events.
-pub fn cut_after_events(body: &[u8], events: usize) -> &[u8] {
+pub(crate) fn cut_after_events(body: &[u8], events: usize) -> &[u8] {
     let text = std::str::from_utf8(body).unwrap();
     let ends: Vec<usize> = text.match_indices("\n\n").map(|(at, _)| at + 2).collect();
     match events {
@@ -234,7 +234,7 @@ pub fn cut_after_events(body: &[u8], events: usize) -> &[u8] {
 }
 
 /// How it ended and what was consumed, in one line.
-pub fn short(end: &AttemptEnd) -> String {
+pub(crate) fn short(end: &AttemptEnd) -> String {
     let mut text = format!("{}, usage {}", end.end, end.metered.source);
     let usage = &end.metered.usage;
     let counts = usage.tokens.iter().map(|(class, count)| (class.name(), count));
@@ -251,7 +251,7 @@ pub fn short(end: &AttemptEnd) -> String {
 }
 
 /// The end of an attempt but for its times.
-pub fn render(end: &AttemptEnd) -> String {
+pub(crate) fn render(end: &AttemptEnd) -> String {
     let mut text = format!("{}\n", short(end));
     let fields = [
         ("error", end.error.as_deref()),
