@@ -1,0 +1,102 @@
+//! Usage at the prices of a book.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use facts::{AttemptReason, Charged, Dispatch};
+use metering::{bound, charge};
+use quantity::{Doubts, ExchangeId, Metered, TokenClass, TokenCount, Usage, UsageSource};
+use tariff::Book;
+
+const BOOK: &str = "\
+book test-1
+as_of 2026-01-02
+licence none
+origin nowhere
+left_out 0
+provider lab
+  model big : =big
+    standard input_uncached=2 output_text=8
+    standard from=2026-02-01 input_uncached=1 output_text=4
+  model small : =small
+    standard input_uncached=0.25 output_text=0.5
+";
+
+fn dispatch(provider: Option<&str>, at: &str) -> Dispatch {
+    Dispatch {
+        exchange: ExchangeId::from_bytes([1; 16]),
+        ordinal: 0,
+        at: at.parse().unwrap(),
+        reason: AttemptReason::First,
+        upstream: "up".to_owned(),
+        provider: provider.map(str::to_owned),
+        model: Some("big".to_owned()),
+        input_estimate: TokenCount::from(1_000),
+        bound: None,
+    }
+}
+
+fn metered(source: UsageSource) -> Metered {
+    let mut usage = Usage::default();
+    usage.tokens[TokenClass::InputUncached] = TokenCount::from(3);
+    usage.tokens[TokenClass::OutputText] = TokenCount::from(7);
+    Metered { usage, source, doubts: Doubts::NONE }
+}
+
+/// Dollars at the price in force at a time, or why there are none.
+fn dollars(dispatch: &Dispatch, served: Option<&str>, source: UsageSource) -> String {
+    let book = Book::parse(BOOK).unwrap();
+    let metered = match source {
+        UsageSource::Unknown => Metered::unknown(),
+        _ => metered(source),
+    };
+    let (charged, row) = charge(&book, dispatch, served, None, &metered);
+    match charged {
+        Charged::Priced { row: id, .. } => {
+            assert_eq!(row.unwrap().id(), id, "the row comes with its charge");
+            charged.cost().unwrap().to_string()
+        }
+        Charged::Unpriced { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+const JANUARY: &str = "2026-01-31T23:59:59Z";
+const FEBRUARY: &str = "2026-02-01T00:00:00Z";
+
+#[test]
+fn a_charge_is_exact_at_the_price_of_its_dispatch() {
+    let reported = UsageSource::Reported;
+    assert_eq!(dollars(&dispatch(Some("lab"), JANUARY), None, reported), "0.000062");
+    assert_eq!(dollars(&dispatch(Some("lab"), FEBRUARY), None, reported), "0.000031");
+    assert_eq!(dollars(&dispatch(Some("lab"), FEBRUARY), None, UsageSource::Partial), "0.000031");
+}
+
+#[test]
+fn the_model_that_served_is_priced() {
+    let asked_big = dispatch(Some("lab"), JANUARY);
+    assert_eq!(dollars(&asked_big, Some("small"), UsageSource::Reported), "0.00000425");
+}
+
+#[test]
+fn what_has_no_price_is_unpriced_and_never_free() {
+    let unpriced = |dispatch: &Dispatch, served, source| {
+        let reason = dollars(dispatch, served, source);
+        assert!(reason.parse::<f64>().is_err(), "{reason}");
+        reason
+    };
+    let lab = dispatch(Some("lab"), JANUARY);
+    assert_eq!(unpriced(&lab, None, UsageSource::Unknown), "usage unknown");
+    unpriced(&lab, Some("unheard-of"), UsageSource::Reported);
+    unpriced(&dispatch(Some("nobody"), JANUARY), None, UsageSource::Reported);
+    unpriced(&dispatch(None, JANUARY), None, UsageSource::Reported);
+}
+
+#[test]
+fn a_bound_needs_a_price_and_a_cap() {
+    let book = Book::parse(BOOK).unwrap();
+    let lab = dispatch(Some("lab"), JANUARY);
+    let cap = Some(TokenCount::from(100));
+    let most = bound(&book, &lab, cap, None).unwrap();
+    assert_eq!(most.to_string(), "0.0028");
+    assert_eq!(bound(&book, &lab, None, None), None);
+    assert_eq!(bound(&book, &dispatch(None, JANUARY), cap, None), None);
+}
