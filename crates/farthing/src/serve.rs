@@ -18,6 +18,9 @@ use crate::data::{DataDir, Told};
 use crate::watch::{Watcher, Watching};
 use crate::{Place, output};
 
+/// Records that may wait for a worker of the gateway to run out of other work.
+const GATHERED: u64 = 64;
+
 /// Gateway, ledger and dashboard: clients change only their base URL
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -207,7 +210,7 @@ impl Service {
         writer.append(&mut batch, now)?;
         writer.sync()?;
 
-        let options = Options { sync_each: sync, ..Options::default() };
+        let options = Options { sync_each: sync, gathered: GATHERED, ..Options::default() };
         let committer = Committer::start(writer, options, move || clock.now())?;
         let (watcher, watching) = Watcher::start(dashboard, lines)?;
         prices.iter().for_each(|price| watcher.price(price));
@@ -244,7 +247,7 @@ impl Service {
 
     /// Serves until `shutdown`, then closes the journal.
     pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.gateway.serve(self.listener, shutdown).await;
+        self.gateway.serve(self.listener, shutdown).await?;
         self.watcher.finish(self.watching);
         // The last records are written and synced here: a failure must not look like success.
         match tokio::task::spawn_blocking(move || self.committer.close()).await {

@@ -1,8 +1,10 @@
 //! Who is told of settled exchanges: the dashboard, and a line on stderr.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use dashboard::Dashboard;
@@ -10,13 +12,21 @@ use facts::{Exchange, PriceRecord};
 use gateway::{Page, Watch};
 use quantity::UnixTime;
 
+/// How long a settled exchange may wait to be shown. The thread that shows them looks by itself: to
+/// wake it for each would cost as much as to price them.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
 /// Passes exchanges to a thread of its own, so that a slow terminal delays nobody's reply.
-///
-/// The queue holds what settled and is not yet shown, a few microseconds
-/// work for each.
 pub(crate) struct Watcher {
-    told: Mutex<Option<Sender<Arc<Exchange>>>>,
+    told: Arc<Told>,
     dashboard: Arc<Mutex<Dashboard>>,
+}
+
+/// Exchanges that are settled and not yet shown.
+#[derive(Default)]
+struct Told {
+    waiting: Mutex<(Vec<Arc<Exchange>>, bool)>,
+    closed: Condvar,
 }
 
 /// The thread, to be waited for.
@@ -28,15 +38,14 @@ impl Watcher {
         dashboard: Dashboard,
         lines: bool,
     ) -> anyhow::Result<(Arc<Self>, Watching)> {
-        let (told, heard) = channel();
+        let told = Arc::new(Told::default());
         let dashboard = Arc::new(Mutex::new(dashboard));
-        let shown = Arc::clone(&dashboard);
         let thread = std::thread::Builder::new().name("watch".to_owned());
+        let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
         let thread = thread
-            .spawn(move || watch(&heard, &shown, lines))
+            .spawn(move || heard.show(&shown, lines))
             .context("the system gives no thread")?;
-        let watcher = Self { told: Mutex::new(Some(told)), dashboard };
-        Ok((Arc::new(watcher), Watching(thread)))
+        Ok((Arc::new(Self { told, dashboard }), Watching(thread)))
     }
 
     pub(crate) fn price(&self, price: &PriceRecord) {
@@ -45,7 +54,8 @@ impl Watcher {
 
     /// Ends the thread once everything told so far is shown.
     pub(crate) fn finish(&self, watching: Watching) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.told.waiting().1 = true;
+        self.told.closed.notify_one();
         let _ = watching.0.join();
     }
 
@@ -54,22 +64,38 @@ impl Watcher {
     }
 }
 
-fn watch(heard: &Receiver<Arc<Exchange>>, dashboard: &Mutex<Dashboard>, lines: bool) {
-    for exchange in heard {
-        dashboard.lock().unwrap_or_else(PoisonError::into_inner).settled(&exchange);
-        if lines {
-            eprintln!("{}", report::exchange::line(&exchange));
+impl Told {
+    fn waiting(&self) -> MutexGuard<'_, (Vec<Arc<Exchange>>, bool)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, dashboard: &Mutex<Dashboard>, lines: bool) {
+        let mut text = String::new();
+        loop {
+            let (exchanges, closed) = {
+                let waited = self.closed.wait_timeout(self.waiting(), LOOK_EVERY);
+                let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                (std::mem::take(&mut waiting.0), waiting.1)
+            };
+            for exchange in &exchanges {
+                dashboard.lock().unwrap_or_else(PoisonError::into_inner).settled(exchange);
+                if lines {
+                    let _ = writeln!(text, "{}", report::exchange::line(exchange));
+                }
+            }
+            // Nobody reads a closed stderr; the journal has it all.
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            text.clear();
+            if closed {
+                return;
+            }
         }
     }
 }
 
 impl Watch for Watcher {
     fn settled(&self, exchange: &Arc<Exchange>) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = &*told {
-            // It fails only when the thread is gone, which ends with the process.
-            let _ = told.send(Arc::clone(exchange));
-        }
+        self.told.waiting().0.push(Arc::clone(exchange));
     }
 
     fn page(&self, path: &str, now: UnixTime) -> Option<Page> {

@@ -87,7 +87,7 @@ pub(crate) fn caller(
 }
 
 /// Headers of one connection, which end here in both directions.
-fn is_hop_by_hop(name: &HeaderName, connection: Option<&str>) -> bool {
+fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     let fixed = [
         &CONNECTION,
         &KEEP_ALIVE,
@@ -100,14 +100,12 @@ fn is_hop_by_hop(name: &HeaderName, connection: Option<&str>) -> bool {
         &UPGRADE,
         &EXPECT,
     ];
-    let named = connection.is_some_and(|listed| {
+    // `Connection` names further ones, and may stand more than once.
+    let mut listed = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = |listed: &str| {
         listed.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
-    });
-    fixed.contains(&name) || named
-}
-
-fn connection_header(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CONNECTION).and_then(|value| value.to_str().ok())
+    };
+    fixed.contains(&name) || listed.any(named)
 }
 
 /// The headers of the request to an upstream: the client's, but for those of its connection, its
@@ -117,11 +115,10 @@ pub(crate) fn to_upstream(
     client: &HeaderMap,
     upstream: &Upstream,
 ) -> HeaderMap {
-    let connection = connection_header(client);
     let passes_credential = upstream.key.is_none() && settings.access_key.is_none();
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     for (name, value) in client {
-        let ends_here = is_hop_by_hop(name, connection)
+        let ends_here = is_hop_by_hop(name, client)
             || [&HOST, &CONTENT_LENGTH, &COOKIE, &ORIGIN, &REFERER, &FORWARDED, &ACCEPT_ENCODING]
                 .contains(&name)
             || name.as_str().starts_with("x-farthing-")
@@ -147,10 +144,9 @@ pub(crate) fn to_upstream(
 /// The headers of the reply to the client: the upstream's, but for those of its connection, its
 /// cookies, and any that pretend to be ours.
 pub(crate) fn to_client(upstream: &HeaderMap) -> HeaderMap {
-    let connection = connection_header(upstream);
     let mut headers = HeaderMap::with_capacity(upstream.len() + 2);
     for (name, value) in upstream {
-        let ends_here = is_hop_by_hop(name, connection)
+        let ends_here = is_hop_by_hop(name, upstream)
             || name == SET_COOKIE
             || name.as_str().starts_with("x-farthing-");
         if !ends_here {

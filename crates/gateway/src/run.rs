@@ -54,11 +54,12 @@ impl Run {
         Ok((Self { shared: Arc::clone(shared), permit, timer, open, cost: None }, ticket))
     }
 
-    pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>) {
+    /// The head of the response came. Tells whether events follow.
+    pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>) -> bool {
         let now = self.timer.now();
-        if let Some(open) = &mut self.open {
-            open.meter.head(status, content_type, now);
-        }
+        let Some(open) = &mut self.open else { return false };
+        open.meter.head(status, content_type, now);
+        open.meter.streams()
     }
 
     /// Reads a chunk of the response.
@@ -90,7 +91,7 @@ impl Run {
                 }
                 let (charged, row) = charge(&shared.book, dispatch, model, tier, metered);
                 new_row = row
-                    .filter(|row| shared.rows.is_new(row.id()))
+                    .filter(|row| !shared.rows.contains(row.id()))
                     .map(|row| PriceRecord::PerUse { row: row.id(), text: row.to_text() });
                 charged
             };
@@ -107,6 +108,11 @@ impl Run {
         // Every field is bounded where it is read, so that a record is never too large.
         debug_assert!(encoded.is_ok(), "{encoded:?}");
         let ticket = self.permit.submit(&batch);
+        // Only now: whoever finds it known comes after it in the journal. Two that find it new at once
+        // both write it, which does no harm.
+        if let Some(PriceRecord::PerUse { row, .. }) = new_row {
+            shared.rows.insert(row);
+        }
         let attempts = vec![Attempt { dispatch, end }];
         let exchange = Arc::new(Exchange { admission, attempts, settlement });
         shared.metrics.open.fetch_sub(1, Relaxed);
@@ -132,8 +138,12 @@ impl Drop for Run {
 }
 
 impl KnownRows {
-    fn is_new(&self, row: PriceRowId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
+    fn contains(&self, row: PriceRowId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&row)
+    }
+
+    fn insert(&self, row: PriceRowId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The writer on a thread of its own: a bounded queue in, one append for all that wait, syncs beside.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -29,11 +29,15 @@ pub struct Options {
     pub sync_each: bool,
     /// How many permits there are at most.
     pub permits: usize,
+    /// How many records may wait for a [`Handle::wake`] before a submission itself wakes the writer;
+    /// 0 if nobody calls it. Whoever submits from an event loop calls it when the loop has nothing
+    /// else to do: at a high load one append then serves many exchanges, at a low load nothing waits.
+    pub gathered: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync_every: Duration::from_millis(10), sync_each: false, permits: 4096 }
+        Self { sync_every: Duration::from_millis(10), sync_each: false, permits: 4096, gathered: 0 }
     }
 }
 
@@ -87,6 +91,8 @@ struct Shared {
     queue: Mutex<Queue>,
     queued: Condvar,
     failure: OnceLock<JournalError>,
+    /// Records wait for a [`Handle::wake`].
+    gathering: AtomicBool,
     permits: AtomicUsize,
     counters: Counters,
 }
@@ -131,6 +137,7 @@ where
             queue: Mutex::default(),
             queued: Condvar::new(),
             failure: OnceLock::new(),
+            gathering: AtomicBool::new(false),
             permits: AtomicUsize::new(0),
             counters: Counters::default(),
         });
@@ -221,6 +228,17 @@ impl Handle {
         taken.ok().map(|_| Permit(Arc::clone(shared)))
     }
 
+    /// Wakes the writer if records wait for it; see [`Options::gathered`]. Cheap if none do.
+    pub fn wake(&self) {
+        // Whoever submitted on this thread set the flag before; another thread calls for itself.
+        if self.0.gathering.load(Relaxed) {
+            let queue = self.0.queue();
+            if queue.idle && queue.group.is_some() {
+                self.0.wake(queue);
+            }
+        }
+    }
+
     /// How the committer does.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -252,10 +270,12 @@ impl Permit {
         queue.batch.extend(records);
         let ticket = queue.group.get_or_insert_default().ticket();
         // A writer at work looks at the queue again before it waits; only an idle one is woken.
-        let wake = std::mem::take(&mut queue.idle);
-        drop(queue);
-        if wake {
-            self.0.queued.notify_one();
+        if queue.idle {
+            if queue.batch.records() > self.0.options.gathered {
+                self.0.wake(queue);
+            } else {
+                self.0.gathering.store(true, Relaxed);
+            }
         }
         ticket
     }
@@ -270,6 +290,13 @@ impl Drop for Permit {
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.idle = false;
+        self.gathering.store(false, Relaxed);
+        drop(queue);
+        self.queued.notify_one();
     }
 
     /// The writer's thread, until the queue is closed and empty.
