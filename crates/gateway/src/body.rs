@@ -7,12 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, Incoming};
 use journal::Ticket;
 use metering::{Close, Step};
 
 use crate::run::Run;
-use crate::upstream::Incoming;
 
 /// Why a body broke off. The client sees a connection that ends too early, which is what happened.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +41,13 @@ pub(crate) struct Metered {
     settling: Option<(Ticket, Vec<Bytes>)>,
     /// How the upstream's body ended, once it has.
     ended: Option<Result<(), BodyError>>,
+    /// Whether the connection had a moment to send what it has, before the body fails.
+    flushed: bool,
 }
 
 impl Metered {
     pub(crate) fn new(upstream: Incoming, run: Run) -> Self {
-        Self { upstream, run, ready: VecDeque::new(), settling: None, ended: None }
+        Self { upstream, run, ready: VecDeque::new(), settling: None, ended: None, flushed: false }
     }
 
     /// Reads on until the reply is whole or `limit` bytes of it wait to be sent. A small reply thus
@@ -62,6 +63,7 @@ impl Metered {
                 }
                 Some(Err(error)) => {
                     self.ended = Some(Err(error));
+                    self.flushed = false;
                     break;
                 }
                 None => break,
@@ -92,16 +94,26 @@ impl Metered {
             }
             match &mut self.ended {
                 Some(Ok(())) => return Poll::Ready(None),
+                Some(Err(_)) if !self.flushed => {
+                    // A connection whose body fails is closed with what it has not sent, even the
+                    // head; it sends whenever a body has nothing for it.
+                    self.flushed = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Some(ended @ Err(_)) => {
                     let error = std::mem::replace(ended, Ok(()));
                     return Poll::Ready(error.err().map(Err));
                 }
                 None => {}
             }
-            match ready!(self.upstream.poll_chunk(context)) {
-                Some(Ok(chunk)) => {
-                    let step = self.run.push(chunk);
-                    self.take(step, Close::BodyEnd);
+            match ready!(Pin::new(&mut self.upstream).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    // Trailers have no place in HTTP/1.1 as clients use it.
+                    if let Ok(chunk) = frame.into_data() {
+                        let step = self.run.push(chunk);
+                        self.take(step, Close::BodyEnd);
+                    }
                 }
                 Some(Err(_)) => {
                     let step = self.run.body_end();

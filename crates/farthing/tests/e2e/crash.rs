@@ -1,0 +1,193 @@
+//! SIGKILL under load, again and again, on one data directory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use facts::Verdict;
+use serde_json::Value;
+use simulated::{Constant, Options, Simulated};
+use tokio::task::JoinSet;
+use workload::Random;
+
+use crate::client::Call;
+use crate::home::{Home, INPUT, OUTPUT, both, cost, eventually, pico};
+
+const ROUNDS: u64 = 20;
+const CLIENTS: u64 = 200;
+/// A round is killed after so many exchanges, at most.
+const MOST: u64 = 400;
+
+/// What a client reckons that its exchange cost, by the usage it was told.
+type Completed = Arc<Mutex<HashMap<String, i128>>>;
+
+/// Runs one exchange; its id and cost if its last byte came.
+async fn exchange(address: std::net::SocketAddr, kind: u64, output: u64) -> Option<(String, i128)> {
+    let prompt = format!("[[sim output={output}]] and more");
+    let stream = kind % 3 != 2;
+    let options = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    let chat = format!(
+        r#"{{"model":"m"{},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#,
+        if stream { options } else { "" }
+    );
+    let message = format!(
+        r#"{{"model":"m","max_tokens":500,"stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+    );
+    let anthropic = kind % 3 == 1;
+    let call = if anthropic { Call::messages(message) } else { Call::chat(chat) };
+    let mut reading = call.begin_at(address).await.ok()?.head().await?;
+    assert_eq!(reading.status, 200);
+    let id = reading.id();
+    let mut body = String::new();
+    let last = if anthropic { "{\"type\":\"message_stop\"}\n\n" } else { "data: [DONE]\n\n" };
+    // A client that has the terminal event needs no more.
+    while !(stream && body.ends_with(last)) {
+        match reading.piece().await {
+            Some(piece) => body.push_str(std::str::from_utf8(&piece).unwrap()),
+            None if !stream && reading.whole() => break,
+            None => return None,
+        }
+    }
+    Some((id, reckon(&body, stream)))
+}
+
+/// The cost by the largest counts that were told: usage is cumulative.
+fn reckon(body: &str, stream: bool) -> i128 {
+    let objects: Vec<Value> = if stream {
+        let data = body.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+    } else {
+        vec![serde_json::from_str(body).unwrap()]
+    };
+    let usages = objects.iter().flat_map(|object| [&object["usage"], &object["message"]["usage"]]);
+    let usages: Vec<&Value> = usages.collect();
+    let most = |names: [&str; 2]| {
+        let counts = usages.iter().flat_map(|usage| names.map(|name| usage[name].as_i64()));
+        i128::from(counts.flatten().max().expect("counted"))
+    };
+    let input = most(["prompt_tokens", "input_tokens"]);
+    let output = most(["completion_tokens", "output_tokens"]);
+    input * INPUT + output * OUTPUT
+}
+
+/// Two hundred clients that ask again and again until the gateway is gone.
+fn load(
+    address: std::net::SocketAddr,
+    seed: u64,
+    completed: &Completed,
+    count: &Arc<AtomicUsize>,
+) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let (completed, count) = (Arc::clone(completed), Arc::clone(count));
+        clients.spawn(async move {
+            let mut random = Random::new(seed ^ (client << 32));
+            let asks = || (random.below(3), 1 + random.below(30));
+            for (kind, output) in std::iter::repeat_with(asks) {
+                let Some((id, cost)) = exchange(address, kind, output).await else { return };
+                completed.lock().unwrap().insert(id, cost);
+                count.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    clients
+}
+
+/// The charges of all records of the journal's dump, and how many records there are of each kind.
+fn dumped(dump: &str) -> (i128, BTreeMap<String, usize>) {
+    let (mut sum, mut kinds) = (0, BTreeMap::new());
+    for line in dump.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        *kinds.entry(record["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+        let charge = &record["charge"];
+        if charge["kind"] == "priced" {
+            let lines = charge["lines"].as_array().unwrap().iter();
+            let lines: i128 =
+                lines.map(|line| pico(line["contracted_usd"].as_str().unwrap())).sum();
+            assert_eq!(lines, pico(charge["cost_usd"].as_str().unwrap()));
+            sum += lines;
+        }
+    }
+    (sum, kinds)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateway_loses_no_finished_exchange_and_settles_the_others_as_unknown() {
+    let seed = std::env::var("FARTHING_E2E_SEED").map_or(7, |seed| seed.parse().unwrap());
+    println!("FARTHING_E2E_SEED={seed}");
+    let timing = Constant { ttft: Duration::from_millis(5), tpot: Duration::from_millis(2) };
+    let options = Options { timing: Arc::new(timing), ..Options::default() };
+    let server = Simulated::on_loopback(options).await.unwrap();
+    let home = Home::new(&both(server.address()));
+    let completed = Completed::default();
+    let mut random = Random::new(seed);
+    let (mut torn, mut rounds_with_lost) = (0, 0);
+    for round in 0..ROUNDS {
+        let gateway = home.serve();
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut clients = load(gateway.address, seed ^ round, &completed, &count);
+        let enough = usize::try_from(random.below(MOST)).unwrap();
+        eventually("the load runs", || count.load(SeqCst) >= enough).await;
+        tokio::time::sleep(Duration::from_micros(random.below(5_000))).await;
+        let said = gateway.kill();
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        torn += usize::from(said.contains("torn record"));
+
+        // Before anyone repairs anything: what a client saw whole is there, with its charge.
+        let (settled, open) = home.journal();
+        rounds_with_lost += usize::from(open > 0);
+        let costs: HashMap<String, Option<i128>> = settled
+            .iter()
+            .map(|exchange| (exchange.admission.exchange.to_string(), cost(exchange)))
+            .collect();
+        assert_eq!(costs.len(), settled.len(), "each settles once");
+        for (id, cost) in completed.lock().unwrap().iter() {
+            assert_eq!(costs.get(id), Some(&Some(*cost)), "round {round}, exchange {id}");
+        }
+    }
+    // The last start settles what the last kill left.
+    let said = home.serve().stop().await;
+    torn += usize::from(said.contains("torn record"));
+    let (settled, open) = home.journal();
+    assert_eq!(open, 0);
+    let of = |verdict| settled.iter().filter(|e| e.settlement.verdict == verdict).count();
+    for exchange in settled.iter().filter(|e| e.settlement.verdict == Verdict::Unknown) {
+        assert_eq!(cost(exchange), None);
+    }
+
+    let check = home.run(&["journal", "check", "--config", "farthing.toml"]).ok();
+    assert!(check.contains(" 0 open"), "{check}");
+    assert!(!check.contains("no whole record"), "{check}");
+    let (sum, kinds) = dumped(&home.run(&["journal", "dump"]).ok());
+    for kind in ["admitted", "dispatched", "attempt_ended", "settled"] {
+        assert_eq!(kinds[kind], settled.len(), "{kind}");
+    }
+    let bill = home.run(&["bill", "--by", "api,model", "--json"]).json();
+    let usd = |value: &Value| pico(value.as_str().unwrap());
+    assert_eq!(usd(&bill["total"]["cost_usd"]), sum);
+    assert_eq!(usd(&bill["spend_usd"]), sum);
+    let groups = bill["groups"].as_array().unwrap().iter();
+    let groups: i128 = groups
+        .map(|group| &group["measures"]["cost_usd"])
+        .filter(|cost| !cost.is_null())
+        .map(usd)
+        .sum();
+    assert_eq!(groups, sum);
+    assert_eq!(bill["total"]["exchanges"], settled.len());
+    assert_eq!(bill["total"]["unknown_attempts"], of(Verdict::Unknown));
+    assert_eq!(bill["spend_is_complete"], false);
+    assert!(rounds_with_lost > 0, "no kill met an exchange under way: the test tests nothing");
+    println!(
+        "{ROUNDS} kills under {CLIENTS} clients: {} exchanges settled; {} seen whole by a client, all \
+         on the journal with the right charge; {} completed, {} aborted or failed, {} unknown; {torn} \
+         torn tails cut",
+        settled.len(),
+        completed.lock().unwrap().len(),
+        of(Verdict::Completed),
+        of(Verdict::Aborted) + of(Verdict::Failed),
+        of(Verdict::Unknown),
+    );
+}

@@ -1,0 +1,15 @@
+//! The binary as its users meet it: real processes, real sockets, journals read back from disk.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod canary;
+mod client;
+mod commands;
+mod crash;
+mod failures;
+mod home;
+mod operation;
+mod passthrough;
+mod refusals;
+mod scripted;
+mod streams;
