@@ -7,11 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use journal::Ticket;
 use metering::{Close, Step};
 
 use crate::run::Run;
+use crate::upstream::Incoming;
 
 /// Why a body broke off. The client sees a connection that ends too early, which is what happened.
 #[derive(Debug, thiserror::Error)]
@@ -107,13 +108,10 @@ impl Metered {
                 }
                 None => {}
             }
-            match ready!(Pin::new(&mut self.upstream).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    // Trailers have no place in HTTP/1.1 as clients use it.
-                    if let Ok(chunk) = frame.into_data() {
-                        let step = self.run.push(chunk);
-                        self.take(step, Close::BodyEnd);
-                    }
+            match ready!(self.upstream.poll_chunk(context)) {
+                Some(Ok(chunk)) => {
+                    let step = self.run.push(chunk);
+                    self.take(step, Close::BodyEnd);
                 }
                 Some(Err(_)) => {
                     let step = self.run.body_end();

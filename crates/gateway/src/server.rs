@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use metering::{AttemptMeter, Close, bound};
 use quantity::{ExchangeId, HashKey, UnixTime};
 use tariff::Book;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::access::{caller, check_host, to_client, to_upstream};
 use crate::body::{Metered, Reply};
@@ -33,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::run::{KnownRows, Run};
 use crate::settings::{Settings, SettingsError};
-use crate::upstream::{Connections, address};
+use crate::upstream::{Connections, SendError, address};
 
 const EXCHANGE: HeaderName = HeaderName::from_static("x-farthing-exchange");
 const COST: HeaderName = HeaderName::from_static("x-farthing-cost");
@@ -80,7 +83,6 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent,
     pub(crate) rows: KnownRows,
     pub(crate) watch: Arc<dyn Watch>,
-    connections: Connections,
 }
 
 impl Shared {
@@ -122,58 +124,119 @@ impl Gateway {
             recent,
             rows: KnownRows::default(),
             watch,
-            connections: Connections::new(),
         })))
     }
 
     /// Serves until `shutdown`, then lets exchanges under way end, for thirty seconds at most; the
     /// clients of those that remain are cut off, and they settle as aborted.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let graceful = GracefulShutdown::new();
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<Worker> =
+            (0..cores).map(|_| Worker::start(&self.0)).collect::<io::Result<_>>()?;
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            let stream: TcpStream = tokio::select! {
+        for worker in workers.iter().cycle() {
+            tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(_) => {
-                        // Out of file descriptors, most likely: connections that end free some.
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                        continue;
-                    }
+                    Ok((stream, _)) => worker.take(stream),
+                    // Out of file descriptors, most likely: connections that end free some.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 },
                 () = &mut shutdown => break,
-                Some(_) = connections.join_next() => continue,
-            };
-            let _ = stream.set_nodelay(true);
-            let shared = Arc::clone(&self.0);
-            let service = service_fn(move |request| {
-                let shared = Arc::clone(&shared);
-                async move { Ok::<_, Infallible>(shared.answer(request).await) }
-            });
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            connections.spawn(async move {
-                // A connection that breaks is the client's affair; its exchange settles on drop.
-                let _ = connection.await;
-            });
+            }
         }
         drop(listener);
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
-        connections.shutdown().await;
+        let ended = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::finish));
+        ended.await.map_err(io::Error::other)
     }
 }
 
+/// A thread with a runtime and upstream connections of its own. A connection stays with one worker,
+/// so that no exchange wakes another thread but the journal's.
+struct Worker {
+    accepted: UnboundedSender<std::net::TcpStream>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let journal = shared.journal.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            // Records are handed to the journal's thread when there is nothing else to do, many at a
+            // time when there is much to do.
+            .on_thread_park(move || journal.wake())
+            .build()?;
+        let (accepted, incoming) = unbounded_channel();
+        let shared = Arc::clone(shared);
+        let thread = std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(move || runtime.block_on(work(shared, incoming)))?;
+        Ok(Self { accepted, thread })
+    }
+
+    fn take(&self, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        if let Ok(stream) = stream.into_std() {
+            // The thread ends only after this sender is gone.
+            let _ = self.accepted.send(stream);
+        }
+    }
+
+    fn finish(self) {
+        drop(self.accepted);
+        let _ = self.thread.join();
+    }
+}
+
+async fn work(shared: Arc<Shared>, mut incoming: UnboundedReceiver<std::net::TcpStream>) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    let upstreams = Connections::new();
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            stream = incoming.recv() => match stream {
+                Some(stream) => stream,
+                None => break,
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let (shared, upstreams) = (Arc::clone(&shared), upstreams.clone());
+        let service = service_fn(move |request| {
+            let (shared, upstreams) = (Arc::clone(&shared), upstreams.clone());
+            async move { Ok::<_, Infallible>(shared.answer(&upstreams, request).await) }
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
+            // A connection that breaks is the client's affair; its exchange settles on drop.
+            let _ = connection.await;
+        });
+    }
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
+    connections.shutdown().await;
+}
+
 impl Shared {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
+    async fn answer(
+        self: Arc<Self>,
+        upstreams: &Connections,
+        request: Request<Incoming>,
+    ) -> Response<Reply> {
         let path = request.uri().path().to_owned();
         let purpose = check_host(&self.settings, request.headers(), request.uri())
             .and_then(|()| purpose(request.method(), &path));
         let (api, answer) = match purpose {
             Ok(Purpose::Call { api, route, path }) => {
-                (Some(api), self.call(api, route, path, request).await)
+                (Some(api), self.call(upstreams, api, route, path, request).await)
             }
             Ok(Purpose::Lookup(id)) => (None, self.lookup(id, request.headers())),
             Ok(Purpose::Page) => (None, self.page(&path, request.headers())),
@@ -193,6 +256,7 @@ impl Shared {
 
     async fn call(
         self: &Arc<Self>,
+        upstreams: &Connections,
         api: Api,
         path_route: Option<&str>,
         path: &str,
@@ -268,7 +332,7 @@ impl Shared {
             return Err(journal_failure(Some(error)));
         }
 
-        let mut reply = match self.connections.send(head.method, uri, headers, sent).await {
+        let mut reply = match upstreams.send(head.method, &uri, headers, sent).await {
             Ok(reply) if reply.status().is_redirection() => {
                 run.head(reply.status().as_u16(), None);
                 let message =
@@ -286,10 +350,9 @@ impl Shared {
                 pass(parts, metered, strips && stream, route.cost_header && !stream)
             }
             Err(error) => {
-                let (how, code) = if error.is_connect() {
-                    (Close::Unreachable, "upstream_unreachable")
-                } else {
-                    (Close::Reset, "upstream_broke_off")
+                let (how, code) = match error {
+                    SendError::Connect(_) => (Close::Unreachable, "upstream_unreachable"),
+                    SendError::Broken(_) => (Close::Reset, "upstream_broke_off"),
                 };
                 let message = format!("upstream `{}` gave no reply ({code})", upstream.name);
                 fail(run, how, api, code, &message).await
