@@ -15,6 +15,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Exchanges are made on one thread and dropped on another, where the system's allocator is slow: this
+/// one takes a tenth off the CPU time of a small exchange.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What every useful LLM token and every finished task really costs, why, and how to pay less.
 #[derive(Parser)]
 #[command(name = "farthing", version, max_term_width = 100)]
