@@ -152,7 +152,11 @@ impl Gateway {
             }
         }
         drop(listener);
-        let ended = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::finish));
+        let ended = tokio::task::spawn_blocking(|| {
+            // All are told before any is waited for: their time to end is the same.
+            let threads: Vec<_> = workers.into_iter().map(Worker::close).collect();
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        });
         ended.await.map_err(io::Error::other)
     }
 }
@@ -189,9 +193,9 @@ impl Worker {
         }
     }
 
-    fn finish(self) {
-        drop(self.accepted);
-        let _ = self.thread.join();
+    /// Tells it to end; gives its thread, to be waited for.
+    fn close(self) -> std::thread::JoinHandle<()> {
+        self.thread
     }
 }
 
@@ -318,7 +322,7 @@ impl Shared {
             input_estimate: asked.input_estimate(),
             bound: None,
         };
-        dispatch.bound = bound(&self.book, &dispatch, asked.max_tokens, asked.tier.as_deref());
+        dispatch.bound = bound(&self.book, &dispatch, &asked, body.len());
         let asks = upstream.convention.must_ask_for_usage();
         let sent = asked.rewrite(&body, model.as_deref(), asks);
         let headers = to_upstream(&self.settings, &head.headers, upstream);

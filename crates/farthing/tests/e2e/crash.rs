@@ -191,3 +191,33 @@ async fn a_killed_gateway_loses_no_finished_exchange_and_settles_the_others_as_u
         of(Verdict::Unknown),
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_tail_is_cut_at_the_next_start_and_nothing_else_is_lost() {
+    let server = Simulated::on_loopback(Options::default()).await.unwrap();
+    let home = Home::new(&both(server.address()));
+    let gateway = home.serve();
+    for kind in 0..5 {
+        exchange(gateway.address, kind, 4).await.unwrap();
+    }
+    gateway.kill();
+    let (before, _) = home.journal();
+    let journal = std::fs::read_dir(home.data().join("journal")).unwrap();
+    let longest = journal.map(|entry| entry.unwrap().path());
+    let longest = longest.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let bytes = std::fs::read(&longest).unwrap();
+    // A third of the last record is missing, as after a loss of power.
+    std::fs::write(&longest, &bytes[..bytes.len() - 17]).unwrap();
+    let check = home.run(&["journal", "check"]).ok();
+    assert!(check.contains("no whole record") && check.contains("1 open"), "{check}");
+    let said = home.serve().stop().await;
+    assert!(said.contains("torn record") && said.contains("1 exchanges were under way"), "{said}");
+    let (after, open) = home.journal();
+    assert_eq!((after.len(), open), (before.len(), 0));
+    assert_eq!(after[..4], before[..4]);
+    assert_eq!(after[4].settlement.verdict, Verdict::Unknown);
+    // Its attempt had ended and was priced before the tear: that is not forgotten.
+    assert_eq!(after[4].attempts, before[4].attempts);
+    let check = home.run(&["journal", "check"]).ok();
+    assert!(check.contains(" 0 open") && !check.contains("no whole record"), "{check}");
+}
