@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use facts::Exchange;
+use facts::{Exchange, MessageShape};
 use quantity::{ExchangeId, Fingerprint};
 
-/// Exchanges that can be looked up; older ones are in the journal. About 1 KB each.
-const KEPT: usize = 16_384;
+/// Memory for exchanges that can be looked up; older ones are in the journal. An exchange takes about
+/// a kilobyte, and more if its prompt has many messages.
+const KEPT_BYTES: usize = 32 << 20;
 
 /// The latest settled exchanges by id.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Recent(Mutex<Kept>);
 struct Kept {
     by_id: HashMap<ExchangeId, Arc<Exchange>>,
     order: VecDeque<ExchangeId>,
+    bytes: usize,
 }
 
 impl Recent {
@@ -26,11 +28,13 @@ impl Recent {
         let id = exchange.admission.exchange;
         if kept.by_id.insert(id, Arc::clone(exchange)).is_none() {
             kept.order.push_back(id);
+            kept.bytes += size(exchange);
         }
-        if kept.order.len() > KEPT
+        while kept.bytes > KEPT_BYTES
             && let Some(oldest) = kept.order.pop_front()
         {
-            kept.by_id.remove(&oldest);
+            let forgotten = kept.by_id.remove(&oldest);
+            kept.bytes -= forgotten.as_deref().map_or(0, size);
         }
     }
 
@@ -40,4 +44,10 @@ impl Recent {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.by_id.get(&id).filter(|exchange| exchange.admission.caller == caller).cloned()
     }
+}
+
+/// About what an exchange takes in memory, bytes.
+fn size(exchange: &Exchange) -> usize {
+    let prompt = &exchange.admission.prompt;
+    1_024 + prompt.messages.len() * size_of::<MessageShape>() + prompt.tools.len() * 64
 }

@@ -160,7 +160,7 @@ impl Ledger {
 }
 
 fn lost(dispatch: &Dispatch, now: UnixTime) -> AttemptEnd {
-    let bound = dispatch.bound.map(|bound| format!(", up to about ${bound} by its request"));
+    let bound = dispatch.bound.map(|bound| format!(", at most ${bound} by its request"));
     AttemptEnd {
         exchange: dispatch.exchange,
         ordinal: dispatch.ordinal,

@@ -1,8 +1,10 @@
 //! Usage meets the price book.
 
-use facts::{ChargeLine, Charged, Dispatch};
+use facts::{Api, ChargeLine, Charged, Dispatch};
 use quantity::{Metered, Money, TokenClass, TokenCount, Usage, UsageSource};
 use tariff::{Book, Key, PriceRow};
+
+use crate::Request;
 
 /// Prices what an attempt consumed: by the row in force when it was dispatched, for the model and
 /// tier that served. The row is given back so that it can be journalled before its first charge.
@@ -44,22 +46,35 @@ pub fn charge<'b>(
     }
 }
 
-/// What an attempt may cost at most, as far as its request tells: all input at the dearest class it
-/// could be, output up to the cap. `None` without a price or a cap.
+/// What an attempt may cost at most: every byte of its request a token of the dearest class it could
+/// be, and each choice as long as its cap allows. `None` without a price or a cap, and with images or
+/// other media, whose tokens their bytes do not tell.
 #[must_use]
 pub fn bound(
     book: &Book,
     dispatch: &Dispatch,
-    max_tokens: Option<TokenCount>,
-    tier: Option<&str>,
+    request: &Request,
+    request_bytes: usize,
 ) -> Option<Money> {
+    if request.prompt.messages.iter().any(|message| message.media > 0) {
+        return None;
+    }
+    let input = TokenCount::new(request_bytes as u64)?;
+    let output = match request.api {
+        Api::OpenAiEmbeddings => TokenCount::ZERO,
+        _ => {
+            let choices = u64::from(request.choices.unwrap_or(1));
+            TokenCount::new(request.max_tokens?.get().checked_mul(choices)?)?
+        }
+    };
+    let tier = request.tier.as_deref();
     let (provider, model) = (dispatch.provider.as_deref()?, dispatch.model.as_deref()?);
     let row = book.quote(&Key { provider, model, tier, at: dispatch.at }).ok()?;
     let classes = [TokenClass::InputUncached, TokenClass::CacheWrite5m, TokenClass::CacheWrite1h];
     let cost = |input_class| {
         let mut usage = Usage::default();
-        usage.tokens[input_class] = dispatch.input_estimate;
-        usage.tokens[TokenClass::OutputText] = max_tokens?;
+        usage.tokens[input_class] = input;
+        usage.tokens[TokenClass::OutputText] = output;
         row.charge(&usage).ok().map(|charge| charge.total)
     };
     classes.into_iter().filter_map(cost).max()

@@ -1,9 +1,9 @@
 //! Usage at the prices of a book.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use facts::{AttemptReason, Charged, Dispatch};
-use metering::{bound, charge};
-use quantity::{Doubts, ExchangeId, Metered, TokenClass, TokenCount, Usage, UsageSource};
+use facts::{Api, AttemptReason, Charged, Dispatch};
+use metering::{Request, bound, charge};
+use quantity::{Doubts, ExchangeId, HashKey, Metered, TokenClass, TokenCount, Usage, UsageSource};
 use tariff::Book;
 
 const BOOK: &str = "\
@@ -94,9 +94,18 @@ fn what_has_no_price_is_unpriced_and_never_free() {
 fn a_bound_needs_a_price_and_a_cap() {
     let book = Book::parse(BOOK).unwrap();
     let lab = dispatch(Some("lab"), JANUARY);
-    let cap = Some(TokenCount::from(100));
-    let most = bound(&book, &lab, cap, None).unwrap();
-    assert_eq!(most.to_string(), "0.0028");
-    assert_eq!(bound(&book, &lab, None, None), None);
-    assert_eq!(bound(&book, &dispatch(None, JANUARY), cap, None), None);
+    let most = |dispatch: &Dispatch, body: &str| {
+        let key = HashKey::new([7; 32]);
+        let request = Request::read(Api::OpenAiChat, body.as_bytes(), &key).unwrap();
+        bound(&book, dispatch, &request, body.len()).map(|most| most.to_string())
+    };
+    let body = r#"{"model":"big","max_tokens":100,"n":3,"messages":[]}"#;
+    assert_eq!(body.len(), 52);
+    // 52 bytes at $2 and 3 x 100 tokens at $8 per million.
+    assert_eq!(most(&lab, body).as_deref(), Some("0.002504"));
+    assert_eq!(most(&dispatch(None, JANUARY), body), None);
+    assert_eq!(most(&lab, r#"{"model":"big","messages":[]}"#), None);
+    let image = r#"{"model":"big","max_tokens":100,"messages":[{"role":"user","content":
+        [{"type":"image_url","image_url":{"url":"https://example/1"}}]}]}"#;
+    assert_eq!(most(&lab, image), None);
 }
