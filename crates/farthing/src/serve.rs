@@ -59,8 +59,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
             ends_hours: false,
         };
         let service = Service::start(config, &data, wishes).await?;
+        // Whoever reads that it serves may stop it.
+        let interrupted = interrupted();
         eprintln!("farthing: {}", service.greeting());
-        service.serve(interrupted()).await?;
+        service.serve(interrupted).await?;
         drop(simulated);
         Ok(())
     })
@@ -72,15 +74,19 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     runtime.context("cannot start the runtime")
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
+/// Resolves at Ctrl-C or SIGTERM, which are awaited from the call on, not from the first poll.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let signals = signal(SignalKind::interrupt())
+        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+    async {
+        let Ok((mut interrupt, mut terminate)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

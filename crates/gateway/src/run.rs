@@ -37,21 +37,23 @@ struct Open {
 }
 
 impl Run {
-    /// Journals admission and dispatch; the ticket must be good before anything is sent.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
+    /// Journals admission and dispatch, and waits until they are there.
+    ///
+    /// # Errors
+    /// Those of the journal: then there is nothing to settle, and nothing may be sent.
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
         permit: Permit,
         timer: Timer,
         admission: Admission,
         meter: AttemptMeter,
-    ) -> Result<(Self, Ticket), JournalError> {
+    ) -> Result<Self, JournalError> {
         let mut batch = Batch::new();
         batch.push(&admission)?;
         batch.push(meter.dispatch())?;
-        let ticket = permit.submit(&batch);
+        permit.submit(&batch).await?;
         shared.metrics.open.fetch_add(1, Relaxed);
-        let open = Some(Open { admission, meter });
-        Ok((Self { shared: Arc::clone(shared), permit, timer, open, cost: None }, ticket))
+        Ok(Self { shared, permit, timer, open: Some(Open { admission, meter }), cost: None })
     }
 
     /// The head of the response came. Tells whether events follow.

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use journal::Handle;
+use journal::{Handle, JournalError};
 use metering::{AttemptMeter, Close, bound};
 use quantity::{ExchangeId, HashKey, UnixTime};
 use tariff::Book;
@@ -328,13 +328,11 @@ impl Shared {
         let headers = to_upstream(&self.settings, &head.headers, upstream);
         let strips = asked.strips_usage(asks);
         let meter = AttemptMeter::new(upstream.convention, &asked, strips, dispatch);
-        let (mut run, ticket) = Run::start(self, permit, timer, admission, meter)
-            .map_err(|error| journal_failure(Some(error)))?;
-        // Nothing is sent on before the admission is on the journal.
-        if let Err(error) = ticket.await {
-            drop(run.settle(Close::Unreachable));
-            return Err(journal_failure(Some(error)));
-        }
+        // Nothing is sent on before the admission is on the journal. In a task of its own, which goes
+        // on if the client leaves meanwhile: only what is known to be admitted may settle.
+        let start = Run::start(Arc::clone(self), permit, timer, admission, meter);
+        let started = tokio::spawn(start).await.unwrap_or(Err(JournalError::Closed));
+        let mut run = started.map_err(|error| journal_failure(Some(error)))?;
 
         let mut reply = match upstreams.send(head.method, &uri, headers, sent).await {
             Ok(reply) if reply.status().is_redirection() => {
@@ -457,7 +455,7 @@ async fn fail(
     failure.reply(Some(api)).map(Reply::from)
 }
 
-fn journal_failure(failure: Option<journal::JournalError>) -> Failure {
+fn journal_failure(failure: Option<JournalError>) -> Failure {
     let message = match failure {
         Some(failure) => format!("the journal takes no records, so nothing is sent on: {failure}"),
         None => "too many exchanges are under way for the journal".to_owned(),

@@ -17,7 +17,10 @@ fn an_estimate_takes_the_prices_of_the_configuration() {
     let arguments = [&arguments[..], &["--per-day", "25000"]].concat();
     let json = home.run(&[&arguments[..], &["--json"]].concat()).json();
     // (2,000 x $2.50 + 1,500 x $10) / 1,000,000 x 25,000
-    assert_eq!(pico(json["estimate"]["per_day"]["total_usd"].as_str().unwrap()), 500 * 1_000_000_000_000);
+    assert_eq!(
+        pico(json["estimate"]["per_day"]["total_usd"].as_str().unwrap()),
+        500 * 1_000_000_000_000
+    );
     let text = home.run(&arguments).ok();
     assert!(text.contains("500.00") && text.contains("15,000.00"), "{text}");
     let ran =

@@ -243,3 +243,62 @@ async fn a_client_that_leaves_after_the_terminal_event_had_all_of_it() {
     assert_eq!(ends(&exchange), (End::Complete, Verdict::Completed));
     assert_eq!(cost(&exchange), Some(crate::passthrough::COST));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_on_or_looks_complete_when_the_disk_is_full() {
+    let mut bytes = SSE.to_vec();
+    CHUNKS.iter().for_each(|piece| bytes.extend(chunk(piece.as_bytes())));
+    bytes.extend(END);
+    let server = Scripted::always(bytes).await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve_on_a_small_disk(16);
+    let mut completed = Vec::new();
+    let (mut torn, mut refused) = (0_usize, 0);
+    while refused < 3 {
+        let reply = Call::chat(STREAM).send(&gateway).await;
+        match (reply.status, reply.whole) {
+            (200, true) => completed.push(reply.id().to_owned()),
+            (200, false) => {
+                assert!(!reply.text().contains("[DONE]"), "{}", reply.text());
+                torn += 1;
+            }
+            (503, true) => {
+                assert_eq!(reply.json()["error"]["code"], "journal_unavailable");
+                refused += 1;
+            }
+            other => panic!("{other:?}: {}", reply.text()),
+        }
+        assert!(completed.len() < 1_000, "the disk never fills");
+    }
+    assert!(torn < 2 && !completed.is_empty(), "{torn} torn, {completed:?}");
+    assert_eq!(server.received().len(), completed.len() + torn);
+    let metrics = Call::get("/metrics").send(&gateway).await;
+    let failed = "farthing_journal_failed_appends_total ";
+    let failed = metrics.text().lines().find_map(|line| line.strip_prefix(failed)).unwrap();
+    assert_eq!(failed.parse::<usize>().unwrap(), refused + torn);
+    gateway.stop().await;
+
+    // With room again, all that a client saw whole is there.
+    home.serve().stop().await;
+    let (settled, open) = home.journal();
+    assert_eq!(open, 0);
+    let ids: Vec<_> = settled.iter().map(|e| e.admission.exchange.to_string()).collect();
+    assert!(completed.iter().all(|id| ids.contains(id)), "{completed:?} in {ids:?}");
+    home.run(&["journal", "check"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_that_has_died_is_no_failure() {
+    let body =
+        r#"{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    let reply = String::from_utf8(json(body)).unwrap().replace("connection: close\r\n", "");
+    let server = Scripted::always(reply.into_bytes()).await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    for count in 1..=10 {
+        let reply = Call::chat(UNARY).send(&gateway).await;
+        assert_eq!((reply.status, reply.text()), (200, body), "{count}");
+        eventually("the upstream closes", || server.events.closed.load(SeqCst) == count).await;
+    }
+    home.once_settled(10).await;
+}

@@ -137,7 +137,22 @@ impl Home {
 
     pub(crate) fn serve_with(&self, env: &[(&str, &str)]) -> Gateway {
         let mut command = self.command(&["serve"]);
-        command.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(env.iter().copied());
+        Self::started(command)
+    }
+
+    /// With files of at most so many blocks of 512 or 1,024 bytes (shells differ): a full disk.
+    pub(crate) fn serve_on_a_small_disk(&self, blocks: u32) -> Gateway {
+        let serve = self.command(&[]);
+        let mut command = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" serve");
+        command.args(["-c", &script]).arg(serve.get_program());
+        command.current_dir(self.0.path()).stdin(Stdio::null());
+        Self::started(command)
+    }
+
+    fn started(mut command: Command) -> Gateway {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let (greet, greeting) = channel();

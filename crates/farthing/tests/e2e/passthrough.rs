@@ -257,3 +257,20 @@ async fn lists_of_models_and_counts_of_tokens_pass_and_are_free() {
     let costs: Vec<_> = settled.iter().map(cost).collect();
     assert_eq!(costs, [Some(0), Some(0), Some(2 * INPUT)]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_reply_passes_while_it_comes_and_waits_for_its_settlement_at_the_end() {
+    let text = "0123456789abcdef".repeat(5 << 16);
+    let body = CHAT.replace("h\\u00e9 llo", &text);
+    assert!(body.len() > 5 << 20);
+    let server = Scripted::always(json(&body)).await;
+    let home = Home::new(&(both(server.address) + "[routes.support]\ncost_header = true\n"));
+    let gateway = home.serve();
+    let call = Call::chat(r#"{"model":"m"}"#).with("x-farthing-route", "support");
+    let reply = call.send(&gateway).await;
+    assert!(reply.whole && reply.text() == body);
+    assert_eq!(reply.header("content-length"), Some(body.len().to_string().as_str()));
+    // Its cost is not known when its head goes out.
+    assert_eq!(reply.header("x-farthing-cost"), None);
+    assert_eq!(cost(&home.settled(reply.id()).unwrap()), Some(COST));
+}

@@ -42,6 +42,8 @@ pub(crate) struct Events {
     pub(crate) received: Mutex<Vec<Received>>,
     /// Connections on which the other side left first.
     pub(crate) left: AtomicUsize,
+    /// Connections that the script closed.
+    pub(crate) closed: AtomicUsize,
     /// Bytes of floods that were taken.
     pub(crate) flooded: AtomicUsize,
     pub(crate) blocked: AtomicBool,
@@ -115,6 +117,8 @@ async fn play(
         }
     }
     let _ = stream.shutdown().await;
+    drop(stream);
+    events.closed.fetch_add(1, SeqCst);
 }
 
 /// Whether all of it went. A write that nobody takes for so long shows that the reader is held back.
