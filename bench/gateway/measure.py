@@ -110,7 +110,9 @@ def number(value):
 
 
 def ratio(value):
-    return "" if value is None else f"{value:.2f} x"
+    if value is None:
+        return ""
+    return f"{value:.2f} x" if value >= 0.1 else f"{value:.4f} x"
 
 
 def microseconds(value):
@@ -119,7 +121,28 @@ def microseconds(value):
     return f"{value:,.0f} us" if abs(value) < 10_000 else f"{value / 1000:,.0f} ms"
 
 
-def surroundings(names, rounds, seconds, load_before):
+class Others:
+    """How much of the machine other processes take while it is watched: the noise in the figures."""
+
+    def __init__(self):
+        self.machine, self.ours = self._now()
+
+    def share(self):
+        machine, ours = self._now()
+        spent = {state: machine[state] - self.machine[state] for state in machine}
+        return max(0.0, (spent["busy"] - (ours - self.ours)) / sum(spent.values()))
+
+    def _now(self):
+        # The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
+        ticks = [int(ticks) for ticks in pathlib.Path("/proc/stat").read_text().split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        per_second = os.sysconf("SC_CLK_TCK")
+        machine = {"idle": idle / per_second, "busy": (sum(ticks) - idle) / per_second}
+        ended = os.times()
+        return machine, cpu_seconds(os.getpid()) + ended.children_user + ended.children_system
+
+
+def surroundings(names, rounds, seconds, others):
     """Where and with what the figures came about."""
     processor = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     versions = ", ".join(filter(None, map(targets.version, names)))
@@ -127,7 +150,7 @@ def surroundings(names, rounds, seconds, load_before):
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores "
         f"({processor[1] if processor else platform.machine()}), Linux {platform.release()}, "
-        f"load average {load_before:.1f} before the start. {versions}; Rust {rust}, Python {platform.python_version()}. "
+        f"of which other processes took {others:.0%} of the CPU time. {versions}; Rust {rust}, Python {platform.python_version()}. "
         f"Medians of {rounds} rounds of {seconds:g} s each."
     )
 
@@ -163,7 +186,6 @@ def main():
     names = options.targets.split(",")
     stop_on_sigterm()
 
-    load_before = os.getloadavg()[0]
     sent = collections.Counter()
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
@@ -173,10 +195,12 @@ def main():
         for target in running:
             if target.service:
                 stack.enter_context(target.service)
+        others = Others()
         samples = measure_all(running, options.rounds, options.seconds, sent)
+        others = others.share()
         complete = "farthing" not in names or check_bill(folder, sent["farthing"])
 
-    text = f"{table(samples, names)}\n\n{surroundings(names, options.rounds, options.seconds, load_before)}"
+    text = f"{table(samples, names)}\n\n{surroundings(names, options.rounds, options.seconds, others)}"
     print(text)
     if not complete:
         sys.exit("the bill does not hold what was sent")
