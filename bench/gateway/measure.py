@@ -142,10 +142,9 @@ class Others:
         return machine, cpu_seconds(os.getpid()) + ended.children_user + ended.children_system
 
 
-def surroundings(names, rounds, seconds, others):
+def surroundings(versions, rounds, seconds, others):
     """Where and with what the figures came about."""
     processor = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    versions = ", ".join(filter(None, map(targets.version, names)))
     rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores "
@@ -186,6 +185,8 @@ def main():
     names = options.targets.split(",")
     stop_on_sigterm()
 
+    # Asked before the start: somebody may commit meanwhile.
+    versions = ", ".join(filter(None, map(targets.version, names)))
     sent = collections.Counter()
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
@@ -200,7 +201,7 @@ def main():
         others = others.share()
         complete = "farthing" not in names or check_bill(folder, sent["farthing"])
 
-    text = f"{table(samples, names)}\n\n{surroundings(names, options.rounds, options.seconds, others)}"
+    text = f"{table(samples, names)}\n\n{surroundings(versions, options.rounds, options.seconds, others)}"
     print(text)
     if not complete:
         sys.exit("the bill does not hold what was sent")

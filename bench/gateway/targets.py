@@ -131,8 +131,8 @@ def version(name):
     if name == "direct":
         return None
     if name == "farthing":
-        here = pathlib.Path(__file__).parent
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
+        describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+        commit = subprocess.run(describe, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True)
         return f"farthing at {commit.stdout.strip() or 'an unknown commit'}"
     if name == "nginx":
         answer = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
