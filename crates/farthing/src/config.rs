@@ -327,7 +327,7 @@ mod tests {
     fn errors_name_the_key_what_was_found_and_what_was_expected() {
         for (text, expected) in [
             ("listen = \"here\"", "invalid `listen`: expected an address"),
-            ("listen = \"127.0.0.1:1\"", "unknown field `listen`"),
+            ("listne = \"127.0.0.1:1\"", "unknown field `listne`"),
             (
                 "[upstreams.a]\nkind = \"gpt\"",
                 "invalid `upstreams.a.kind`: expected one of `openai`",

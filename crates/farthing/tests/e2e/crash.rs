@@ -1,6 +1,6 @@
 //! SIGKILL under load, again and again, on one data directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -96,12 +96,17 @@ fn load(
 
 /// The charges of all records of the journal's dump, and how many records there are of each kind.
 fn dumped(dump: &str) -> (i128, BTreeMap<String, usize>) {
-    let (mut sum, mut kinds) = (0, BTreeMap::new());
+    let (mut sum, mut kinds, mut rows) = (0, BTreeMap::new(), HashSet::new());
     for line in dump.lines() {
         let record: Value = serde_json::from_str(line).unwrap();
         *kinds.entry(record["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+        if record["kind"] == "price" {
+            rows.insert(record["price_row"].to_string());
+        }
         let charge = &record["charge"];
         if charge["kind"] == "priced" {
+            let row = charge["price_row"].to_string();
+            assert!(rows.contains(&row), "{row} is charged before it is written");
             let lines = charge["lines"].as_array().unwrap().iter();
             let lines: i128 =
                 lines.map(|line| pico(line["contracted_usd"].as_str().unwrap())).sum();
