@@ -8,7 +8,7 @@ mod view;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use facts::{Api, Dimension, Exchange, PriceRecord, Query, Rollup};
+use facts::{Dimension, Exchange, PriceRecord, Query, Rollup};
 use quantity::UnixTime;
 use report::BookLine;
 use report::json::Json;
@@ -73,7 +73,7 @@ impl Dashboard {
     pub fn settled(&mut self, exchange: &Exchange) {
         self.routes.add(exchange);
         self.models.add(exchange);
-        if exchange.admission.api == Api::OpenAiModels {
+        if exchange.admission.api.only_shows() {
             return;
         }
         self.recent.truncate(RECENT - 1);

@@ -18,6 +18,32 @@ closed_list! {
         AnthropicMessages = 4, "anthropic.messages";
         /// Anthropic's token counter.
         AnthropicCountTokens = 5, "anthropic.count_tokens";
+        /// OpenAI Responses.
+        OpenAiResponses = 6, "openai.responses";
+        /// A stored response of OpenAI's, shown again.
+        OpenAiResponseShown = 7, "openai.response_shown";
+        /// OpenAI Completions, the API before Chat.
+        OpenAiCompletions = 8, "openai.completions";
+        /// Gemini's generateContent and streamGenerateContent.
+        GeminiGenerate = 9, "gemini.generate";
+        /// Gemini's token counter.
+        GeminiCountTokens = 10, "gemini.count_tokens";
+        /// Gemini's list of models.
+        GeminiModels = 11, "gemini.models";
+    }
+}
+
+impl Api {
+    /// Whether it only shows what is there already: it has no request body and runs no model.
+    #[must_use]
+    pub const fn only_shows(self) -> bool {
+        matches!(self, Self::OpenAiModels | Self::OpenAiResponseShown | Self::GeminiModels)
+    }
+
+    /// Whether no provider bills it.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        self.only_shows() || matches!(self, Self::AnthropicCountTokens | Self::GeminiCountTokens)
     }
 }
 
@@ -397,7 +423,9 @@ impl Attempt {
             | End::Lost => Some(WasteCause::Failed),
             End::ClientGone => Some(WasteCause::Aborted),
             End::Complete => match self.end.finish_reason.as_deref() {
-                Some("length" | "max_tokens") => Some(WasteCause::Truncated),
+                Some("length" | "max_tokens" | "max_output_tokens" | "MAX_TOKENS") => {
+                    Some(WasteCause::Truncated)
+                }
                 _ => None,
             },
         }

@@ -227,7 +227,7 @@ fn own_row(index: usize, price: &RawPrice) -> anyhow::Result<PriceRow> {
     PriceRow::own(&price.provider, &price.model, prices).with_context(at)
 }
 
-/// OpenAI and Anthropic, each with its usual variable's key, or else with the client's own.
+/// OpenAI, Anthropic and Gemini, each with its usual variable's key, or else with the client's own.
 fn default_upstreams(env: &dyn Fn(&str) -> Option<String>) -> Vec<Upstream> {
     let upstream = |convention: Convention, variable| Upstream {
         name: convention.name().to_owned(),
@@ -240,6 +240,7 @@ fn default_upstreams(env: &dyn Fn(&str) -> Option<String>) -> Vec<Upstream> {
     vec![
         upstream(Convention::OpenAi, "OPENAI_API_KEY"),
         upstream(Convention::Anthropic, "ANTHROPIC_API_KEY"),
+        upstream(Convention::Gemini, "GEMINI_API_KEY"),
     ]
 }
 
@@ -255,6 +256,7 @@ fn default_url(convention: Convention) -> Option<&'static str> {
         Convention::Mistral => Some("https://api.mistral.ai/v1"),
         Convention::Together => Some("https://api.together.xyz/v1"),
         Convention::Fireworks => Some("https://api.fireworks.ai/inference/v1"),
+        Convention::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
         // Replaced by the address that the server in the process gets.
         Convention::Simulated => Some("http://simulated.invalid/v1"),
         Convention::Vllm | Convention::LlamaCpp | Convention::OpenAiCompatible => None,
@@ -295,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_configured_serves_the_two_providers_on_loopback() {
+    fn nothing_configured_serves_the_three_providers_on_loopback() {
         let config =
             Config::parse("", &|name| (name == "OPENAI_API_KEY").then(|| "sk-test".to_owned()))
                 .unwrap();
         let names: Vec<_> = config.settings.upstreams.iter().map(|u| u.name.as_str()).collect();
-        assert_eq!(names, ["openai", "anthropic"]);
+        assert_eq!(names, ["openai", "anthropic", "gemini"]);
         assert_eq!(config.settings.upstreams[0].key.as_deref(), Some("sk-test"));
         assert_eq!(config.settings.upstreams[1].key, None);
         assert!(config.settings.listen.ip().is_loopback());
@@ -347,7 +349,7 @@ mod tests {
             ),
             (
                 "[models.x]\nupstream = \"b\"",
-                "invalid `models.\"x\".upstream`: expected one of `openai`, `anthropic`, found `b`",
+                "invalid `models.\"x\".upstream`: expected one of `openai`, `anthropic`, `gemini`, found `b`",
             ),
             (
                 "[[prices]]\nprovider = \"own\"\nmodel = \"m\"\ninput_uncached = 2.5",

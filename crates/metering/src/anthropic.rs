@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::Convention;
+use crate::dialect::Kind;
 use crate::json::{Count, Text, TextBytes, read};
 use crate::seen::{Reading, Seen};
 
@@ -101,22 +102,14 @@ struct ServerTools {
     web_search_requests: Count,
 }
 
-/// What a stream's event was.
-pub(crate) enum EventKind {
-    /// `message_stop`, or an error.
-    Terminal,
-    /// Anything else.
-    Other,
-}
-
 /// Reads an event of a stream into what was seen so far.
-pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> EventKind {
+pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
     let event: Event<'_> = serde_json::from_slice(data).unwrap_or_default();
     match event.kind.as_deref().unwrap_or_default() {
-        "message_stop" => return EventKind::Terminal,
+        "message_stop" => return Kind::Terminal,
         "error" => {
             seen.error(event.error);
-            return EventKind::Terminal;
+            return Kind::Terminal;
         }
         "message_start" => {
             let message: Message<'_> = read(event.message);
@@ -134,7 +127,7 @@ pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> EventKind {
         }
         _ => {}
     }
-    EventKind::Other
+    Kind::Other
 }
 
 /// Reads a unary reply; tells whether it is one.
@@ -172,7 +165,8 @@ fn keep_usage(usage: Option<&RawValue>, last: bool, seen: &mut Seen) {
 
 /// Converts usage objects to disjoint classes. Later objects are cumulative and may repeat earlier
 /// counts: the largest of each count holds, nothing is added. `None` when there are none.
-pub(crate) fn usage(objects: &[String], convention: Convention) -> Option<Reading> {
+pub(crate) fn usage(seen: &Seen, convention: Convention) -> Option<Reading> {
+    let objects = &seen.raw_usage;
     if objects.is_empty() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! How each provider counts. The dialects are two; what their numbers mean differs by provider.
+//! How each provider counts. The dialects are few; what their numbers mean differs by provider.
 
 use facts::Api;
 use quantity::closed_list;
@@ -33,8 +33,10 @@ closed_list! {
         Fireworks = 11, "fireworks";
         /// Any other server that speaks OpenAI's dialect; cached tokens may go untold.
         OpenAiCompatible = 12, "openai_compatible";
-        /// The built-in model server without a model: both dialects by their makers' conventions.
+        /// The built-in model server without a model: all dialects by their makers' conventions.
         Simulated = 13, "simulated";
+        /// Google's Gemini: input includes cached tokens, output excludes thoughts.
+        Gemini = 14, "gemini";
     }
 }
 
@@ -43,7 +45,17 @@ impl Convention {
     #[must_use]
     pub fn speaks(self, api: Api) -> bool {
         match api {
-            Api::OpenAiChat | Api::OpenAiEmbeddings | Api::OpenAiModels => self != Self::Anthropic,
+            Api::OpenAiChat
+            | Api::OpenAiCompletions
+            | Api::OpenAiEmbeddings
+            | Api::OpenAiModels => !matches!(self, Self::Anthropic | Self::Gemini),
+            Api::OpenAiResponses | Api::OpenAiResponseShown => !matches!(
+                self,
+                Self::Anthropic | Self::Gemini | Self::DeepSeek | Self::Mistral | Self::Together
+            ),
+            Api::GeminiGenerate | Api::GeminiCountTokens | Api::GeminiModels => {
+                matches!(self, Self::Gemini | Self::Simulated)
+            }
             Api::AnthropicMessages | Api::AnthropicCountTokens => {
                 matches!(self, Self::Anthropic | Self::Vllm | Self::LlamaCpp | Self::Simulated)
             }
@@ -64,6 +76,7 @@ impl Convention {
             Self::Mistral => Some("mistral"),
             Self::Together => Some("together"),
             Self::Fireworks => Some("fireworks"),
+            Self::Gemini => Some("google"),
             Self::Vllm | Self::LlamaCpp | Self::OpenAiCompatible | Self::Simulated => None,
         }
     }

@@ -6,11 +6,14 @@
 mod anthropic;
 mod attempt;
 mod convention;
+mod dialect;
+mod gemini;
 mod json;
 mod openai;
 mod price;
 mod prompt;
 mod request;
+mod responses;
 mod seen;
 mod sse;
 

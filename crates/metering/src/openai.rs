@@ -1,12 +1,14 @@
-//! OpenAI's dialect: Chat Completions and Embeddings, and everyone who speaks it.
+//! OpenAI's dialect: Chat Completions, Completions and Embeddings, and everyone who speaks it.
 
+use facts::Api;
 use quantity::{Doubt, Doubts, TokenClass, TokenCount, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::Convention;
+use crate::dialect::Kind;
 use crate::json::{Count, Text, TextBytes, read};
-use crate::seen::{Reading, Seen};
+use crate::seen::{Reading, Seen, split};
 
 /// A unary reply or a chunk of a stream: the same fields in both.
 #[derive(Deserialize, Default)]
@@ -38,6 +40,8 @@ struct Choice<'a> {
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
+    /// Of Completions.
+    text: TextBytes,
 }
 
 #[derive(Deserialize, Default)]
@@ -66,9 +70,16 @@ struct Function<'a> {
     arguments: TextBytes,
 }
 
+/// A usage object. The names of Responses differ; some servers send both.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawUsage<'a> {
+    input_tokens: Count,
+    output_tokens: Count,
+    #[serde(borrow)]
+    input_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens_details: Option<&'a RawValue>,
     prompt_tokens: Count,
     completion_tokens: Count,
     total_tokens: Count,
@@ -97,16 +108,6 @@ struct OutputDetails {
     image_tokens: Count,
 }
 
-/// What a stream's chunk was.
-pub(crate) enum Chunk {
-    /// The extra chunk that carries the usage and nothing else.
-    UsageOnly,
-    /// An error inside the stream.
-    Error,
-    /// Anything else.
-    Other,
-}
-
 /// Reads a unary reply; tells whether it is one.
 pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
     let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return false };
@@ -115,8 +116,11 @@ pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
 }
 
 /// Reads a chunk of a stream.
-pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Chunk {
-    let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return Chunk::Other };
+pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Kind {
+    if data.trim_ascii() == b"[DONE]" {
+        return Kind::Terminal;
+    }
+    let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return Kind::Other };
     // Choices that cannot be read may hold anything.
     let no_choices = reply.choices.is_none_or(|raw| {
         serde_json::from_str(raw.get()).is_ok_and(|choices: Vec<&RawValue>| choices.is_empty())
@@ -124,9 +128,9 @@ pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Chunk {
     let alone = no_choices && reply.usage.is_some();
     read_fields(&reply, alone, seen);
     match reply.error {
-        Some(_) => Chunk::Error,
-        None if alone => Chunk::UsageOnly,
-        None => Chunk::Other,
+        Some(_) => Kind::Terminal,
+        None if alone => Kind::UsageOnly,
+        None => Kind::Other,
     }
 }
 
@@ -135,7 +139,7 @@ fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
     for choice in read::<Vec<Choice<'_>>>(reply.choices) {
         seen.finish(&choice.finish_reason);
         let output: Output<'_> = read(choice.delta.or(choice.message));
-        let mut bytes = output.content.0 + output.refusal.0;
+        let mut bytes = choice.text.0 + output.content.0 + output.refusal.0;
         let reasoning = output.reasoning.0.max(output.reasoning_content.0);
         for call in read::<Vec<ToolCall<'_>>>(output.tool_calls) {
             bytes += call.function.arguments.0;
@@ -154,13 +158,12 @@ fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
     }
 }
 
-/// Converts a usage object to disjoint classes; `None` when it is no object. `expects_output` is
-/// false for an API whose output has no tokens.
+/// Converts a usage object to disjoint classes; `None` when it is no object.
 pub(crate) fn usage(
     raw: &str,
+    api: Api,
     convention: Convention,
     choices: Option<u32>,
-    expects_output: bool,
 ) -> Option<Reading> {
     let raw: RawUsage<'_> = serde_json::from_str(raw).ok()?;
     let mut doubts = Doubts::NONE;
@@ -170,10 +173,20 @@ pub(crate) fn usage(
         }
         count.get()
     };
-    let input: InputDetails = read(raw.prompt_tokens_details);
-    let output: OutputDetails = read(raw.completion_tokens_details);
-    let prompt = count(raw.prompt_tokens);
-    let completion = count(raw.completion_tokens);
+    let is_responses = api == Api::OpenAiResponses;
+    // The output of an embedding has no tokens.
+    let expects_output = api != Api::OpenAiEmbeddings;
+    let (prompt, completion, input, output) = if is_responses {
+        let details = (raw.input_tokens_details, raw.output_tokens_details);
+        (raw.input_tokens, raw.output_tokens, details.0, details.1)
+    } else {
+        let details = (raw.prompt_tokens_details, raw.completion_tokens_details);
+        (raw.prompt_tokens, raw.completion_tokens, details.0, details.1)
+    };
+    let input: InputDetails = read(input);
+    let output: OutputDetails = read(output);
+    let prompt = count(prompt);
+    let completion = count(completion);
     let total = count(raw.total_tokens);
     let hit = count(raw.prompt_cache_hit_tokens);
     let miss = count(raw.prompt_cache_miss_tokens);
@@ -214,7 +227,12 @@ pub(crate) fn usage(
         (TokenClass::InputImage, input_image),
     ];
     split(prompt, &parts, TokenClass::InputUncached, &mut usage, &mut doubts);
-    let beside = convention.reasoning_beside_output();
+    let mut beside = convention.reasoning_beside_output();
+    if is_responses {
+        // Only Chat is known to leave reasoning out; here the total must say so.
+        let all = prompt.plus(completion).and_then(|sum| sum.plus(reasoning));
+        beside = beside && total.is_some() && total == all;
+    }
     let parts = [
         (TokenClass::Reasoning, if beside { TokenCount::ZERO } else { reasoning }),
         (TokenClass::OutputAudio, output_audio),
@@ -228,25 +246,4 @@ pub(crate) fn usage(
         doubts = doubts.with(Doubt::SumMismatch);
     }
     Some(Reading { usage, doubts, has_input, has_output })
-}
-
-/// Takes the parts out of the whole, in order; what is left is of the class `rest`. Parts that do
-/// not fit are cut, so that the classes always sum to the provider's own total, and flagged.
-fn split(
-    whole: TokenCount,
-    parts: &[(TokenClass, TokenCount)],
-    rest: TokenClass,
-    usage: &mut Usage,
-    doubts: &mut Doubts,
-) {
-    let mut left = whole;
-    for &(class, part) in parts {
-        let fits = part.min(left);
-        if fits < part {
-            *doubts = doubts.with(Doubt::SumMismatch);
-        }
-        usage.tokens[class] = fits;
-        left = left.minus(fits).expect("the part was cut to what is left");
-    }
-    usage.tokens[rest] = left;
 }

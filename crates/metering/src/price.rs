@@ -1,7 +1,7 @@
 //! Usage meets the price book.
 
 use facts::{Api, ChargeLine, Charged, Dispatch};
-use quantity::{Metered, Money, TokenClass, TokenCount, Usage, UsageSource};
+use quantity::{Doubt, Metered, Money, TokenClass, TokenCount, Usage, UsageSource};
 use tariff::{Book, Key, PriceRow};
 
 use crate::Request;
@@ -17,6 +17,9 @@ pub fn charge<'b>(
     metered: &Metered,
 ) -> (Charged, Option<&'b PriceRow>) {
     let unpriced = |reason: String| (Charged::Unpriced { reason }, None);
+    if metered.doubts.contains(Doubt::MixedModels) {
+        return unpriced("several models served, and their tokens are told as one".to_owned());
+    }
     if metered.source == UsageSource::Unknown {
         return unpriced("usage unknown".to_owned());
     }
@@ -48,7 +51,7 @@ pub fn charge<'b>(
 
 /// What an attempt may cost at most: every byte of its request a token of the dearest class it could
 /// be, and each choice as long as its cap allows. `None` without a price or a cap, and with images or
-/// other media, whose tokens their bytes do not tell.
+/// other media, whose tokens their bytes do not tell, nor where the provider adds to the input.
 #[must_use]
 pub fn bound(
     book: &Book,
@@ -56,7 +59,7 @@ pub fn bound(
     request: &Request,
     request_bytes: usize,
 ) -> Option<Money> {
-    if request.prompt.messages.iter().any(|message| message.media > 0) {
+    if !request.bounded || request.prompt.messages.iter().any(|message| message.media > 0) {
         return None;
     }
     let input = TokenCount::new(request_bytes as u64)?;

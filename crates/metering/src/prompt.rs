@@ -8,7 +8,7 @@ use quantity::{Fingerprint, HashKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{Text, read};
+use crate::json::{Members, Text, read};
 
 /// Messages of which the shape is kept; the rest of a longer request is not described.
 const MAX_MESSAGES: usize = 4_096;
@@ -50,6 +50,8 @@ struct Part<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Tool<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
     #[serde(borrow)]
     name: Text<'a>,
     #[serde(borrow)]
@@ -61,6 +63,49 @@ struct Tool<'a> {
 struct Named<'a> {
     #[serde(borrow)]
     name: Text<'a>,
+}
+
+/// An item of Responses that is no message.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+}
+
+/// Gemini's message.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Content<'a> {
+    #[serde(borrow)]
+    role: Text<'a>,
+    #[serde(borrow)]
+    parts: Option<&'a RawValue>,
+}
+
+/// What the parts of a Gemini message say, and whether they are a tool's.
+fn gemini_said(parts: Option<&RawValue>) -> (Said<'_>, bool) {
+    let mut said = Said::default();
+    let mut of_tool = false;
+    for raw in read::<Vec<&RawValue>>(parts) {
+        let part: Part<'_> = read(Some(raw));
+        if let Some(text) = part.text.0 {
+            said.text(text);
+            continue;
+        }
+        let Ok(Members(members)) = serde_json::from_str(raw.get()) else { continue };
+        let has = |names: [&str; 2]| members.iter().any(|member| names.contains(&&*member.key));
+        of_tool |= has(["functionResponse", "function_response"]);
+        if has(["inlineData", "inline_data"]) || has(["fileData", "file_data"]) {
+            said.media += 1;
+        } else {
+            said.text_bytes += raw.get().len() as u64;
+        }
+        said.raw(raw);
+    }
+    (said, of_tool)
 }
 
 /// What was said in one message.
@@ -118,7 +163,7 @@ impl<'k> PromptReader<'k> {
         Self { key, shape, chain: Fingerprint(0), system: Vec::new() }
     }
 
-    /// Anthropic's `system`: a string or text blocks, before all messages.
+    /// Anthropic's `system`, or the `instructions` of Responses: a string or text blocks, before all messages.
     pub(crate) fn system(&mut self, raw: &RawValue) {
         let mut said = Said::default();
         said.content(raw, false);
@@ -127,38 +172,83 @@ impl<'k> PromptReader<'k> {
 
     pub(crate) fn messages(&mut self, raw: &RawValue) {
         for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
-            let message: Message<'_> = read(Some(raw));
-            let role = match message.role.as_deref() {
-                Some("system") => Role::System,
-                Some("developer") => Role::Developer,
-                Some("user") => Role::User,
-                Some("assistant") => Role::Assistant,
-                Some("tool" | "function") => Role::Tool,
-                _ => Role::Other,
-            };
-            let mut said = Said::default();
-            if let Some(content) = message.content {
-                said.content(content, false);
-            }
-            if let Some(calls) = message.tool_calls {
-                said.text_bytes += calls.get().len() as u64;
-                said.raw(calls);
-            }
-            self.push(role, &said);
+            self.message(&read(Some(raw)));
         }
     }
 
-    /// The `input` of an embeddings request: a string, or an array of strings or of token ids.
-    pub(crate) fn input(&mut self, raw: &RawValue) {
+    fn message(&mut self, message: &Message<'_>) {
+        let role = match message.role.as_deref() {
+            Some("system") => Role::System,
+            Some("developer") => Role::Developer,
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            Some("tool" | "function") => Role::Tool,
+            _ => Role::Other,
+        };
         let mut said = Said::default();
+        if let Some(content) = message.content {
+            said.content(content, false);
+        }
+        if let Some(calls) = message.tool_calls {
+            said.text_bytes += calls.get().len() as u64;
+            said.raw(calls);
+        }
+        self.push(role, &said);
+    }
+
+    /// The `input` of Responses: a string, or items, of which some are messages. Tells whether one
+    /// refers to something that the provider keeps.
+    pub(crate) fn items(&mut self, raw: &RawValue) -> bool {
+        let mut refers = false;
+        if let Text(Some(text)) = read(Some(raw)) {
+            let mut said = Said::default();
+            said.text(text);
+            self.push(Role::User, &said);
+        }
+        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
+            let message: Message<'_> = read(Some(raw));
+            let item: Item<'_> = read(Some(raw));
+            let kind = item.kind.as_deref().unwrap_or("message");
+            refers |= kind == "item_reference";
+            if kind == "message" {
+                self.message(&message);
+                continue;
+            }
+            let mut said = Said::default();
+            let role = match item.output {
+                Some(output) if kind.ends_with("_output") => {
+                    said.content(output, false);
+                    Role::Tool
+                }
+                _ => {
+                    said.text_bytes = raw.get().len() as u64;
+                    said.raw(raw);
+                    let models = kind.ends_with("_call") || kind == "reasoning";
+                    if models { Role::Assistant } else { Role::Other }
+                }
+            };
+            self.push(role, &said);
+        }
+        refers
+    }
+
+    /// The `input` of an embeddings request or the `prompt` of Completions: a string, or an array of
+    /// strings or of token ids. Tells how many there are.
+    pub(crate) fn input(&mut self, raw: &RawValue) -> u32 {
+        let mut said = Said::default();
+        let mut count = 0;
         match read(Some(raw)) {
             Text(Some(text)) => said.text(text),
             Text(None) => {
                 for raw in read::<Vec<&RawValue>>(Some(raw)) {
                     match read(Some(raw)) {
-                        Text(Some(text)) => said.text(text),
+                        Text(Some(text)) => {
+                            count += 1;
+                            said.text(text);
+                        }
                         // Token ids: as written they have about as many bytes as their words.
                         Text(None) => {
+                            count += u32::from(raw.get().starts_with('['));
                             said.text_bytes += raw.get().len() as u64;
                             said.raw(raw);
                         }
@@ -167,13 +257,66 @@ impl<'k> PromptReader<'k> {
             }
         }
         self.push(Role::User, &said);
+        count.max(1)
     }
 
-    pub(crate) fn tools(&mut self, raw: &RawValue) {
+    /// Gemini's `contents`: who said which parts.
+    pub(crate) fn contents(&mut self, raw: &RawValue) {
+        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
+            let content: Content<'_> = read(Some(raw));
+            let (said, of_tool) = gemini_said(content.parts);
+            let role = match content.role.as_deref() {
+                Some("model") => Role::Assistant,
+                Some("function" | "tool") => Role::Tool,
+                Some("user") | None if of_tool => Role::Tool,
+                Some("user") | None => Role::User,
+                Some(_) => Role::Other,
+            };
+            self.push(role, &said);
+        }
+    }
+
+    /// Gemini's `systemInstruction`: parts, or a string.
+    pub(crate) fn gemini_system(&mut self, raw: &RawValue) {
+        let content: Content<'_> = read(Some(raw));
+        let mut said = gemini_said(content.parts).0;
+        if let Text(Some(text)) = read(Some(raw)) {
+            said.text(text);
+        }
+        self.push(Role::System, &said);
+    }
+
+    /// Tells whether the provider itself runs one of them.
+    pub(crate) fn tools(&mut self, raw: &RawValue) -> bool {
         self.shape.tool_schema_bytes = raw.get().len() as u64;
-        let tools = read::<Vec<Tool<'_>>>(Some(raw)).into_iter().take(MAX_TOOLS);
+        let tools = read::<Vec<Tool<'_>>>(Some(raw));
+        let runs = tools.iter().any(|tool| {
+            tool.kind.as_deref().is_some_and(|kind| !matches!(kind, "function" | "custom"))
+        });
+        let tools = tools.into_iter().take(MAX_TOOLS);
         self.shape.tools =
             tools.filter_map(|tool| tool.function.name.owned().or(tool.name.owned())).collect();
+        runs
+    }
+
+    /// Gemini's tools: lists of functions, and tools of its own. Tells whether there are such.
+    pub(crate) fn gemini_tools(&mut self, raw: &RawValue) -> bool {
+        self.shape.tool_schema_bytes = raw.get().len() as u64;
+        let mut runs = false;
+        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_TOOLS) {
+            let Ok(Members(members)) = serde_json::from_str(raw.get()) else { continue };
+            for member in members {
+                if !matches!(&*member.key, "functionDeclarations" | "function_declarations") {
+                    runs = true;
+                    continue;
+                }
+                for function in read::<Vec<Named<'_>>>(Some(member.value)) {
+                    let room = self.shape.tools.len() < MAX_TOOLS;
+                    self.shape.tools.extend(function.name.owned().filter(|_| room));
+                }
+            }
+        }
+        runs
     }
 
     fn push(&mut self, role: Role, said: &Said<'_>) {

@@ -8,8 +8,12 @@ use facts::{Api, PromptShape};
 use quantity::{HashKey, TokenCount};
 use serde_json::value::RawValue;
 
-use crate::json::{Count, Members, Text, read};
+use crate::json::{Members, Text, read};
 use crate::prompt::PromptReader;
+
+mod fields;
+
+use fields::{Fields, Spelling};
 
 /// What a request asks for.
 #[derive(Debug, Clone)]
@@ -36,7 +40,11 @@ pub struct Request {
     pub derived_route: Option<String>,
     /// Whether the client itself asked for the usage chunk of a stream.
     pub usage_asked: bool,
-    model_at: Range<usize>,
+    /// Whether its bytes and caps bound what it can consume: nothing that the provider keeps, looks
+    /// up or runs comes on top.
+    pub bounded: bool,
+    /// Where the body names the model, and what stands before the name there.
+    model_at: Option<(Range<usize>, &'static str)>,
     ask_usage: Option<Splice>,
 }
 
@@ -61,6 +69,9 @@ pub enum RequestError {
         "the key `{0}` is spelled as `{1}`; expected it plain, in lower case and without escapes"
     )]
     Disguised(&'static str, String),
+    /// Something that cannot be metered yet is asked for.
+    #[error("{0}")]
+    Unmetered(&'static str),
     /// A field is missing.
     #[error("the field `{0}` is missing")]
     Missing(&'static str),
@@ -85,19 +96,48 @@ const KEYS: &[&str] = &[
     "tools",
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
     "n",
+    "best_of",
+    "instructions",
+    "prompt",
+    "background",
+    "previous_response_id",
+    "conversation",
     "service_tier",
     "metadata",
     "user",
 ];
 
+/// Those of Gemini, whose path names the model.
+const GEMINI_KEYS: &[&str] = &[
+    "model",
+    "contents",
+    "systemInstruction",
+    "tools",
+    "generationConfig",
+    "cachedContent",
+    "serviceTier",
+    "labels",
+];
+const GEMINI_CONFIG_KEYS: &[&str] = &["maxOutputTokens", "candidateCount", "responseModalities"];
+
 impl Request {
-    /// Reads the body of a request. `key` is the data directory's secret for fingerprints.
+    /// Reads the body of a request of an API whose body names the model. `key` is the data
+    /// directory's secret for fingerprints.
     ///
     /// # Errors
     /// [`RequestError`] for a body that is no JSON object, that has no model where its API needs one,
     /// or in which we might read something else than the upstream does.
     pub fn read(api: Api, body: &[u8], key: &HashKey) -> Result<Self, RequestError> {
+        Self::read_at(api, "", body, key)
+    }
+
+    /// Reads a request; `path` is that below the base URL, in which some APIs name the model.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_at(api: Api, path: &str, body: &[u8], key: &HashKey) -> Result<Self, RequestError> {
         let mut request = Self {
             api,
             model: None,
@@ -110,10 +150,11 @@ impl Request {
             prompt: PromptShape::default(),
             derived_route: None,
             usage_asked: false,
-            model_at: 0..0,
+            bounded: true,
+            model_at: None,
             ask_usage: None,
         };
-        if api == Api::OpenAiModels {
+        if api.only_shows() {
             return Ok(request);
         }
         // The place alone: the error's own words may quote the prompt.
@@ -121,54 +162,130 @@ impl Request {
             let (line, column) = (error.line(), error.column());
             RequestError::NotJson(format!("it breaks at line {line}, column {column}"))
         };
-        let Members(members) = serde_json::from_slice(body).map_err(not_json)?;
-        let mut found: [Option<&RawValue>; KEYS.len()] = [None; KEYS.len()];
-        for member in members {
-            let Some(index) = KEYS.iter().position(|key| key.eq_ignore_ascii_case(&member.key))
-            else {
-                continue;
-            };
-            if member.escaped || member.key != KEYS[index] {
-                let spelled = member.key.escape_default().to_string();
-                return Err(RequestError::Disguised(KEYS[index], spelled));
-            }
-            if found[index].replace(member.value).is_some() {
-                return Err(RequestError::Duplicate(member.key.into_owned()));
-            }
-        }
-        let get = |key: &str| found[KEYS.iter().position(|k| *k == key).expect("a known key")];
-        request.read_model(body, get("model"))?;
-        request.read_stream(body, get("stream"), get("stream_options"))?;
-        let count = |key| read::<Count>(get(key)).get();
-        request.max_tokens = count("max_completion_tokens").or(count("max_tokens"));
-        request.choices = count("n").and_then(|n| u32::try_from(n.get()).ok());
-        request.tier = read::<Text<'_>>(get("service_tier")).owned();
-        request.read_metadata(get("metadata"));
-        request.user = request.user.take().or(read::<Text<'_>>(get("user")).owned());
-
+        let members: Members<'_> = serde_json::from_slice(body).map_err(not_json)?;
         let mut prompt = PromptReader::new(key);
-        // Tools first and system before messages: the order in which models see them.
-        if let Some(tools) = get("tools") {
-            prompt.tools(tools);
-        }
-        if let Some(system) = get("system") {
-            prompt.system(system);
-        }
-        if let Some(messages) = get("messages") {
-            prompt.messages(messages);
-        }
-        if let Some(input) = get("input") {
-            prompt.input(input);
+        if matches!(api, Api::GeminiGenerate | Api::GeminiCountTokens) {
+            let fields = Fields::pick(members, GEMINI_KEYS, Spelling::Google)?;
+            request.read_gemini(path, body, &fields, &mut prompt)?;
+        } else {
+            let fields = Fields::pick(members, KEYS, Spelling::Plain)?;
+            request.read_body(body, &fields, &mut prompt)?;
         }
         (request.prompt, request.derived_route) = prompt.finish();
         Ok(request)
+    }
+
+    fn read_body(
+        &mut self,
+        body: &[u8],
+        fields: &Fields<'_>,
+        prompt: &mut PromptReader<'_>,
+    ) -> Result<(), RequestError> {
+        let get = |key| fields.get(key);
+        self.read_model(body, get("model"))?;
+        self.stream = fields.flag("stream")?;
+        if self.stream && matches!(self.api, Api::OpenAiChat | Api::OpenAiCompletions) {
+            self.read_stream(body, get("stream"), get("stream_options"))?;
+        }
+        self.max_tokens = fields.count("max_completion_tokens").or(fields.count("max_tokens"));
+        self.choices = fields.count("n").and_then(|n| u32::try_from(n.get()).ok());
+        self.tier = fields.text("service_tier");
+        self.read_metadata(get("metadata"));
+        self.user = self.user.take().or(fields.text("user"));
+
+        // Tools first and system before messages: the order in which models see them.
+        if let Some(tools) = get("tools") {
+            self.bounded &= !prompt.tools(tools);
+        }
+        match self.api {
+            Api::OpenAiResponses => {
+                if fields.flag("background")? {
+                    return Err(RequestError::Unmetered(
+                        "background responses are not metered yet: expected `background` to be \
+                         absent or false, and the reply waited for or streamed",
+                    ));
+                }
+                self.max_tokens = fields.count("max_output_tokens");
+                self.bounded &= !["previous_response_id", "conversation", "prompt"]
+                    .iter()
+                    .any(|k| fields.has(k));
+                if let Some(instructions) = get("instructions") {
+                    prompt.system(instructions);
+                }
+                if let Some(input) = get("input") {
+                    self.bounded &= !prompt.items(input);
+                }
+            }
+            Api::OpenAiCompletions => {
+                let prompts = get("prompt").map_or(1, |raw| prompt.input(raw));
+                let n = self.choices.unwrap_or(1);
+                self.choices = (prompts > 1).then(|| n.saturating_mul(prompts)).or(self.choices);
+                self.bounded &= !fields.has("best_of");
+            }
+            Api::OpenAiEmbeddings => {
+                if let Some(input) = get("input") {
+                    prompt.input(input);
+                }
+            }
+            _ => {
+                if let Some(system) = get("system") {
+                    prompt.system(system);
+                }
+                if let Some(messages) = get("messages") {
+                    prompt.messages(messages);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_gemini(
+        &mut self,
+        path: &str,
+        body: &[u8],
+        fields: &Fields<'_>,
+        prompt: &mut PromptReader<'_>,
+    ) -> Result<(), RequestError> {
+        let (model, method) = gemini_method(path).ok_or(RequestError::Missing("model"))?;
+        self.model = Some(model.to_owned());
+        self.stream = method == "streamGenerateContent";
+        if let Some(raw) = fields.get("model") {
+            // The path decides; a body that names another would mislead one of us.
+            const PREFIX: &str = "models/";
+            let named = read::<Text<'_>>(Some(raw)).owned().unwrap_or_default();
+            let prefix = if named.starts_with(PREFIX) { PREFIX } else { "" };
+            if named[prefix.len()..] != *model {
+                let found = shown(raw);
+                return Err(RequestError::WrongType("model", "the model of the path", found));
+            }
+            self.model_at = Some((position(body, raw.get()), prefix));
+        }
+        let config = fields.inside("generationConfig", GEMINI_CONFIG_KEYS, Spelling::Google)?;
+        self.max_tokens = config.count("maxOutputTokens");
+        let choices = config.count("candidateCount");
+        self.choices = choices.and_then(|count| u32::try_from(count.get()).ok());
+        self.tier = fields.text("serviceTier");
+        self.read_metadata(fields.get("labels"));
+        let modalities = read::<Vec<Text<'_>>>(config.get("responseModalities"));
+        let only_text = modalities.iter().all(|one| one.as_deref() == Some("TEXT"));
+        self.bounded = only_text && !fields.has("cachedContent");
+        if let Some(tools) = fields.get("tools") {
+            self.bounded &= !prompt.gemini_tools(tools);
+        }
+        if let Some(system) = fields.get("systemInstruction") {
+            prompt.gemini_system(system);
+        }
+        if let Some(contents) = fields.get("contents") {
+            prompt.contents(contents);
+        }
+        Ok(())
     }
 
     fn read_model(&mut self, body: &[u8], raw: Option<&RawValue>) -> Result<(), RequestError> {
         let raw = raw.ok_or(RequestError::Missing("model"))?;
         let wrong = || RequestError::WrongType("model", "a name", shown(raw));
         self.model = Some(read::<Text<'_>>(Some(raw)).owned().ok_or_else(wrong)?);
-        self.model_at = position(body, raw.get());
+        self.model_at = Some((position(body, raw.get()), ""));
         Ok(())
     }
 
@@ -179,16 +296,6 @@ impl Request {
         options: Option<&RawValue>,
     ) -> Result<(), RequestError> {
         let Some(raw) = stream else { return Ok(()) };
-        self.stream = match raw.get() {
-            "true" => true,
-            "false" | "null" => false,
-            _ => {
-                return Err(RequestError::WrongType("stream", "true or false", shown(raw)));
-            }
-        };
-        if !self.stream || self.api != Api::OpenAiChat {
-            return Ok(());
-        }
         const OPTIONS: &str = r#"{"include_usage":true}"#;
         let Some(options) = options else {
             let end = position(body, raw.get()).end;
@@ -255,9 +362,11 @@ impl Request {
     #[must_use]
     pub fn rewrite(&self, body: &Bytes, model: Option<&str>, ask_usage: bool) -> Bytes {
         let mut splices: Vec<(Range<usize>, Cow<'_, str>)> = Vec::new();
-        if let Some(model) = model.filter(|model| self.model.as_deref() != Some(model)) {
-            let quoted = serde_json::Value::from(model).to_string();
-            splices.push((self.model_at.clone(), Cow::Owned(quoted)));
+        if let Some(model) = model.filter(|model| self.model.as_deref() != Some(model))
+            && let Some((at, prefix)) = &self.model_at
+        {
+            let quoted = serde_json::Value::from(format!("{prefix}{model}")).to_string();
+            splices.push((at.clone(), Cow::Owned(quoted)));
         }
         if let Some(splice) = self.ask_usage.as_ref().filter(|_| ask_usage) {
             splices.push((splice.at.clone(), Cow::Borrowed(splice.with)));
@@ -277,6 +386,29 @@ impl Request {
         Bytes::from(out)
     }
 
+    /// The path as the upstream shall see it: with another name for the model, where the API names it
+    /// there.
+    #[must_use]
+    pub fn rewrite_path<'p>(&self, path: &'p str, model: Option<&str>) -> Cow<'p, str> {
+        let renamed = model.filter(|model| self.model.as_deref() != Some(model));
+        let named_there = matches!(self.api, Api::GeminiGenerate | Api::GeminiCountTokens);
+        match (renamed, gemini_method(path)) {
+            (Some(model), Some((_, method))) if named_there => {
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~/@".contains(&b);
+                let mut out = "/models/".to_owned();
+                for byte in model.bytes() {
+                    if plain(byte) {
+                        out.push(char::from(byte));
+                    } else {
+                        out += &format!("%{byte:02X}");
+                    }
+                }
+                Cow::Owned(format!("{out}:{method}"))
+            }
+            _ => Cow::Borrowed(path),
+        }
+    }
+
     /// Whether the usage chunk of the stream is ours to take out again.
     #[must_use]
     pub fn strips_usage(&self, asked: bool) -> bool {
@@ -291,6 +423,11 @@ impl Request {
     }
 }
 
+/// The model and the method that a path of Gemini's names: `/models/gemini-3-pro:generateContent`.
+fn gemini_method(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/models/")?.rsplit_once(':').filter(|(model, _)| !model.is_empty())
+}
+
 /// Where a slice of the body stands in it.
 fn position(body: &[u8], part: &str) -> Range<usize> {
     let start = part.as_ptr() as usize - body.as_ptr() as usize;
@@ -302,172 +439,4 @@ fn shown(raw: &RawValue) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chat(body: &str) -> Result<Request, RequestError> {
-        Request::read(Api::OpenAiChat, body.as_bytes(), &HashKey::new([7; 32]))
-    }
-
-    #[track_caller]
-    fn rewritten(body: &str, model: Option<&str>, expected: &str) {
-        let out = chat(body).unwrap().rewrite(&Bytes::from(body.to_owned()), model, true);
-        assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
-    }
-
-    #[test]
-    fn splices_change_nothing_else() {
-        rewritten(
-            r#"{ "model" : "a", "stream":true ,"x":[1, 2.50]}"#,
-            Some("b\"c"),
-            r#"{ "model" : "b\"c", "stream":true,"stream_options":{"include_usage":true} ,"x":[1, 2.50]}"#,
-        );
-        rewritten(r#"{"model":"a","stream":false}"#, Some("a"), r#"{"model":"a","stream":false}"#);
-        rewritten(
-            r#"{"stream_options": {"include_obfuscation":false},"model":"a","stream":true}"#,
-            None,
-            r#"{"stream_options": {"include_usage":true,"include_obfuscation":false},"model":"a","stream":true}"#,
-        );
-        rewritten(
-            r#"{"stream_options":{"include_usage" : false},"model":"a","stream":true}"#,
-            None,
-            r#"{"stream_options":{"include_usage" : true},"model":"a","stream":true}"#,
-        );
-        for options in ["{}", "null", "{ }"] {
-            rewritten(
-                &format!(r#"{{"model":"a","stream":true,"stream_options":{options}}}"#),
-                None,
-                r#"{"model":"a","stream":true,"stream_options":{"include_usage":true}}"#,
-            );
-        }
-        rewritten(
-            r#"{"stream_options":{"include_usage":null},"model":"a","stream":true}"#,
-            None,
-            r#"{"stream_options":{"include_usage":true},"model":"a","stream":true}"#,
-        );
-    }
-
-    #[test]
-    fn a_client_that_asks_for_usage_keeps_its_chunk() {
-        let asked = chat(r#"{"model":"a","stream":true,"stream_options":{"include_usage":true}}"#);
-        let asked = asked.unwrap();
-        assert!(asked.usage_asked && !asked.strips_usage(true));
-        let silent = chat(r#"{"model":"a","stream":true}"#).unwrap();
-        assert!(!silent.usage_asked && silent.strips_usage(true) && !silent.strips_usage(false));
-    }
-
-    #[test]
-    fn what_two_parsers_may_read_differently_is_refused() {
-        use RequestError::{Disguised, Duplicate, Missing, NotJson, WrongType};
-        let error = |body: &str| chat(body).unwrap_err();
-        assert_eq!(error(r#"{"model":"a","model":"b"}"#), Duplicate("model".into()));
-        assert_eq!(error(r#"{"mod\u0065l":"a"}"#), Disguised("model", "model".into()));
-        assert_eq!(error(r#"{"model":"a","Stream":true}"#), Disguised("stream", "Stream".into()));
-        assert_eq!(error(r#"{"stream":true}"#), Missing("model"));
-        assert!(matches!(error(r#"{"model":7}"#), WrongType("model", ..)));
-        assert!(matches!(error(r#"{"model":"a","stream":"true"}"#), WrongType("stream", ..)));
-        let options = |o: &str| format!(r#"{{"model":"a","stream":true,"stream_options":{o}}}"#);
-        let twice = options(r#"{"include_usage":true,"include_usage":false}"#);
-        assert_eq!(error(&twice), Duplicate("include_usage".into()));
-        let disguised = options(r#"{"include_usag\u0065":true}"#);
-        assert!(matches!(error(&disguised), Disguised("include_usage", _)));
-        assert!(matches!(error(&options("3")), WrongType("stream_options", ..)));
-        for body in ["", "[]", "{", "{}x", "\u{feff}{}", r#"{"model":"a",}"#] {
-            assert!(matches!(error(body), NotJson(_)), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_prompt_is_described_without_its_words() {
-        let key = HashKey::new([7; 32]);
-        let read =
-            |body: &str| Request::read(Api::AnthropicMessages, body.as_bytes(), &key).unwrap();
-        let first = read(
-            r#"{"model":"c","max_tokens":9,"system":"be kind","metadata":{"user_id":"u1"},
-                "tools":[{"name":"search","input_schema":{}}],
-                "messages":[{"role":"user","content":"hello"}]}"#,
-        );
-        let second = read(
-            r#"{"model":"c","max_tokens":9,"system":[{"type":"text","text":"be kind",
-                "cache_control":{"type":"ephemeral"}}],"tools":[{"name":"search","input_schema":{}}],
-                "messages":[{"role":"user","content":[{"type":"text","text":"hello"}]},
-                {"role":"assistant","content":"hi"},
-                {"role":"user","content":[{"type":"image","source":{"data":"AAAA"}}]}]}"#,
-        );
-        let (a, b) = (&first.prompt.messages, &second.prompt.messages);
-        assert_eq!(a[..], b[..2], "a turn more keeps the prefix");
-        assert_eq!((b[3].text_bytes, b[3].media), (0, 1));
-        assert_eq!(first.prompt.tools, ["search"]);
-        assert_eq!(first.user.as_deref(), Some("u1"));
-        assert_eq!(first.derived_route, second.derived_route);
-        assert!(first.derived_route.as_deref().unwrap().starts_with("auto-"));
-        assert!(!format!("{first:?}").contains("kind"));
-    }
-
-    #[test]
-    fn a_refusal_quotes_nothing_of_the_prompt() {
-        for body in [r#""a secret prompt""#, r#"{"a secret prompt"}"#, "a secret prompt"] {
-            let error = chat(body).unwrap_err().to_string();
-            assert!(!error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn deep_nesting_is_read_or_passed_over() {
-        let deep = |open: &str, close: &str| open.repeat(50_000) + "1" + &close.repeat(50_000);
-        let part = deep(r#"[{"type":"tool_result","content":"#, "}]");
-        for value in [deep("[", "]"), deep(r#"{"a":"#, "}"), part] {
-            let message = format!(r#"{{"role":"user","content":{value}}}"#);
-            let body = format!(r#"{{"model":"a","messages":[{message}],"tools":{value}}}"#);
-            let request = chat(&body).unwrap();
-            assert_eq!(request.prompt.messages.len(), 1);
-            assert_eq!(request.rewrite(&Bytes::from(body.clone()), None, false), body);
-        }
-    }
-
-    #[test]
-    fn token_ids_are_told_apart_and_counted() {
-        let key = HashKey::new([7; 32]);
-        let read = |input: &str| {
-            let body = format!(r#"{{"model":"e","input":{input}}}"#);
-            let request = Request::read(Api::OpenAiEmbeddings, body.as_bytes(), &key).unwrap();
-            (request.prompt.messages[0].content, request.input_estimate())
-        };
-        let (one, other) = (read("[1200,34,5]"), read("[1200,34,6]"));
-        assert_ne!(one.0, other.0);
-        assert_eq!(one.1, TokenCount::from(2));
-        assert_ne!(read("[[1],[2]]").0, read("[[1],[3]]").0);
-    }
-
-    #[test]
-    fn metadata_labels_are_read() {
-        let body =
-            r#"{"model":"a","metadata":{"farthing_route":"chat","farthing_x":7,"other":"y"}}"#;
-        assert_eq!(chat(body).unwrap().metadata, [("route".to_owned(), "chat".to_owned())]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(0_u8..=255, 0..200)) {
-            let _ = Request::read(Api::OpenAiChat, &body, &HashKey::new([7; 32]));
-        }
-
-        #[test]
-        fn a_rewritten_body_says_the_same_but_for_what_was_spliced(
-            before in "[a-z]{0,8}", stream: bool, spaces in "[ \n\t]{0,3}",
-        ) {
-            let body = format!(
-                r#"{{"k":"{before}",{spaces}"model"{spaces}:{spaces}"a","stream":{spaces}{stream}{spaces}}}"#
-            );
-            let out = chat(&body).unwrap().rewrite(&Bytes::from(body.clone()), Some("b"), true);
-            let mut out: serde_json::Value = serde_json::from_slice(&out).unwrap();
-            let mut expected: serde_json::Value = serde_json::from_str(&body).unwrap();
-            expected["model"] = "b".into();
-            if stream {
-                let options = out.as_object_mut().unwrap().remove("stream_options").unwrap();
-                proptest::prop_assert_eq!(options, serde_json::json!({"include_usage": true}));
-            }
-            proptest::prop_assert_eq!(out, expected);
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! What was seen of a response so far, and what its usage objects say.
 
-use quantity::{Doubts, TokenCount, Usage};
+use quantity::{Doubt, Doubts, PerUnit, TokenClass, TokenCount, Unit, Usage};
 use serde_json::value::RawValue;
 
 use crate::json::{Text, read};
@@ -21,6 +21,10 @@ pub(crate) struct Seen {
     finished: u32,
     pub(crate) error: Option<String>,
     pub(crate) tools: Vec<String>,
+    /// What the provider ran beside the model, where the usage does not count it.
+    pub(crate) units: PerUnit<TokenCount>,
+    /// What the response itself makes doubtful.
+    pub(crate) doubts: Doubts,
     /// Usage objects as they were written: one, or Anthropic's first and last.
     pub(crate) raw_usage: Vec<String>,
     /// Choices that had finished when the last usage object came: those it counts in full.
@@ -71,6 +75,9 @@ impl Seen {
             kind: Text<'a>,
             #[serde(borrow)]
             code: Text<'a>,
+            /// Google's word.
+            #[serde(borrow)]
+            status: Text<'a>,
         }
         let error: ErrorObject<'_> = read(raw);
         // A class is a word; a key or a sentence in its place has digits, dashes or spaces.
@@ -78,7 +85,8 @@ impl Seen {
             let plain = |b: u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.');
             text.owned().filter(|word| word.len() <= MAX_ERROR_CLASS && word.bytes().all(plain))
         };
-        let class = word(&error.code).or_else(|| word(&error.kind));
+        let class = word(&error.code).or_else(|| word(&error.status));
+        let class = class.or_else(|| word(&error.kind));
         self.error = Some(class.unwrap_or_else(|| "error".to_owned()));
     }
 
@@ -105,6 +113,15 @@ impl Seen {
         }
     }
 
+    pub(crate) fn unit(&mut self, unit: Unit, count: u32) {
+        let held = &mut self.units[unit];
+        *held = held.plus(TokenCount::from(count)).unwrap_or(*held);
+    }
+
+    pub(crate) fn doubt(&mut self, doubt: Doubt) {
+        self.doubts = self.doubts.with(doubt);
+    }
+
     /// Keeps a usage object. The last one holds, and beside it the first where `keep_first` says so.
     /// `last` tells that no other can follow.
     pub(crate) fn usage(&mut self, raw: &RawValue, keep_first: bool, last: bool) {
@@ -112,6 +129,11 @@ impl Seen {
         self.raw_usage.push(raw.get().to_owned());
         self.usage_covers = if last { u32::MAX } else { self.finished };
         self.output_since_usage = Output::default();
+    }
+
+    /// Whether output passed that was not thought alone.
+    pub(crate) fn shows_text(&self) -> bool {
+        self.output.bytes > 0 || !self.tools.is_empty()
     }
 
     /// Whether the last usage object counts all of a response of so many choices.
@@ -131,4 +153,25 @@ impl Output {
     pub(crate) fn shows_reasoning(&self) -> bool {
         self.reasoning_bytes > 0
     }
+}
+
+/// Takes the parts out of the whole, in order; what is left is of the class `rest`. Parts that do
+/// not fit are cut, so that the classes always sum to the provider's own total, and flagged.
+pub(crate) fn split(
+    whole: TokenCount,
+    parts: &[(TokenClass, TokenCount)],
+    rest: TokenClass,
+    usage: &mut Usage,
+    doubts: &mut Doubts,
+) {
+    let mut left = whole;
+    for &(class, part) in parts {
+        let fits = part.min(left);
+        if fits < part {
+            *doubts = doubts.with(Doubt::SumMismatch);
+        }
+        usage.tokens[class] = fits;
+        left = left.minus(fits).expect("the part was cut to what is left");
+    }
+    usage.tokens[rest] = left;
 }

@@ -314,6 +314,8 @@ closed_list! {
         ChoicesUnderReported = 6, "choices_under_reported";
         /// A count was negative, fractional or beyond 2⁶³ and was left out.
         CountRefused = 7, "count_refused";
+        /// Several models served and their tokens are told as one: no one model's price is right.
+        MixedModels = 8, "mixed_models";
     }
 }
 

@@ -15,6 +15,8 @@ use quantity::{ExchangeId, HashKey, UnixTime};
 pub(crate) struct Fixture {
     api: Api,
     convention: Convention,
+    /// Below the base URL; some APIs name the model in it.
+    path: String,
     request: String,
     status: Option<u16>,
     content_type: Option<String>,
@@ -62,6 +64,7 @@ impl Fixture {
         let mut fixture = Self {
             api: Api::OpenAiChat,
             convention: Convention::OpenAi,
+            path: String::new(),
             request: String::new(),
             status: None,
             content_type: None,
@@ -98,6 +101,7 @@ impl Fixture {
         match name {
             "api" => self.api = Api::from_name(value).ok_or_else(unknown)?,
             "kind" => self.convention = Convention::from_name(value).ok_or_else(unknown)?,
+            "path" => value.clone_into(&mut self.path),
             "request" => value.clone_into(&mut self.request),
             "status" => self.status = Some(value.parse().map_err(|_| unknown())?),
             "content-type" => self.content_type = Some(value.to_owned()),
@@ -160,7 +164,8 @@ impl Fixture {
 
     fn meter(&self) -> AttemptMeter {
         let key = HashKey::new([7; 32]);
-        let request = Request::read(self.api, self.request.as_bytes(), &key).unwrap();
+        let body = self.request.as_bytes();
+        let request = Request::read_at(self.api, &self.path, body, &key).unwrap();
         let asks = self.convention.must_ask_for_usage();
         meter(self.convention, &request, request.strips_usage(asks))
     }

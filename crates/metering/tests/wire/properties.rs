@@ -111,6 +111,10 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "\"type\":\"message_delta\"",
         "\"type\":\"message_stop\"",
         "\"type\":\"error\"",
+        "\"type\":\"response.completed\"",
+        "\"finishReason\":\"STOP\"",
+        "\"usageMetadata\":",
+        "\"promptTokenCount\":",
         "\"error\":",
         "\"prompt_tokens\":",
         "\"output_tokens\":",
@@ -122,6 +126,10 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}",
         "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3}}}",
         "{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}",
+        "{\"type\":\"response.output_text.delta\",\"delta\":\"a\"}",
+        "{\"type\":\"response.failed\",\"response\":{\"usage\":{\"input_tokens\":3}}}",
+        "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}],\"usageMetadata\":{\"promptTokenCount\":3}}",
+        "{\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"candidatesTokenCount\":9}}",
     ];
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
     prop_oneof![9 => select(words), 1 => prop::collection::vec(any::<u8>(), 0..6)]
@@ -167,7 +175,8 @@ proptest! {
         stream: bool, close in select(CLOSES), strips: bool,
     ) {
         let request = r#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
-        let request = Request::read(api, request.as_bytes(), &HashKey::new([7; 32])).unwrap();
+        let (path, key) = ("/models/m:streamGenerateContent", HashKey::new([7; 32]));
+        let request = Request::read_at(api, path, request.as_bytes(), &key).unwrap();
         let mut meter = fixture::meter(convention, &request, strips);
         let kind = if stream { "Text/Event-Stream; charset=utf-8" } else { "application/json" };
         meter.head(status, Some(kind), UnixTime::from_nanos(1));
@@ -214,6 +223,67 @@ proptest! {
     }
 
     #[test]
+    fn responses_classes_sum_to_the_providers_total(
+        counts in object(&["input_tokens", "output_tokens", "total_tokens"]),
+        input in object(&["cached_tokens", "cache_write_tokens"]),
+        output in object(&["reasoning_tokens"]),
+    ) {
+        let comma = if counts.is_empty() { "" } else { "," };
+        let usage = format!(
+            r#"{{{counts}{comma}"input_tokens_details":{{{input}}},"output_tokens_details":{{{output}}}}}"#
+        );
+        let body = format!(
+            r#"{{"output":[{{"type":"message","content":[{{"text":"hi"}}]}}],"usage":{usage}}}"#
+        );
+        let end = reply(Api::OpenAiResponses, Convention::OpenAi, &body);
+        let raw: serde_json::Value = serde_json::from_str(&usage).unwrap();
+        if end.metered.source == UsageSource::Reported {
+            let whole = |name: &str| raw[name].as_u64();
+            prop_assert_eq!(end.metered.usage.input(), whole("input_tokens").unwrap());
+            prop_assert_eq!(end.metered.usage.output(), whole("output_tokens").unwrap());
+            let doubted = end.metered.doubts.contains(Doubt::SumMismatch);
+            let total = end.metered.usage.total();
+            prop_assert!(doubted || whole("total_tokens").is_none_or(|told| told == total));
+        } else {
+            prop_assert!(end.metered.usage.output() > 0, "a word passed");
+        }
+    }
+
+    #[test]
+    fn gemini_classes_sum_to_the_counts(
+        counts in object(&["promptTokenCount", "candidatesTokenCount", "totalTokenCount",
+            "cachedContentTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount"]),
+        details in prop::collection::vec(
+            (select(vec!["TEXT", "AUDIO", "IMAGE", "VIDEO", "DOCUMENT", "?"]), count()), 0..5),
+        of in select(vec!["promptTokensDetails", "cacheTokensDetails",
+            "candidatesTokensDetails", "toolUsePromptTokensDetails"]),
+    ) {
+        let details: Vec<String> = details
+            .iter()
+            .map(|(modality, count)| format!(r#"{{"modality":"{modality}","tokenCount":{count}}}"#))
+            .collect();
+        let comma = if counts.is_empty() { "" } else { "," };
+        let usage = format!(r#"{{{counts}{comma}"{of}":[{}]}}"#, details.join(","));
+        let body = format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"hi"}}]}}}}],"usageMetadata":{usage}}}"#
+        );
+        let end = reply(Api::GeminiGenerate, Convention::Gemini, &body);
+        let raw: serde_json::Value = serde_json::from_str(&usage).unwrap();
+        if end.metered.source == UsageSource::Reported {
+            let count = |name: &str| raw[name].as_u64().unwrap_or(0);
+            let input = count("promptTokenCount") + count("toolUsePromptTokenCount");
+            prop_assert_eq!(end.metered.usage.input(), input);
+            let output = count("candidatesTokenCount") + count("thoughtsTokenCount");
+            prop_assert_eq!(end.metered.usage.output(), output);
+            let doubted = end.metered.doubts.contains(Doubt::SumMismatch);
+            let told = raw["totalTokenCount"].as_u64();
+            prop_assert!(doubted || told.is_none_or(|told| told == input + output));
+        } else {
+            prop_assert!(end.metered.usage.output() > 0, "a word passed");
+        }
+    }
+
+    #[test]
     fn anthropic_classes_sum_to_the_counts(
         counts in object(&["input_tokens", "output_tokens", "cache_read_input_tokens",
             "cache_creation_input_tokens"]),
@@ -244,7 +314,8 @@ proptest! {
 
 fn reply(api: Api, convention: Convention, body: &str) -> facts::AttemptEnd {
     let request = r#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
-    let request = Request::read(api, request.as_bytes(), &HashKey::new([7; 32])).unwrap();
+    let (path, key) = ("/models/m:generateContent", HashKey::new([7; 32]));
+    let request = Request::read_at(api, path, request.as_bytes(), &key).unwrap();
     let mut meter = fixture::meter(convention, &request, false);
     meter.head(200, Some("application/json"), UnixTime::from_nanos(1));
     run(meter, &[body.as_bytes()], Close::BodyEnd).end

@@ -1,0 +1,66 @@
+//! Which dialect reads what: the one place that tells APIs apart once a response comes.
+
+use facts::Api;
+
+use crate::seen::{Reading, Seen};
+use crate::{Convention, anthropic, gemini, openai, responses};
+
+/// What an event of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The response is complete with it, for better or worse.
+    Terminal,
+    /// It carries the usage and nothing else.
+    UsageOnly,
+    /// The response may be complete with it: only the end of the body tells.
+    MaybeLast,
+    /// Anything else.
+    Other,
+}
+
+/// Reads an event of a stream into what was seen so far.
+pub(crate) fn read_event(api: Api, data: &[u8], seen: &mut Seen) -> Kind {
+    match api {
+        Api::AnthropicMessages => anthropic::read_event(data, seen),
+        Api::OpenAiResponses | Api::OpenAiResponseShown => responses::read_event(data, seen),
+        Api::GeminiGenerate => gemini::read_event(data, seen),
+        Api::OpenAiChat
+        | Api::OpenAiCompletions
+        | Api::OpenAiEmbeddings
+        | Api::OpenAiModels
+        | Api::AnthropicCountTokens
+        | Api::GeminiCountTokens
+        | Api::GeminiModels => openai::read_chunk(data, seen),
+    }
+}
+
+/// Reads a unary reply; tells whether it was whole and of the API.
+pub(crate) fn read_reply(api: Api, data: &[u8], seen: &mut Seen) -> bool {
+    match api {
+        Api::OpenAiChat | Api::OpenAiCompletions | Api::OpenAiEmbeddings => {
+            openai::read_reply(data, seen)
+        }
+        Api::OpenAiResponses => responses::read_reply(data, seen),
+        Api::OpenAiResponseShown => responses::read_shown(data, seen),
+        Api::AnthropicMessages => anthropic::read_reply(data, seen),
+        Api::GeminiGenerate => gemini::read_reply(data, seen),
+        Api::OpenAiModels
+        | Api::AnthropicCountTokens
+        | Api::GeminiCountTokens
+        | Api::GeminiModels => serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok(),
+    }
+}
+
+/// What the usage objects that came say; `None` when there are none.
+pub(crate) fn usage(
+    api: Api,
+    convention: Convention,
+    choices: Option<u32>,
+    seen: &Seen,
+) -> Option<Reading> {
+    match api {
+        Api::AnthropicMessages => anthropic::usage(seen, convention),
+        Api::GeminiGenerate => gemini::usage(seen),
+        _ => openai::usage(seen.raw_usage.last()?, api, convention, choices),
+    }
+}
