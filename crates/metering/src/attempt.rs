@@ -5,7 +5,8 @@ use facts::{Api, AttemptEnd, Charged, Dispatch, End};
 use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use serde_json::value::RawValue;
 
-use crate::dialect::{self, Kind};
+use crate::anthropic::{self, EventKind};
+use crate::openai::{self, Chunk};
 use crate::seen::{Reading, Seen};
 use crate::sse::{self, Events, Piece};
 use crate::{Convention, Request};
@@ -45,10 +46,7 @@ pub struct Step {
 #[derive(Debug)]
 enum Body {
     /// Server-sent events.
-    ///
-    /// `held` is there once an event came that may be the last of an API that has no terminal event:
-    /// from then on the newest waits for the next, or for the end.
-    Stream { events: Events, terminal: bool, stripped: bool, held: Option<Vec<Bytes>> },
+    Stream { events: Events, terminal: bool, stripped: bool },
     /// One JSON document. The newest chunk is held back, for it may be the last.
     Unary { copy: Vec<u8>, held: Bytes, overflow: bool },
 }
@@ -112,7 +110,7 @@ impl AttemptMeter {
             && (200..300).contains(&status)
         {
             let events = Events::default();
-            self.body = Body::Stream { events, terminal: false, stripped: false, held: None };
+            self.body = Body::Stream { events, terminal: false, stripped: false };
         }
     }
 
@@ -140,7 +138,7 @@ impl AttemptMeter {
                 }
             }
             Body::Stream { terminal: true, .. } => step.forward.push(chunk),
-            Body::Stream { events, terminal, stripped, held } => {
+            Body::Stream { events, terminal, stripped } => {
                 let pieces = self.seen.output.pieces;
                 let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
                 events.push(chunk, |piece| {
@@ -151,32 +149,18 @@ impl AttemptMeter {
                             (event, fate)
                         }
                         Piece::LineFeed(bytes) if *stripped => (bytes, Fate::Strip),
-                        Piece::LineFeed(bytes) => (bytes, Fate::Append),
-                        Piece::Event(bytes) | Piece::Unread(bytes) => (bytes, Fate::Pass),
-                    };
-                    let fate = match fate {
-                        Fate::Strip => return,
-                        // Once one may be the last, any may.
-                        Fate::Pass if held.is_some() => Fate::Hold,
-                        fate => fate,
-                    };
-                    if let Some(last) = &mut step.last {
-                        return last.push(bytes);
-                    }
-                    match fate {
-                        Fate::Hold => {
-                            step.forward.extend(held.replace(vec![bytes]).into_iter().flatten());
+                        Piece::Event(bytes) | Piece::Unread(bytes) | Piece::LineFeed(bytes) => {
+                            (bytes, Fate::Pass)
                         }
-                        Fate::Terminal => {
-                            step.forward.extend(held.take().into_iter().flatten());
+                    };
+                    match (fate, &mut step.last) {
+                        (Fate::Strip, _) => {}
+                        (_, Some(last)) => last.push(bytes),
+                        (Fate::Pass, None) => step.forward.push(bytes),
+                        (Fate::Terminal, None) => {
                             *terminal = true;
                             step.last = Some(vec![bytes]);
                         }
-                        Fate::Append => match held.as_mut().filter(|held| !held.is_empty()) {
-                            Some(held) => held.push(bytes),
-                            None => step.forward.push(bytes),
-                        },
-                        Fate::Pass | Fate::Strip => step.forward.push(bytes),
                     }
                 });
                 if *terminal {
@@ -184,7 +168,7 @@ impl AttemptMeter {
                     let rest = step.last.get_or_insert_default();
                     rest.extend(events.finish());
                 }
-                if self.seen.output.pieces > pieces && !self.api.is_free() {
+                if self.seen.output.pieces > pieces {
                     self.first_token_at.get_or_insert(at);
                     self.last_token_at = Some(at);
                 }
@@ -199,8 +183,7 @@ impl AttemptMeter {
         match &mut self.body {
             Body::Unary { held, .. } => last.push(std::mem::take(held)),
             Body::Stream { terminal: true, .. } => return Step::default(),
-            Body::Stream { events, terminal, held, .. } => {
-                last.extend(held.take().into_iter().flatten());
+            Body::Stream { events, terminal, .. } => {
                 // A last event may lack its blank line.
                 let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
                 if let Some(bytes) = events.finish() {
@@ -225,10 +208,7 @@ impl AttemptMeter {
         price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
     ) -> AttemptEnd {
         let end = self.end(how);
-        let mut metered = self.metered(end);
-        if metered.source != UsageSource::Unknown && !consumes_nothing(self.api, end) {
-            self.add_what_usage_leaves_out(&mut metered);
-        }
+        let metered = self.metered(end);
         let seen = self.seen;
         let charged = if consumes_nothing(self.api, end) {
             Charged::NotBilled
@@ -256,8 +236,7 @@ impl AttemptMeter {
             tier_served: seen.tier_served,
             finish_reason: seen.finish_reason,
             metered,
-            // What a stored response once used is on the record of its own exchange.
-            raw_usage: raw_usage.filter(|raw| raw.len() <= MAX_RAW_USAGE && !self.api.is_free()),
+            raw_usage: raw_usage.filter(|raw| raw.len() <= MAX_RAW_USAGE),
             response_bytes: self.response_bytes,
             tools_called: seen.tools,
             charged,
@@ -309,7 +288,13 @@ impl AttemptMeter {
             seen.error(failure.error);
             return false;
         }
-        dialect::read_reply(self.api, copy, seen)
+        match self.api {
+            Api::OpenAiChat | Api::OpenAiEmbeddings => openai::read_reply(copy, seen),
+            Api::AnthropicMessages => anthropic::read_reply(copy, seen),
+            Api::OpenAiModels | Api::AnthropicCountTokens => {
+                serde_json::from_slice::<serde::de::IgnoredAny>(copy).is_ok()
+            }
+        }
     }
 
     fn metered(&self, end: End) -> Metered {
@@ -318,7 +303,13 @@ impl AttemptMeter {
             return Metered { usage, source: UsageSource::Reported, doubts };
         }
         let seen = &self.seen;
-        let reading = dialect::usage(self.api, self.convention, self.choices, seen);
+        let reading = match self.api {
+            Api::AnthropicMessages => anthropic::usage(&seen.raw_usage, self.convention),
+            _ => seen.raw_usage.last().and_then(|raw| {
+                let has_output = self.api != Api::OpenAiEmbeddings;
+                openai::usage(raw, self.convention, self.choices, has_output)
+            }),
+        };
         let refused = reading.as_ref().is_some_and(|r| r.doubts.contains(Doubt::CountRefused));
         // A usage of zeros beside output is a form left blank, not a count.
         let blank = |r: &Reading| r.usage.total() == 0 && seen.output.pieces > 0;
@@ -356,17 +347,6 @@ impl AttemptMeter {
         Metered { usage, source: UsageSource::Partial, doubts: self.lower_bound(doubts) }
     }
 
-    /// Searches and the like, of which the usage object of some APIs says nothing.
-    fn add_what_usage_leaves_out(&self, metered: &mut Metered) {
-        for (unit, count) in self.seen.units.iter() {
-            let held = &mut metered.usage.units[unit];
-            *held = held.plus(*count).unwrap_or(*held);
-        }
-        for doubt in self.seen.doubts.iter() {
-            metered.doubts = metered.doubts.with(doubt);
-        }
-    }
-
     fn estimated(&self) -> Metered {
         let mut usage = Usage::default();
         usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
@@ -385,17 +365,14 @@ impl AttemptMeter {
 
 /// An error before a model ran consumes nothing, and some APIs never do.
 fn consumes_nothing(api: Api, end: End) -> bool {
-    matches!(end, End::Refused | End::Unreachable) || api.is_free()
+    matches!(end, End::Refused | End::Unreachable)
+        || matches!(api, Api::OpenAiModels | Api::AnthropicCountTokens)
 }
 
-/// What becomes of a piece of a stream.
+/// What becomes of an event.
 enum Fate {
     Pass,
     Strip,
-    /// It waits for the next one, or for the end.
-    Hold,
-    /// It belongs to the piece before.
-    Append,
     Terminal,
 }
 
@@ -407,11 +384,17 @@ struct EventReader {
 impl EventReader {
     fn read(&self, event: &[u8], seen: &mut Seen) -> Fate {
         let data = sse::data(event);
-        match dialect::read_event(self.api, &data, seen) {
-            Kind::Terminal => Fate::Terminal,
-            Kind::UsageOnly if self.strips_usage => Fate::Strip,
-            Kind::MaybeLast => Fate::Hold,
-            Kind::UsageOnly | Kind::Other => Fate::Pass,
+        match self.api {
+            Api::AnthropicMessages => match anthropic::read_event(&data, seen) {
+                EventKind::Terminal => Fate::Terminal,
+                EventKind::Other => Fate::Pass,
+            },
+            _ if data.trim_ascii() == b"[DONE]" => Fate::Terminal,
+            _ => match openai::read_chunk(&data, seen) {
+                Chunk::UsageOnly if self.strips_usage => Fate::Strip,
+                Chunk::UsageOnly | Chunk::Other => Fate::Pass,
+                Chunk::Error => Fate::Terminal,
+            },
         }
     }
 }
