@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use gateway::{ModelTarget, RouteSettings, Settings, Upstream};
+use gateway::{Limits, ModelTarget, Retry, RouteSettings, Settings, Upstream};
 use metering::Convention;
 use quantity::Money;
 use serde::Deserialize;
@@ -31,6 +32,7 @@ struct Raw {
     upstreams: toml::map::Map<String, toml::Value>,
     models: BTreeMap<String, RawModel>,
     routes: BTreeMap<String, RawRoute>,
+    retry: RawRetry,
     prices: Vec<RawPrice>,
 }
 
@@ -42,6 +44,12 @@ struct RawUpstream {
     api_key_env: Option<String>,
     provider: Option<String>,
     hourly_cost: Option<String>,
+    connect_timeout: Option<String>,
+    first_byte_timeout: Option<String>,
+    idle_timeout: Option<String>,
+    total_timeout: Option<String>,
+    max_concurrent: Option<usize>,
+    queue_timeout: Option<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -49,6 +57,22 @@ struct RawUpstream {
 struct RawModel {
     upstream: String,
     model: Option<String>,
+    #[serde(default)]
+    fallback: Vec<RawTarget>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct RawTarget {
+    upstream: String,
+    model: Option<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+struct RawRetry {
+    attempts: Option<u32>,
+    max_wait: Option<String>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -127,17 +151,28 @@ impl Config {
         }
         let mut models = BTreeMap::new();
         for (name, model) in raw.models {
-            let wanted = &model.upstream;
-            let Some(upstream) = upstreams.iter().position(|upstream| upstream.name == *wanted)
-            else {
-                let known: Vec<_> = upstreams.iter().map(|u| format!("`{}`", u.name)).collect();
-                bail!(
-                    "invalid `models.\"{name}\".upstream`: expected one of {}, found `{wanted}`",
-                    known.join(", ")
-                );
+            let target = |field: String, wanted: &str, model: Option<String>| {
+                let found = upstreams.iter().position(|upstream| upstream.name == wanted);
+                let upstream = found.ok_or_else(|| {
+                    let known: Vec<_> =
+                        upstreams.iter().map(|upstream| format!("`{}`", upstream.name)).collect();
+                    anyhow!(
+                        "invalid `{field}`: expected one of {}, found `{wanted}`",
+                        known.join(", ")
+                    )
+                })?;
+                anyhow::Ok(ModelTarget { upstream, model })
             };
-            models.insert(name, ModelTarget { upstream, model: model.model });
+            let key = format!("models.\"{name}\"");
+            let mut targets =
+                vec![target(format!("{key}.upstream"), &model.upstream, model.model)?];
+            for (index, next) in model.fallback.into_iter().enumerate() {
+                let field = format!("{key}.fallback[{index}].upstream");
+                targets.push(target(field, &next.upstream, next.model)?);
+            }
+            models.insert(name, targets);
         }
+        let retry = retry(&raw.retry)?;
         let routes = raw.routes.into_iter();
         let routes =
             routes.map(|(name, route)| (name, RouteSettings { cost_header: route.cost_header }));
@@ -149,6 +184,7 @@ impl Config {
             allowed_hosts: raw.allowed_hosts,
             upstreams,
             models,
+            retry,
             routes: routes.collect(),
             max_body: MAX_BODY,
         };
@@ -200,6 +236,7 @@ fn upstream(
             })?)
         }
     };
+    let limits = limits(&raw, &key)?;
     Ok(Upstream {
         name: name.to_owned(),
         convention,
@@ -210,6 +247,52 @@ fn upstream(
         },
         provider: raw.provider.or(convention.provider().map(str::to_owned)),
         hourly_cost,
+        limits,
+    })
+}
+
+fn limits(raw: &RawUpstream, key: &dyn Fn(&str) -> String) -> anyhow::Result<Limits> {
+    let usual = Limits::default();
+    let time = |field: &str, text: &Option<String>, usual| match text {
+        Some(text) => duration(&key(field), text),
+        None => Ok(usual),
+    };
+    if raw.max_concurrent == Some(0) {
+        bail!("invalid `{}`: expected at least 1, found `0`", key("max_concurrent"));
+    }
+    Ok(Limits {
+        connect: time("connect_timeout", &raw.connect_timeout, usual.connect)?,
+        first_byte: time("first_byte_timeout", &raw.first_byte_timeout, usual.first_byte)?,
+        idle: time("idle_timeout", &raw.idle_timeout, usual.idle)?,
+        total: time("total_timeout", &raw.total_timeout, usual.total)?,
+        concurrent: raw.max_concurrent,
+        queue: time("queue_timeout", &raw.queue_timeout, usual.queue)?,
+    })
+}
+
+fn retry(raw: &RawRetry) -> anyhow::Result<Retry> {
+    let usual = Retry::default();
+    let attempts = raw.attempts.unwrap_or(usual.attempts);
+    if !(1..=10).contains(&attempts) {
+        bail!("invalid `retry.attempts`: expected 1 (none) to 10 tries, found `{attempts}`");
+    }
+    let max_wait = match &raw.max_wait {
+        Some(text) => duration("retry.max_wait", text)?,
+        None => usual.max_wait,
+    };
+    Ok(Retry { attempts, max_wait })
+}
+
+/// A time such as `500ms`, `10s`, `5m` or `1h`.
+fn duration(field: &str, text: &str) -> anyhow::Result<Duration> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let read = units.into_iter().find_map(|(unit, millis)| {
+        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        count.checked_mul(millis).map(Duration::from_millis)
+    });
+    let week = Duration::from_secs(7 * 86_400);
+    read.filter(|time| !time.is_zero() && *time <= week).ok_or_else(|| {
+        anyhow!("invalid `{field}`: expected a time such as \"500ms\", \"10s\" or \"5m\", found `{text}`")
     })
 }
 
@@ -236,6 +319,7 @@ fn default_upstreams(env: &dyn Fn(&str) -> Option<String>) -> Vec<Upstream> {
         key: env(variable),
         provider: convention.provider().map(str::to_owned),
         hourly_cost: None,
+        limits: Limits::default(),
     };
     vec![
         upstream(Convention::OpenAi, "OPENAI_API_KEY"),
@@ -350,6 +434,15 @@ mod tests {
             (
                 "[models.x]\nupstream = \"b\"",
                 "invalid `models.\"x\".upstream`: expected one of `openai`, `anthropic`, `gemini`, found `b`",
+            ),
+            (
+                "[models.x]\nupstream = \"openai\"\nfallback = [{ upstream = \"c\" }]",
+                "invalid `models.\"x\".fallback[0].upstream`: expected one of",
+            ),
+            ("[retry]\nattempts = 0", "invalid `retry.attempts`: expected 1 (none) to 10"),
+            (
+                "[upstreams.a]\nkind = \"openai\"\nidle_timeout = \"10\"",
+                "invalid `upstreams.a.idle_timeout`: expected a time such as",
             ),
             (
                 "[[prices]]\nprovider = \"own\"\nmodel = \"m\"\ninput_uncached = 2.5",

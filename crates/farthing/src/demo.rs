@@ -181,6 +181,7 @@ fn config(
         key: None,
         provider: convention.provider().map(str::to_owned),
         hourly_cost,
+        limits: gateway::Limits::default(),
     };
     let gpu_hour = GPU_HOUR.parse().context("the demo's hourly cost")?;
     let settings = Settings {
@@ -192,7 +193,9 @@ fn config(
             upstream("anthropic", Convention::Anthropic, None),
             upstream("own-gpu", Convention::Vllm, Some(gpu_hour)),
         ],
-        models: [("llama-3.3-70b-own".to_owned(), ModelTarget { upstream: 2, model: None })].into(),
+        models: [("llama-3.3-70b-own".to_owned(), vec![ModelTarget { upstream: 2, model: None }])]
+            .into(),
+        retry: gateway::Retry::default(),
         routes: std::collections::BTreeMap::new(),
         max_body: 64 << 20,
     };

@@ -5,13 +5,18 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use facts::AttemptEnd;
 use hyper::body::{Body, Frame};
 use journal::Ticket;
-use metering::{Close, Step};
+use metering::Close;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::run::Run;
+use crate::settings::Limits;
 use crate::upstream::Incoming;
 
 /// Why a body broke off. The client sees a connection that ends too early, which is what happened.
@@ -20,6 +25,9 @@ pub(crate) enum BodyError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
     Upstream,
+    /// The upstream took longer than its limits allow.
+    #[error("the upstream took too long")]
+    Timeout,
     /// The settlement could not be written, so the response must not look complete.
     #[error("the exchange could not be settled: {0}")]
     Journal(#[from] journal::JournalError),
@@ -37,41 +45,100 @@ pub(crate) enum Reply {
 pub(crate) struct Metered {
     upstream: Incoming,
     run: Run,
+    patience: Patience,
     ready: VecDeque<Bytes>,
-    /// Bytes that complete the response, and the settlement that they wait for.
+    /// Bytes that complete the response, and how it came to that; the exchange is still to be settled.
+    finished: Option<(Close, Vec<Bytes>)>,
+    /// The same, and the settlement that they wait for.
     settling: Option<(Ticket, Vec<Bytes>)>,
     /// How the upstream's body ended, once it has.
     ended: Option<Result<(), BodyError>>,
     /// Whether the connection had a moment to send what it has, before the body fails.
     flushed: bool,
+    /// Its place among the upstream's attempts.
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+/// How long an upstream's body may take.
+pub(crate) struct Patience {
+    idle: Duration,
+    /// When the whole reply has to be there.
+    deadline: Instant,
+    last_chunk: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// Patience for an attempt that was sent at `sent`.
+    pub(crate) fn new(limits: &Limits, sent: Instant) -> Self {
+        let deadline = sent + limits.total;
+        Self { idle: limits.idle, deadline, last_chunk: Instant::now(), alarm: None }
+    }
+
+    /// Whether it ran out. The alarm is set once and looks again when it rings, so that a chunk costs
+    /// no more than a look at the clock.
+    fn ran_out(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            let due = self.deadline.min(self.last_chunk + self.idle);
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if alarm.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            if Instant::now() >= due {
+                return true;
+            }
+            alarm.as_mut().reset(due);
+        }
+    }
 }
 
 impl Metered {
-    pub(crate) fn new(upstream: Incoming, run: Run) -> Self {
-        Self { upstream, run, ready: VecDeque::new(), settling: None, ended: None, flushed: false }
+    pub(crate) fn new(
+        upstream: Incoming,
+        run: Run,
+        patience: Patience,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            upstream,
+            run,
+            patience,
+            ready: VecDeque::new(),
+            finished: None,
+            settling: None,
+            ended: None,
+            flushed: false,
+            _slot: slot,
+        }
     }
 
-    /// Reads on until the reply is whole or `limit` bytes of it wait to be sent. A small reply thus
-    /// goes out in one piece with its head.
-    pub(crate) async fn gather(&mut self, limit: usize) {
-        let mut gathered = VecDeque::new();
-        let mut bytes = 0;
-        while bytes <= limit {
-            match poll_fn(|context| self.poll_bytes(context)).await {
-                Some(Ok(piece)) => {
-                    bytes += piece.len();
-                    gathered.push_back(piece);
+    /// Reads on until something of a stream can be sent, or until a unary reply is whole or `limit`
+    /// bytes of it wait. A small reply thus goes out in one piece with its head, and what fails
+    /// before can be tried again. Gives how the attempt ended, if it has.
+    pub(crate) async fn gather(&mut self, stream: bool, limit: usize) -> Option<&AttemptEnd> {
+        poll_fn(|context| {
+            loop {
+                let waiting: usize = self.ready.iter().map(Bytes::len).sum();
+                let enough = if stream { waiting > 0 } else { waiting > limit };
+                if enough || self.finished.is_some() || self.ended.is_some() {
+                    return Poll::Ready(());
                 }
-                Some(Err(error)) => {
-                    self.ended = Some(Err(error));
-                    self.flushed = false;
-                    break;
-                }
-                None => break,
+                ready!(self.advance(context));
             }
-        }
-        // Whatever became ready meanwhile was taken above.
-        self.ready = gathered;
+        })
+        .await;
+        let (how, _) = self.finished.as_ref()?;
+        self.run.end(*how)
+    }
+
+    /// Settles a finished exchange and waits until that is on the journal, so that what comes of it is
+    /// known before anything is sent.
+    pub(crate) async fn settled(&mut self) {
+        poll_fn(|context| {
+            self.settle();
+            self.poll_settled(context)
+        })
+        .await;
     }
 
     /// The exchange that it belongs to.
@@ -79,18 +146,19 @@ impl Metered {
         &self.run
     }
 
+    /// Gives the rest of the reply up.
+    pub(crate) fn into_run(self) -> Run {
+        self.run
+    }
+
     fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            if let Some((ticket, _)) = &mut self.settling {
-                let outcome = ready!(Pin::new(ticket).poll(context));
-                let (_, last) = self.settling.take().expect("looked at above");
-                match outcome {
-                    Ok(()) => self.ready.extend(last),
-                    Err(error) => self.ended = Some(Err(error.into())),
-                }
+            self.settle();
+            ready!(self.poll_settled(context));
+            if !self.ready.is_empty() {
                 continue;
             }
             match &mut self.ended {
@@ -106,35 +174,55 @@ impl Metered {
                     let error = std::mem::replace(ended, Ok(()));
                     return Poll::Ready(error.err().map(Err));
                 }
-                None => {}
-            }
-            match ready!(self.upstream.poll_chunk(context)) {
-                Some(Ok(chunk)) => {
-                    let step = self.run.push(chunk);
-                    self.take(step, Close::BodyEnd);
-                }
-                Some(Err(_)) => {
-                    let step = self.run.body_end();
-                    self.take(step, Close::Reset);
-                    // After the terminal event, the client has all it needs.
-                    self.ended = Some(Err(BodyError::Upstream));
-                }
-                None => {
-                    let step = self.run.body_end();
-                    self.take(step, Close::BodyEnd);
-                    self.ended = Some(Ok(()));
-                }
+                None => ready!(self.advance(context)),
             }
         }
     }
 
-    fn take(&mut self, step: Step, how: Close) {
-        self.ready.extend(step.forward);
-        if let Some(last) = step.last
+    /// Begins to settle, if the response is complete.
+    fn settle(&mut self) {
+        if let Some((how, last)) = self.finished.take()
             && let Some(ticket) = self.run.settle(how)
         {
             self.settling = Some((ticket, last));
         }
+    }
+
+    /// Waits for the settlement, then lets the last bytes go.
+    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some((ticket, _)) = &mut self.settling {
+            let outcome = ready!(Pin::new(ticket).poll(context));
+            let (_, last) = self.settling.take().expect("looked at above");
+            match outcome {
+                Ok(()) => self.ready.extend(last),
+                Err(error) => self.ended = Some(Err(error.into())),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads what comes next of the upstream's body.
+    fn advance(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (step, how, ended) = match self.upstream.poll_chunk(context) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                self.patience.last_chunk = Instant::now();
+                (self.run.push(chunk), Close::BodyEnd, None)
+            }
+            Poll::Ready(Some(Err(_))) => {
+                (self.run.body_end(), Close::Reset, Some(Err(BodyError::Upstream)))
+            }
+            Poll::Ready(None) => (self.run.body_end(), Close::BodyEnd, Some(Ok(()))),
+            Poll::Pending if self.patience.ran_out(context) => {
+                (self.run.body_end(), Close::Timeout, Some(Err(BodyError::Timeout)))
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        self.ready.extend(step.forward);
+        if let Some(last) = step.last {
+            self.finished = Some((how, last));
+        }
+        self.ended = ended;
+        Poll::Ready(())
     }
 }
 
@@ -160,6 +248,7 @@ impl Body for Reply {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Metered(metered) => {
                 metered.ready.is_empty()
+                    && metered.finished.is_none()
                     && metered.settling.is_none()
                     && matches!(metered.ended, Some(Ok(())))
             }

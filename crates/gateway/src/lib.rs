@@ -5,6 +5,7 @@
 //! cost is `tariff`'s, and what is told of them is for whoever is given the settled exchanges.
 
 mod access;
+mod attempts;
 mod body;
 mod clock;
 mod door;
@@ -20,4 +21,4 @@ mod upstream;
 pub use clock::{Clock, Timer};
 pub use recent::Recent;
 pub use server::{Gateway, Page, Watch};
-pub use settings::{ModelTarget, RouteSettings, Settings, SettingsError, Upstream};
+pub use settings::{Limits, ModelTarget, Retry, RouteSettings, Settings, SettingsError, Upstream};

@@ -10,7 +10,7 @@ use facts::{
 };
 use journal::{Batch, JournalError, Permit, Ticket};
 use metering::{AttemptMeter, Close, Step, charge};
-use quantity::{Metered, Money, PriceRowId};
+use quantity::{Metered, Money, PriceRowId, UnixTime};
 
 use crate::clock::Timer;
 use crate::server::Shared;
@@ -19,8 +19,8 @@ use crate::server::Shared;
 #[derive(Debug, Default)]
 pub(crate) struct KnownRows(Mutex<HashSet<PriceRowId>>);
 
-/// An exchange with its attempt under way. However it ends, also when it is dropped because its
-/// client left, it settles exactly once: its permit is a place in the journal that it always had.
+/// An exchange under way. However it ends, also when it is dropped because its client left, it
+/// settles exactly once: its permit is a place in the journal that it always had.
 pub(crate) struct Run {
     shared: Arc<Shared>,
     permit: Permit,
@@ -33,7 +33,12 @@ pub(crate) struct Run {
 
 struct Open {
     admission: Admission,
-    meter: AttemptMeter,
+    /// Attempts that ended.
+    attempts: Vec<Attempt>,
+    running: Option<AttemptMeter>,
+    /// Records of ended attempts that are not on the journal yet, and the price rows among them.
+    unwritten: Batch,
+    new_rows: Vec<PriceRowId>,
 }
 
 impl Run {
@@ -53,21 +58,58 @@ impl Run {
         batch.push(meter.dispatch())?;
         permit.submit(&batch).await?;
         shared.metrics.open.fetch_add(1, Relaxed);
-        Ok(Self { shared, permit, timer, open: Some(Open { admission, meter }), cost: None })
+        let open = Open {
+            admission,
+            attempts: Vec::new(),
+            running: Some(meter),
+            unwritten: Batch::new(),
+            new_rows: Vec::new(),
+        };
+        Ok(Self { shared, permit, timer, open: Some(open), cost: None })
+    }
+
+    /// Journals the end of the attempt before and the dispatch of the next, and waits until they are
+    /// there.
+    ///
+    /// # Errors
+    /// Those of the journal: then nothing may be sent. The exchange settles with the attempts it had.
+    pub(crate) async fn go_on(mut self, meter: AttemptMeter) -> Result<Self, JournalError> {
+        let Some(open) = &mut self.open else { return Err(JournalError::Closed) };
+        let mut batch = open.unwritten.clone();
+        batch.push(meter.dispatch())?;
+        let outcome = self.permit.submit(&batch).await;
+        match outcome {
+            Ok(()) => {
+                self.shared.rows.insert(open.new_rows.drain(..));
+                open.unwritten = Batch::new();
+                open.running = Some(meter);
+                Ok(self)
+            }
+            Err(error) => {
+                drop(self.settle(Close::BodyEnd));
+                Err(error)
+            }
+        }
+    }
+
+    /// The time, as this exchange counts it.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.timer.now()
     }
 
     /// The head of the response came. Tells whether events follow.
     pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>) -> bool {
         let now = self.timer.now();
-        let Some(open) = &mut self.open else { return false };
-        open.meter.head(status, content_type, now);
-        open.meter.streams()
+        let Some(meter) = self.running() else { return false };
+        meter.head(status, content_type, now);
+        meter.streams()
     }
 
     /// Reads a chunk of the response.
     pub(crate) fn push(&mut self, chunk: bytes::Bytes) -> Step {
-        match &mut self.open {
-            Some(open) => open.meter.push(chunk, self.timer.now()),
+        let now = self.timer.now();
+        match self.running() {
+            Some(meter) => meter.push(chunk, now),
             // What follows the terminal event.
             None => Step { forward: vec![chunk], last: None },
         }
@@ -75,19 +117,26 @@ impl Run {
 
     /// The body ended.
     pub(crate) fn body_end(&mut self) -> Step {
-        self.open.as_mut().map(|open| open.meter.body_end()).unwrap_or_default()
+        self.running().map(AttemptMeter::body_end).unwrap_or_default()
     }
 
-    /// Settles the exchange: prices it and puts it on the journal. Its last bytes may go once the
-    /// ticket is good. `None` if it is settled already.
-    pub(crate) fn settle(&mut self, how: Close) -> Option<Ticket> {
-        let Open { admission, meter } = self.open.take()?;
-        let shared = &self.shared;
+    fn running(&mut self) -> Option<&mut AttemptMeter> {
+        self.open.as_mut()?.running.as_mut()
+    }
+
+    /// Ends the running attempt and prices it; its record is written with what comes next. Gives the
+    /// attempt that ended last.
+    pub(crate) fn end(&mut self, how: Close) -> Option<&AttemptEnd> {
         let now = self.timer.now();
-        let dispatch = meter.dispatch().clone();
-        let mut new_row = None;
-        let price =
-            |dispatch: &Dispatch, model: Option<&str>, tier: Option<&str>, metered: &Metered| {
+        let shared = &self.shared;
+        let open = self.open.as_mut()?;
+        if let Some(meter) = open.running.take() {
+            let dispatch = meter.dispatch().clone();
+            let mut new_row = None;
+            let price = |dispatch: &Dispatch,
+                         model: Option<&str>,
+                         tier: Option<&str>,
+                         metered: &Metered| {
                 if shared.is_hosted(&dispatch.upstream) {
                     return Charged::Hosted;
                 }
@@ -97,25 +146,38 @@ impl Run {
                     .map(|row| PriceRecord::PerUse { row: row.id(), text: row.to_text() });
                 charged
             };
-        let end = meter.close(how, now, price);
-        self.cost = end.charged.cost();
-        let verdict = verdict(&end);
-        let settlement = Settlement { exchange: admission.exchange, at: now, verdict };
-        let mut batch = Batch::new();
-        let encoded = new_row
-            .iter()
-            .try_for_each(|row| batch.push(row))
-            .and_then(|()| batch.push(&end))
-            .and_then(|()| batch.push(&settlement));
-        // Every field is bounded where it is read, so that a record is never too large.
-        debug_assert!(encoded.is_ok(), "{encoded:?}");
-        let ticket = self.permit.submit(&batch);
-        // Only now: whoever finds it known comes after it in the journal. Two that find it new at once
-        // both write it, which does no harm.
-        if let Some(PriceRecord::PerUse { row, .. }) = new_row {
-            shared.rows.insert(row);
+            let end = meter.close(how, now, price);
+            let encoded = new_row.iter().try_for_each(|row| open.unwritten.push(row));
+            let encoded = encoded.and_then(|()| open.unwritten.push(&end));
+            // Every field is bounded where it is read, so that a record is never too large.
+            debug_assert!(encoded.is_ok(), "{encoded:?}");
+            if let Some(PriceRecord::PerUse { row, .. }) = new_row {
+                open.new_rows.push(row);
+            }
+            open.attempts.push(Attempt { dispatch, end });
         }
-        let attempts = vec![Attempt { dispatch, end }];
+        open.attempts.last().map(|attempt| &attempt.end)
+    }
+
+    /// Settles the exchange by how its last attempt ended, and puts it on the journal. Its last bytes
+    /// may go once the ticket is good. `None` if it is settled already.
+    pub(crate) fn settle(&mut self, how: Close) -> Option<Ticket> {
+        let verdict = verdict(self.end(how)?);
+        self.settle_as(verdict)
+    }
+
+    fn settle_as(&mut self, verdict: Verdict) -> Option<Ticket> {
+        let Open { admission, attempts, mut unwritten, new_rows, .. } = self.open.take()?;
+        let shared = &self.shared;
+        let at = self.timer.now();
+        let settlement = Settlement { exchange: admission.exchange, at, verdict };
+        let encoded = unwritten.push(&settlement);
+        debug_assert!(encoded.is_ok(), "{encoded:?}");
+        let ticket = self.permit.submit(&unwritten);
+        // Only now: whoever finds a row known comes after it in the journal. Two that find it new at
+        // once both write it, which does no harm.
+        shared.rows.insert(new_rows);
+        self.cost = attempts.iter().map(|attempt| attempt.end.charged.cost()).sum();
         let exchange = Arc::new(Exchange { admission, attempts, settlement });
         shared.metrics.open.fetch_sub(1, Relaxed);
         shared.metrics.settled(&exchange);
@@ -130,12 +192,16 @@ impl Run {
     }
 }
 
-/// A client that leaves drops its request's future or its response's body.
+/// A client that leaves drops its request's future or its response's body, while an attempt runs or
+/// between two.
 impl Drop for Run {
     fn drop(&mut self) {
+        self.end(Close::ClientGone);
+        let ended = |open: &Open| open.attempts.last().map(|attempt| attempt.end.end);
+        let whole = self.open.as_ref().and_then(ended) == Some(End::Complete);
         // The ticket's outcome is of no use to anyone who is still there; the journal's own status
         // shows a failure.
-        drop(self.settle(Close::ClientGone));
+        drop(self.settle_as(if whole { Verdict::Completed } else { Verdict::Aborted }));
     }
 }
 
@@ -144,8 +210,11 @@ impl KnownRows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&row)
     }
 
-    fn insert(&self, row: PriceRowId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
+    fn insert(&self, rows: impl IntoIterator<Item = PriceRowId>) {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_some() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+        }
     }
 }
 

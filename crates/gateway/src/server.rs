@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use facts::{Admission, Api, AttemptReason, Dispatch, Exchange};
+use facts::{Admission, Api, Exchange};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -20,13 +20,13 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use journal::{Handle, JournalError};
-use metering::{AttemptMeter, Close, bound};
 use quantity::{ExchangeId, HashKey, UnixTime};
 use tariff::Book;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::access::{caller, check_host, to_client, to_upstream};
+use crate::access::{caller, check_host, to_client};
+use crate::attempts::{Ask, RetryBudget, Slots};
 use crate::body::{Metered, Reply};
 use crate::clock::Clock;
 use crate::door::{Purpose, purpose};
@@ -34,16 +34,14 @@ use crate::failure::Failure;
 use crate::labels::labels;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
-use crate::run::{KnownRows, Run};
+use crate::run::KnownRows;
 use crate::settings::{Settings, SettingsError};
-use crate::upstream::{Connections, SendError, address};
+use crate::upstream::Connections;
 
 const EXCHANGE: HeaderName = HeaderName::from_static("x-farthing-exchange");
 const COST: HeaderName = HeaderName::from_static("x-farthing-cost");
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
-/// A unary reply up to this size is gathered and sent in one piece; the cost header needs it whole.
-const GATHERED: usize = 1 << 20;
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a shutdown waits for exchanges under way.
@@ -83,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent,
     pub(crate) rows: KnownRows,
     pub(crate) watch: Arc<dyn Watch>,
+    pub(crate) retries: RetryBudget,
+    pub(crate) slots: Slots,
 }
 
 impl Shared {
@@ -115,6 +115,8 @@ impl Gateway {
     ) -> Result<Self, SettingsError> {
         settings.check()?;
         Ok(Self(Arc::new(Shared {
+            retries: RetryBudget::new(),
+            slots: Slots::new(&settings),
             settings,
             book,
             journal,
@@ -280,16 +282,14 @@ impl Shared {
             .map_err(|error| Failure::bad_request("bad_request", error.to_string()))?;
         let labels = labels(&head.headers, path_route, &asked)?;
         let route = self.settings.route(&labels.route);
-        let Some((upstream, model)) = self.settings.target(api, asked.model.as_deref()) else {
+        let targets = self.settings.targets(api, asked.model.as_deref());
+        if targets.is_empty() {
             let message = match &asked.model {
                 Some(model) => format!("no upstream that speaks {api} serves the model `{model}`"),
                 None => format!("no upstream speaks {api}"),
             };
             return Err(Failure::new(StatusCode::NOT_FOUND, "no_upstream", message));
-        };
-        let Some(uri) = address(upstream, path, head.uri.query()) else {
-            return Err(Failure::bad_request("bad_query", "expected a query that a URL may have"));
-        };
+        }
         let Some(permit) = self.journal.permit() else {
             return Err(journal_failure(self.journal.status().failure));
         };
@@ -311,54 +311,21 @@ impl Shared {
             request_bytes: body.len() as u64,
             prompt: asked.prompt.clone(),
         };
-        let mut dispatch = Dispatch {
-            exchange,
-            ordinal: 0,
-            at: timer.now(),
-            reason: AttemptReason::First,
-            upstream: upstream.name.clone(),
-            provider: upstream.provider.clone(),
-            model: model.clone(),
-            input_estimate: asked.input_estimate(),
-            bound: None,
+        let ask = Ask {
+            request: &asked,
+            method: &head.method,
+            headers: &head.headers,
+            path,
+            query: head.uri.query(),
+            body,
+            targets: &targets,
         };
-        dispatch.bound = bound(&self.book, &dispatch, &asked, body.len());
-        let asks = upstream.convention.must_ask_for_usage();
-        let sent = asked.rewrite(&body, model.as_deref(), asks);
-        let headers = to_upstream(&self.settings, &head.headers, upstream);
-        let strips = asked.strips_usage(asks);
-        let meter = AttemptMeter::new(upstream.convention, &asked, strips, dispatch);
-        // Nothing is sent on before the admission is on the journal. In a task of its own, which goes
-        // on if the client leaves meanwhile: only what is known to be admitted may settle.
-        let start = Run::start(Arc::clone(self), permit, timer, admission, meter);
-        let started = tokio::spawn(start).await.unwrap_or(Err(JournalError::Closed));
-        let mut run = started.map_err(|error| journal_failure(Some(error)))?;
-
-        let mut reply = match upstreams.send(head.method, &uri, headers, sent).await {
-            Ok(reply) if reply.status().is_redirection() => {
-                run.head(reply.status().as_u16(), None);
-                let message =
-                    format!("upstream `{}` redirects, which is not followed", upstream.name);
-                fail(run, Close::Redirected, api, "upstream_redirected", &message).await
+        let outcome = self.run(upstreams, &ask, permit, timer, admission).await;
+        let mut reply = match outcome {
+            Ok((parts, metered, passing)) => {
+                pass(parts, metered, passing.strips, route.cost_header && !passing.stream)
             }
-            Ok(reply) => {
-                let (parts, body) = reply.into_parts();
-                let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
-                let stream = run.head(parts.status.as_u16(), media);
-                let mut metered = Metered::new(body, run);
-                if !stream {
-                    metered.gather(GATHERED).await;
-                }
-                pass(parts, metered, strips && stream, route.cost_header && !stream)
-            }
-            Err(error) => {
-                let (how, code) = match error {
-                    SendError::Connect(_) => (Close::Unreachable, "upstream_unreachable"),
-                    SendError::Broken(_) => (Close::Reset, "upstream_broke_off"),
-                };
-                let message = format!("upstream `{}` gave no reply ({code})", upstream.name);
-                fail(run, how, api, code, &message).await
-            }
+            Err(failure) => failure.reply(Some(api)).map(Reply::from),
         };
         let id = HeaderValue::from_str(&exchange.to_string()).expect("an id is plain ASCII");
         reply.headers_mut().insert(EXCHANGE, id);
@@ -438,24 +405,7 @@ fn pass(parts: Parts, metered: Metered, shortened: bool, tells_cost: bool) -> Re
     reply
 }
 
-/// Settles an exchange whose upstream gave no reply, then tells the client.
-async fn fail(
-    mut run: Run,
-    how: Close,
-    api: Api,
-    code: &'static str,
-    message: &str,
-) -> Response<Reply> {
-    if let Some(ticket) = run.settle(how)
-        && let Err(error) = ticket.await
-    {
-        return journal_failure(Some(error)).reply(Some(api)).map(Reply::from);
-    }
-    let failure = Failure::new(StatusCode::BAD_GATEWAY, code, message);
-    failure.reply(Some(api)).map(Reply::from)
-}
-
-fn journal_failure(failure: Option<JournalError>) -> Failure {
+pub(crate) fn journal_failure(failure: Option<JournalError>) -> Failure {
     let message = match failure {
         Some(failure) => format!("the journal takes no records, so nothing is sent on: {failure}"),
         None => "too many exchanges are under way for the journal".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use facts::Api;
 use hyper::Uri;
@@ -24,6 +25,56 @@ pub struct Upstream {
     pub provider: Option<String>,
     /// US dollars an hour, for GPUs of our own.
     pub hourly_cost: Option<Money>,
+    /// How long it may take, and how much at once.
+    pub limits: Limits,
+}
+
+/// How long an upstream may take, and how many attempts it may have at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// From the request to the head of the reply.
+    pub first_byte: Duration,
+    /// Between two chunks of the reply.
+    pub idle: Duration,
+    /// From the request to the end of the reply.
+    pub total: Duration,
+    /// Attempts at once; more wait.
+    pub concurrent: Option<usize>,
+    /// How long they wait for a place.
+    pub queue: Duration,
+}
+
+/// Long enough for a reasoning model that thinks for minutes before it answers in one piece.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            total: Duration::from_secs(3_600),
+            concurrent: None,
+            queue: Duration::from_secs(10),
+        }
+    }
+}
+
+/// When an exchange is tried again: while nothing of a reply went to the client, and only for
+/// failures that another try may not meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries of one exchange, the first and fallbacks included.
+    pub attempts: u32,
+    /// The longest wait before a try. A provider that asks for more is not tried again.
+    pub max_wait: Duration,
+}
+
+/// One try: clients' own libraries try again by default, and two that do so multiply.
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 1, max_wait: Duration::from_secs(20) }
+    }
 }
 
 /// The key is a secret; nothing else prints it either.
@@ -60,8 +111,10 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// The upstreams; the first that speaks an API is that API's default.
     pub upstreams: Vec<Upstream>,
-    /// Model names with a target of their own.
-    pub models: BTreeMap<String, ModelTarget>,
+    /// Model names with targets of their own: the first, then those to fall back to.
+    pub models: BTreeMap<String, Vec<ModelTarget>>,
+    /// When an exchange is tried again.
+    pub retry: Retry,
     /// Routes with wishes of their own.
     pub routes: BTreeMap<String, RouteSettings>,
     /// The largest request body, bytes.
@@ -106,20 +159,16 @@ impl Settings {
         Ok(())
     }
 
-    /// Where an exchange goes: the upstream and the model's name there. `None` if no upstream speaks
-    /// the API for that model.
-    pub(crate) fn target(
-        &self,
-        api: Api,
-        model: Option<&str>,
-    ) -> Option<(&Upstream, Option<String>)> {
-        if let Some(target) = model.and_then(|model| self.models.get(model)) {
-            let upstream = &self.upstreams[target.upstream];
-            let name = target.model.clone().or(model.map(str::to_owned));
-            return upstream.convention.speaks(api).then_some((upstream, name));
+    /// Where an exchange may go, in order of preference. Empty if no upstream speaks the API for that
+    /// model.
+    pub(crate) fn targets(&self, api: Api, model: Option<&str>) -> Vec<ModelTarget> {
+        let speaks = |upstream: &Upstream| upstream.convention.speaks(api);
+        if let Some(targets) = model.and_then(|model| self.models.get(model)) {
+            let speaking = targets.iter().filter(|target| speaks(&self.upstreams[target.upstream]));
+            return speaking.cloned().collect();
         }
-        let upstream = self.upstreams.iter().find(|upstream| upstream.convention.speaks(api))?;
-        Some((upstream, model.map(str::to_owned)))
+        let first = self.upstreams.iter().position(speaks);
+        first.map(|upstream| ModelTarget { upstream, model: None }).into_iter().collect()
     }
 
     pub(crate) fn route(&self, route: &str) -> RouteSettings {

@@ -28,8 +28,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::settings::Upstream;
 
-/// A provider that takes longer to accept a connection, TLS included, is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the 60 seconds after which common servers close an idle connection, so that a request seldom
 /// meets a dying one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,6 +114,7 @@ impl Connections {
         uri: &Uri,
         mut headers: HeaderMap,
         body: Bytes,
+        connect_limit: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(SendError::Connect(io::ErrorKind::InvalidInput.into()));
@@ -135,7 +134,7 @@ impl Connections {
             let was_kept = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => timeout(CONNECT_TIMEOUT, self.connect(&place))
+                None => timeout(connect_limit, self.connect(&place))
                     .await
                     .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                     .map_err(SendError::Connect)?,
@@ -269,6 +268,7 @@ pub(crate) fn address(upstream: &Upstream, path: &str, query: Option<&str>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Limits;
     use metering::Convention;
 
     #[test]
@@ -280,6 +280,7 @@ mod tests {
             key: None,
             provider: None,
             hourly_cost: None,
+            limits: Limits::default(),
         };
         let address = |query| address(&upstream, "/messages", query).unwrap().to_string();
         assert_eq!(address(None), "https://api.example/base/v1/messages");

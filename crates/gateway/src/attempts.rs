@@ -1,0 +1,332 @@
+//! Attempts: an exchange is tried until it goes through or must not be tried again.
+//!
+//! While nothing of a reply has gone to the client, a failure can be met with another try: at the
+//! next target, or at the same one after a wait. Each try is an attempt of its own on the journal,
+//! with its usage, its charge and its reason.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use facts::{Admission, AttemptEnd, AttemptReason, Dispatch, End};
+use hyper::header::{CONTENT_TYPE, HeaderName};
+use hyper::http::response::Parts;
+use hyper::{HeaderMap, Method, StatusCode};
+use journal::{JournalError, Permit};
+use metering::{AttemptMeter, Close, bound};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::access::to_upstream;
+use crate::body::{Metered, Patience};
+use crate::clock::Timer;
+use crate::failure::Failure;
+use crate::run::Run;
+use crate::server::{Shared, journal_failure};
+use crate::settings::{ModelTarget, Settings};
+use crate::upstream::{Connections, SendError, address};
+
+/// A unary reply up to this size is gathered and sent in one piece; the cost header needs it whole.
+const GATHERED: usize = 1 << 20;
+/// The first wait before another try is below this; each further one may be twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const RETRY_AFTER: HeaderName = HeaderName::from_static("retry-after");
+
+/// Keeps tries from multiplying an outage: each exchange earns a tenth of one, and ten are in hand.
+#[derive(Debug)]
+pub(crate) struct RetryBudget(AtomicI64);
+
+impl RetryBudget {
+    const EARNED: i64 = 1;
+    const SPENT: i64 = 10;
+    const MOST: i64 = 100;
+
+    pub(crate) fn new() -> Self {
+        Self(AtomicI64::new(Self::MOST))
+    }
+
+    fn earn(&self) {
+        let _ = self
+            .0
+            .fetch_update(Relaxed, Relaxed, |saved| Some((saved + Self::EARNED).min(Self::MOST)));
+    }
+
+    fn spend(&self) -> bool {
+        let spent = |saved: i64| (saved >= Self::SPENT).then_some(saved - Self::SPENT);
+        self.0.fetch_update(Relaxed, Relaxed, spent).is_ok()
+    }
+}
+
+/// Places at the upstreams that take only so many attempts at once.
+#[derive(Debug)]
+pub(crate) struct Slots(Vec<Option<Arc<Semaphore>>>);
+
+impl Slots {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let limits = settings.upstreams.iter().map(|upstream| upstream.limits.concurrent);
+        Self(limits.map(|limit| limit.map(|limit| Arc::new(Semaphore::new(limit)))).collect())
+    }
+
+    /// A place at an upstream, after a wait of its queue's length at most.
+    async fn take(
+        &self,
+        settings: &Settings,
+        upstream: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let Some(slots) = &self.0[upstream] else { return Ok(None) };
+        let upstream = &settings.upstreams[upstream];
+        match timeout(upstream.limits.queue, Arc::clone(slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(Some(slot)),
+            Ok(Err(_)) | Err(_) => {
+                let message = format!("upstream `{}` has no place free", upstream.name);
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", message))
+            }
+        }
+    }
+}
+
+/// What a client asked for, and where it may go.
+pub(crate) struct Ask<'a> {
+    pub(crate) request: &'a metering::Request,
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    /// Below the upstream's base URL.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) body: Bytes,
+    /// In order of preference; at least one.
+    pub(crate) targets: &'a [ModelTarget],
+}
+
+/// How a try ended, as far as it has.
+enum Tried {
+    /// A reply came; it goes to the client unless it is tried again.
+    Reply(Box<(Parts, Metered, Passing)>),
+    /// None came.
+    NoReply(Box<Run>, Failure),
+}
+
+/// What the passing on of a reply depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passing {
+    /// Whether it is a stream.
+    pub(crate) stream: bool,
+    /// Whether our usage chunk is taken out.
+    pub(crate) strips: bool,
+}
+
+impl Shared {
+    /// Admits an exchange and tries it until it goes through or must not be tried again. An error is
+    /// one of ours, for the client.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        upstreams: &Connections,
+        ask: &Ask<'_>,
+        permit: Permit,
+        timer: Timer,
+        admission: Admission,
+    ) -> Result<(Parts, Metered, Passing), Failure> {
+        let targets = ask.targets;
+        let attempts = self.settings.retry.attempts.max(u32::try_from(targets.len()).unwrap_or(1));
+        self.retries.earn();
+        let mut slot = self.slots.take(&self.settings, targets[0].upstream).await?;
+        let exchange = admission.exchange;
+        let mut dispatch = Dispatch {
+            exchange,
+            ordinal: 0,
+            at: timer.now(),
+            reason: AttemptReason::First,
+            upstream: String::new(),
+            provider: None,
+            model: None,
+            input_estimate: ask.request.input_estimate(),
+            bound: None,
+        };
+        let meter = self.meter(ask, &targets[0], &mut dispatch);
+        // Nothing is sent on before the admission is on the journal. In a task of its own, which goes
+        // on if the client leaves meanwhile: only what is known to be admitted may settle.
+        let mut started =
+            tokio::spawn(Run::start(Arc::clone(self), permit, timer, admission, meter)).await;
+        loop {
+            let run = started.unwrap_or(Err(JournalError::Closed));
+            let run = run.map_err(|error| journal_failure(Some(error)))?;
+            let target = &targets[dispatch.ordinal as usize % targets.len()];
+            let tried = self.attempt(upstreams, ask, target, run, slot).await;
+            let (again, mut run) = match tried {
+                Tried::Reply(mut reply) => {
+                    let (parts, metered, passing) = &mut *reply;
+                    let ended = metered.gather(passing.stream, GATHERED).await;
+                    let wait = ended.and_then(|end| {
+                        self.wait(end, dispatch.ordinal, attempts, targets.len(), &parts.headers)
+                    });
+                    match wait {
+                        Some(wait) => (wait, reply.1.into_run()),
+                        None => {
+                            metered.settled().await;
+                            return Ok(*reply);
+                        }
+                    }
+                }
+                Tried::NoReply(mut run, failure) => {
+                    let none = HeaderMap::new();
+                    let wait = run.end(Close::Reset).and_then(|end| {
+                        self.wait(end, dispatch.ordinal, attempts, targets.len(), &none)
+                    });
+                    match wait {
+                        Some(wait) => (wait, *run),
+                        None => return Err(failed(*run, failure).await),
+                    }
+                }
+            };
+            sleep(again).await;
+            dispatch.ordinal += 1;
+            dispatch.at = run.now();
+            let round = dispatch.ordinal as usize >= targets.len();
+            dispatch.reason = if round { AttemptReason::Retry } else { AttemptReason::Fallback };
+            let target = &targets[dispatch.ordinal as usize % targets.len()];
+            slot = match self.slots.take(&self.settings, target.upstream).await {
+                Ok(slot) => slot,
+                Err(failure) => {
+                    return Err(match run.settle(Close::BodyEnd) {
+                        Some(ticket) => ticket
+                            .await
+                            .map_or_else(|error| journal_failure(Some(error)), |()| failure),
+                        None => failure,
+                    });
+                }
+            };
+            let meter = self.meter(ask, target, &mut dispatch);
+            started = tokio::spawn(run.go_on(meter)).await;
+        }
+    }
+
+    /// Fills in where an attempt goes, and makes its meter.
+    fn meter(&self, ask: &Ask<'_>, target: &ModelTarget, dispatch: &mut Dispatch) -> AttemptMeter {
+        let upstream = &self.settings.upstreams[target.upstream];
+        dispatch.upstream.clone_from(&upstream.name);
+        dispatch.provider.clone_from(&upstream.provider);
+        dispatch.model = target.model.clone().or_else(|| ask.request.model.clone());
+        dispatch.bound = bound(&self.book, dispatch, ask.request, ask.body.len());
+        let strips = ask.request.strips_usage(upstream.convention.must_ask_for_usage());
+        AttemptMeter::new(upstream.convention, ask.request, strips, dispatch.clone())
+    }
+
+    async fn attempt(
+        &self,
+        upstreams: &Connections,
+        ask: &Ask<'_>,
+        target: &ModelTarget,
+        mut run: Run,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Tried {
+        let upstream = &self.settings.upstreams[target.upstream];
+        let name = &upstream.name;
+        let no_reply = |mut run: Run, how: Close, status: StatusCode, code, message: String| {
+            run.end(how);
+            Tried::NoReply(Box::new(run), Failure::new(status, code, message))
+        };
+        let gateway = StatusCode::BAD_GATEWAY;
+        let Some(uri) = address(upstream, ask.path, ask.query) else {
+            let message = format!("the query does not fit a URL of upstream `{name}`");
+            return no_reply(
+                run,
+                Close::Unreachable,
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                message,
+            );
+        };
+        let asks = upstream.convention.must_ask_for_usage();
+        let model = target.model.as_deref();
+        let body = ask.request.rewrite(&ask.body, model, asks);
+        let headers = to_upstream(&self.settings, ask.headers, upstream);
+        let limits = &upstream.limits;
+        let sent = Instant::now();
+        let reply = upstreams.send(ask.method.clone(), &uri, headers, body, limits.connect);
+        let reply = match timeout(limits.first_byte.min(limits.total), reply).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(SendError::Connect(_))) => {
+                let message = format!("upstream `{name}` cannot be reached");
+                return no_reply(run, Close::Unreachable, gateway, "upstream_unreachable", message);
+            }
+            Ok(Err(SendError::Broken(_))) => {
+                let message = format!("upstream `{name}` broke off before it replied");
+                return no_reply(run, Close::Reset, gateway, "upstream_broke_off", message);
+            }
+            Err(_) => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                let message = format!("upstream `{name}` did not reply in time");
+                return no_reply(run, Close::Timeout, status, "upstream_timeout", message);
+            }
+        };
+        let (parts, body) = reply.into_parts();
+        let status = parts.status.as_u16();
+        if parts.status.is_redirection() {
+            run.head(status, None);
+            let message = format!("upstream `{name}` redirects, which is not followed");
+            return no_reply(run, Close::Redirected, gateway, "upstream_redirected", message);
+        }
+        let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+        let stream = run.head(status, media);
+        let passing = Passing { stream, strips: ask.request.strips_usage(asks) && stream };
+        let metered = Metered::new(body, run, Patience::new(limits, sent), slot);
+        Tried::Reply(Box::new((parts, metered, passing)))
+    }
+
+    /// How long to wait before another try; `None` if there is to be none.
+    fn wait(
+        &self,
+        end: &AttemptEnd,
+        ordinal: u32,
+        attempts: u32,
+        targets: usize,
+        headers: &HeaderMap,
+    ) -> Option<Duration> {
+        if ordinal + 1 >= attempts || !may_pass_next_time(end) || !self.retries.spend() {
+            return None;
+        }
+        // Another target need not wait for this one.
+        if (ordinal as usize + 1) < targets {
+            return Some(Duration::ZERO);
+        }
+        let max_wait = self.settings.retry.max_wait;
+        let seconds = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        let asked = Duration::from_secs(seconds.unwrap_or(0));
+        if asked > max_wait {
+            return None;
+        }
+        let round = ordinal / u32::try_from(targets).unwrap_or(1).max(1);
+        let ceiling = FIRST_WAIT.saturating_mul(1 << round.min(16)).min(max_wait);
+        Some(asked.max(jitter(ceiling)))
+    }
+}
+
+/// Settles an exchange whose last attempt gave no reply, before its client is told.
+async fn failed(mut run: Run, failure: Failure) -> Failure {
+    match run.settle(Close::Reset) {
+        Some(ticket) => {
+            ticket.await.map_or_else(|error| journal_failure(Some(error)), |()| failure)
+        }
+        None => failure,
+    }
+}
+
+/// Whether another try may fare better. What a provider refuses for its content it refuses again.
+fn may_pass_next_time(end: &AttemptEnd) -> bool {
+    match end.end {
+        End::Unreachable | End::Cut | End::Timeout | End::StreamError => true,
+        End::UpstreamError => !matches!(end.status, Some(300..=399 | 501 | 505)),
+        End::Refused => matches!(end.status, Some(408 | 409 | 425 | 429)),
+        End::Complete | End::ClientGone | End::Lost => false,
+    }
+}
+
+/// Full jitter: anything up to the ceiling, so that those who failed together do not return together.
+fn jitter(ceiling: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness the wait is the ceiling.
+    let share = getrandom::fill(&mut random).map_or(u32::MAX, |()| u32::from_le_bytes(random));
+    let nanos = ceiling.as_nanos() * u128::from(share) / u128::from(u32::MAX);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
