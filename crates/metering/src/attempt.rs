@@ -5,8 +5,7 @@ use facts::{Api, AttemptEnd, Charged, Dispatch, End};
 use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use serde_json::value::RawValue;
 
-use crate::anthropic::{self, EventKind};
-use crate::openai::{self, Chunk};
+use crate::dialect::{self, Kind};
 use crate::seen::{Reading, Seen};
 use crate::sse::{self, Events, Piece};
 use crate::{Convention, Request};
@@ -46,7 +45,10 @@ pub struct Step {
 #[derive(Debug)]
 enum Body {
     /// Server-sent events.
-    Stream { events: Events, terminal: bool, stripped: bool },
+    ///
+    /// `held` is there once an event came that may be the last of an API that has no terminal event:
+    /// from then on the newest waits for the next, or for the end.
+    Stream { events: Events, terminal: bool, stripped: bool, held: Option<Vec<Bytes>> },
     /// One JSON document. The newest chunk is held back, for it may be the last.
     Unary { copy: Vec<u8>, held: Bytes, overflow: bool },
 }
@@ -110,7 +112,7 @@ impl AttemptMeter {
             && (200..300).contains(&status)
         {
             let events = Events::default();
-            self.body = Body::Stream { events, terminal: false, stripped: false };
+            self.body = Body::Stream { events, terminal: false, stripped: false, held: None };
         }
     }
 
@@ -138,7 +140,7 @@ impl AttemptMeter {
                 }
             }
             Body::Stream { terminal: true, .. } => step.forward.push(chunk),
-            Body::Stream { events, terminal, stripped } => {
+            Body::Stream { events, terminal, stripped, held } => {
                 let pieces = self.seen.output.pieces;
                 let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
                 events.push(chunk, |piece| {
@@ -149,18 +151,32 @@ impl AttemptMeter {
                             (event, fate)
                         }
                         Piece::LineFeed(bytes) if *stripped => (bytes, Fate::Strip),
-                        Piece::Event(bytes) | Piece::Unread(bytes) | Piece::LineFeed(bytes) => {
-                            (bytes, Fate::Pass)
-                        }
+                        Piece::LineFeed(bytes) => (bytes, Fate::Append),
+                        Piece::Event(bytes) | Piece::Unread(bytes) => (bytes, Fate::Pass),
                     };
-                    match (fate, &mut step.last) {
-                        (Fate::Strip, _) => {}
-                        (_, Some(last)) => last.push(bytes),
-                        (Fate::Pass, None) => step.forward.push(bytes),
-                        (Fate::Terminal, None) => {
+                    let fate = match fate {
+                        Fate::Strip => return,
+                        // Once one may be the last, any may.
+                        Fate::Pass if held.is_some() => Fate::Hold,
+                        fate => fate,
+                    };
+                    if let Some(last) = &mut step.last {
+                        return last.push(bytes);
+                    }
+                    match fate {
+                        Fate::Hold => {
+                            step.forward.extend(held.replace(vec![bytes]).into_iter().flatten());
+                        }
+                        Fate::Terminal => {
+                            step.forward.extend(held.take().into_iter().flatten());
                             *terminal = true;
                             step.last = Some(vec![bytes]);
                         }
+                        Fate::Append => match held.as_mut().filter(|held| !held.is_empty()) {
+                            Some(held) => held.push(bytes),
+                            None => step.forward.push(bytes),
+                        },
+                        Fate::Pass | Fate::Strip => step.forward.push(bytes),
                     }
                 });
                 if *terminal {
@@ -168,7 +184,7 @@ impl AttemptMeter {
                     let rest = step.last.get_or_insert_default();
                     rest.extend(events.finish());
                 }
-                if self.seen.output.pieces > pieces {
+                if self.seen.output.pieces > pieces && !self.api.is_free() {
                     self.first_token_at.get_or_insert(at);
                     self.last_token_at = Some(at);
                 }
@@ -183,7 +199,8 @@ impl AttemptMeter {
         match &mut self.body {
             Body::Unary { held, .. } => last.push(std::mem::take(held)),
             Body::Stream { terminal: true, .. } => return Step::default(),
-            Body::Stream { events, terminal, .. } => {
+            Body::Stream { events, terminal, held, .. } => {
+                last.extend(held.take().into_iter().flatten());
                 // A last event may lack its blank line.
                 let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
                 if let Some(bytes) = events.finish() {
@@ -208,7 +225,10 @@ impl AttemptMeter {
         price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
     ) -> AttemptEnd {
         let end = self.end(how);
-        let metered = self.metered(end);
+        let mut metered = self.metered(end);
+        if metered.source != UsageSource::Unknown && !consumes_nothing(self.api, end) {
+            self.add_what_usage_leaves_out(&mut metered);
+        }
         let seen = self.seen;
         let charged = if consumes_nothing(self.api, end) {
             Charged::NotBilled
@@ -236,7 +256,8 @@ impl AttemptMeter {
             tier_served: seen.tier_served,
             finish_reason: seen.finish_reason,
             metered,
-            raw_usage: raw_usage.filter(|raw| raw.len() <= MAX_RAW_USAGE),
+            // What a stored response once used is on the record of its own exchange.
+            raw_usage: raw_usage.filter(|raw| raw.len() <= MAX_RAW_USAGE && !self.api.is_free()),
             response_bytes: self.response_bytes,
             tools_called: seen.tools,
             charged,
@@ -288,13 +309,7 @@ impl AttemptMeter {
             seen.error(failure.error);
             return false;
         }
-        match self.api {
-            Api::OpenAiChat | Api::OpenAiEmbeddings => openai::read_reply(copy, seen),
-            Api::AnthropicMessages => anthropic::read_reply(copy, seen),
-            Api::OpenAiModels | Api::AnthropicCountTokens => {
-                serde_json::from_slice::<serde::de::IgnoredAny>(copy).is_ok()
-            }
-        }
+        dialect::read_reply(self.api, copy, seen)
     }
 
     fn metered(&self, end: End) -> Metered {
@@ -303,13 +318,7 @@ impl AttemptMeter {
             return Metered { usage, source: UsageSource::Reported, doubts };
         }
         let seen = &self.seen;
-        let reading = match self.api {
-            Api::AnthropicMessages => anthropic::usage(&seen.raw_usage, self.convention),
-            _ => seen.raw_usage.last().and_then(|raw| {
-                let has_output = self.api != Api::OpenAiEmbeddings;
-                openai::usage(raw, self.convention, self.choices, has_output)
-            }),
-        };
+        let reading = dialect::usage(self.api, self.convention, self.choices, seen);
         let refused = reading.as_ref().is_some_and(|r| r.doubts.contains(Doubt::CountRefused));
         // A usage of zeros beside output is a form left blank, not a count.
         let blank = |r: &Reading| r.usage.total() == 0 && seen.output.pieces > 0;
@@ -347,6 +356,17 @@ impl AttemptMeter {
         Metered { usage, source: UsageSource::Partial, doubts: self.lower_bound(doubts) }
     }
 
+    /// Searches and the like, of which the usage object of some APIs says nothing.
+    fn add_what_usage_leaves_out(&self, metered: &mut Metered) {
+        for (unit, count) in self.seen.units.iter() {
+            let held = &mut metered.usage.units[unit];
+            *held = held.plus(*count).unwrap_or(*held);
+        }
+        for doubt in self.seen.doubts.iter() {
+            metered.doubts = metered.doubts.with(doubt);
+        }
+    }
+
     fn estimated(&self) -> Metered {
         let mut usage = Usage::default();
         usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
@@ -365,14 +385,17 @@ impl AttemptMeter {
 
 /// An error before a model ran consumes nothing, and some APIs never do.
 fn consumes_nothing(api: Api, end: End) -> bool {
-    matches!(end, End::Refused | End::Unreachable)
-        || matches!(api, Api::OpenAiModels | Api::AnthropicCountTokens)
+    matches!(end, End::Refused | End::Unreachable) || api.is_free()
 }
 
-/// What becomes of an event.
+/// What becomes of a piece of a stream.
 enum Fate {
     Pass,
     Strip,
+    /// It waits for the next one, or for the end.
+    Hold,
+    /// It belongs to the piece before.
+    Append,
     Terminal,
 }
 
@@ -384,17 +407,11 @@ struct EventReader {
 impl EventReader {
     fn read(&self, event: &[u8], seen: &mut Seen) -> Fate {
         let data = sse::data(event);
-        match self.api {
-            Api::AnthropicMessages => match anthropic::read_event(&data, seen) {
-                EventKind::Terminal => Fate::Terminal,
-                EventKind::Other => Fate::Pass,
-            },
-            _ if data.trim_ascii() == b"[DONE]" => Fate::Terminal,
-            _ => match openai::read_chunk(&data, seen) {
-                Chunk::UsageOnly if self.strips_usage => Fate::Strip,
-                Chunk::UsageOnly | Chunk::Other => Fate::Pass,
-                Chunk::Error => Fate::Terminal,
-            },
+        match dialect::read_event(self.api, &data, seen) {
+            Kind::Terminal => Fate::Terminal,
+            Kind::UsageOnly if self.strips_usage => Fate::Strip,
+            Kind::MaybeLast => Fate::Hold,
+            Kind::UsageOnly | Kind::Other => Fate::Pass,
         }
     }
 }
