@@ -1,0 +1,156 @@
+//! Seeded fault simulation: the real metering, tariff, journal and ledger on one thread in virtual
+//! time, between upstreams whose bytes and true usage are known and a disk that fails.
+//!
+//! A seed is a world. It draws some faults, lets exchanges happen, kills the gateway now and then,
+//! and checks what is left against a naive model:
+//!
+//! | check | what must hold |
+//! |---|---|
+//! | SIM-1 | every admitted exchange settles exactly once, once its gateway was started again |
+//! | SIM-2 | what is read back is what was settled live; who follows reads the same |
+//! | SIM-3 | the bill is the true usage at the prices of the book's text, to the pico-dollar |
+//! | SIM-4 | a charge stands behind its price row in the journal |
+//! | SIM-5 | what a client has whole is on the journal, also after a kill (a power cut: if synced) |
+//! | SIM-6 | nothing is sent before its admission is on the journal |
+//! | SIM-7 | bytes pass unchanged, but for the usage chunk that the client did not ask for |
+//! | SIM-8 | what was not told is not told: output that passed is booked or unknown, never $0 |
+//! | SIM-9 | a sound journal is read whole; a flipped bit never goes unseen |
+//!
+//! `cargo run --release -p simtest -- --seed N` runs one, `--seeds N` many.
+
+mod check;
+mod gateway;
+mod model;
+mod plan;
+mod replay;
+mod wire;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use journal::Storage;
+
+pub use plan::Mutant;
+use world::World;
+
+/// What must not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The check: `SIM-1`; `panic` if the code broke down.
+    pub id: &'static str,
+    /// What was found.
+    pub what: String,
+}
+
+/// A seed that found something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The call of the storage at which the first gateway was made to die, if one was chosen.
+    pub crash_at: Option<u64>,
+    /// What it found.
+    pub violation: Violation,
+}
+
+/// What happened in a world.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// A hash of every event and every byte on the disk: equal for equal seeds.
+    pub trace: u64,
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Calls of the storage by the last gateway that was not the final one.
+    pub calls: u64,
+}
+
+impl Violation {
+    pub(crate) fn new(id: &'static str, what: String) -> Self {
+        Self { id, what }
+    }
+}
+
+impl Report {
+    /// Adds the counts of another one.
+    pub fn add(&mut self, other: &Self) {
+        for (name, count) in &other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str) {
+        *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// FNV-1a.
+    pub(crate) fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// Runs the world of a seed.
+///
+/// # Errors
+/// [`Failure`] with the first thing that must not happen.
+pub fn run(seed: u64) -> Result<Report, Box<Failure>> {
+    run_with(seed, None, None)
+}
+
+/// Runs the world of a seed in which the first gateway dies within a call of the storage.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_crashing(seed: u64, call: u64) -> Result<Report, Box<Failure>> {
+    run_with(seed, None, Some(call))
+}
+
+/// Runs the world of a seed with a fault planted.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_mutant(seed: u64, mutant: Mutant) -> Result<Report, Box<Failure>> {
+    run_with(seed, Some(mutant), None)
+}
+
+fn run_with(
+    seed: u64,
+    mutant: Option<Mutant>,
+    crash_at: Option<u64>,
+) -> Result<Report, Box<Failure>> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, mutant, crash_at)?;
+        world.run()?;
+        world.report.calls = world.storage.calls();
+        world.finish()?;
+        world.check_bill()?;
+        world.check_flips()?;
+        for name in world.storage.list().unwrap_or_default() {
+            world.report.mix(&world.storage.bytes(&name));
+        }
+        Ok(world.report)
+    }));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(Violation::new("panic", text.unwrap_or_default()))
+    });
+    outcome.map_err(|violation| Box::new(Failure { seed, crash_at, violation }))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, crash_at, violation: Violation { id, what } } = self;
+        write!(
+            f,
+            "seed {seed} breaks {id}: {what}\n\nhint: cargo run --release -p simtest -- --seed {seed}"
+        )?;
+        match crash_at {
+            Some(call) => write!(f, " --crash-at {call}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Runs worlds by their seeds: one to look at, or very many.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use simtest::{Failure, Report, run, run_crashing};
+
+const USAGE: &str = "usage: simtest --seed N [--crash-at CALL] [--twice]
+       simtest --seeds COUNT [--from N] [--jobs N] [--twice]";
+
+/// Failures that are printed before it stops.
+const MOST_FAILURES: usize = 5;
+
+#[derive(Default)]
+struct Arguments {
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    from: u64,
+    jobs: u64,
+    crash_at: Option<u64>,
+    twice: bool,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = arguments() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let (from, count) = match (arguments.seed, arguments.seeds) {
+        (Some(seed), None) => (seed, 1),
+        (None, Some(count)) => (arguments.from, count),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let next = AtomicU64::new(0);
+    let total = Mutex::new((Report::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| work(&arguments, from, count, &next, &total));
+        }
+    });
+    let (report, failures) = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (name, count) in &report.counts {
+        eprintln!("{count:>12} {name}");
+    }
+    for failure in &failures {
+        eprintln!("\n{failure}");
+    }
+    let seen = next.into_inner().min(count);
+    eprintln!("{seen} seeds from {from}: {} found something", failures.len());
+    ExitCode::from(u8::from(!failures.is_empty()))
+}
+
+fn work(
+    arguments: &Arguments,
+    from: u64,
+    count: u64,
+    next: &AtomicU64,
+    total: &Mutex<(Report, Vec<Failure>)>,
+) {
+    let mut own = Report::default();
+    loop {
+        let index = next.fetch_add(1, Relaxed);
+        if index >= count {
+            break;
+        }
+        if index > 0 && index.is_multiple_of(10_000) {
+            eprintln!("{index} of {count} seeds");
+        }
+        let seed = from + index;
+        let once = || match arguments.crash_at {
+            Some(call) => run_crashing(seed, call),
+            None => run(seed),
+        };
+        let outcome = once();
+        if arguments.twice && outcome != once() {
+            eprintln!("seed {seed} goes two ways");
+        }
+        match outcome {
+            Ok(report) => own.add(&report),
+            Err(failure) => {
+                let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                total.1.push(*failure);
+                if total.1.len() >= MOST_FAILURES {
+                    next.store(count, Relaxed);
+                }
+            }
+        }
+    }
+    total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.add(&own);
+}
+
+fn arguments() -> Option<Arguments> {
+    let mut arguments = Arguments::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next()?.parse::<u64>().ok();
+        match word.as_str() {
+            "--seed" => arguments.seed = Some(number()?),
+            "--seeds" => arguments.seeds = Some(number()?),
+            "--from" => arguments.from = number()?,
+            "--jobs" => arguments.jobs = number()?,
+            "--crash-at" => arguments.crash_at = Some(number()?),
+            "--twice" => arguments.twice = true,
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}

@@ -1,0 +1,287 @@
+//! What must come out, worked out naively and apart from the code: from the bytes that an upstream
+//! sent, the truth behind them and the text of the price book.
+
+use std::collections::BTreeMap;
+
+use facts::{AttemptEnd, Charged};
+use metering::Close;
+use quantity::{TokenClass, Unit, UnixTime, Usage, UsageSource};
+use workload::Random;
+
+use crate::Violation;
+use crate::wire::{Contact, Wire};
+
+/// Draws the text of a small price book whose prices change at `change`.
+pub(crate) fn book_text(random: &mut Random, change: Option<UnixTime>) -> String {
+    let mut text =
+        "book made-up-1\nas_of 2026-01-01\nlicence none\norigin here\nleft_out 0\n".to_owned();
+    for provider in ["openai", "anthropic", "deepseek", "x-ai", "mistral"] {
+        text += &format!("\nprovider {provider}\n  model alpha : =alpha | ^alpha-2026\n");
+        let starts = std::iter::once(None).chain(change.map(Some));
+        for from in starts {
+            for tier in ["standard", "priority"] {
+                text += &format!("    {tier}");
+                if let Some(from) = from {
+                    text += &format!(" from={from:?}");
+                }
+                for item in [
+                    "input_uncached",
+                    "cache_read",
+                    "cache_write_5m",
+                    "cache_write_1h",
+                    "output_text",
+                    "reasoning",
+                    "web_searches",
+                ] {
+                    let always = matches!(item, "input_uncached" | "output_text");
+                    if always || random.chance(0.6) {
+                        text += &format!(" {item}={}", price_text(random));
+                        if random.chance(0.2) {
+                            text +=
+                                &format!(",{}>{}", price_text(random), 500 + random.below(3000));
+                        }
+                    }
+                }
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn price_text(random: &mut Random) -> String {
+    match random.below(3) {
+        0 => format!("{}", 1 + random.below(80)),
+        1 => format!("{}.{}", random.below(20), 1 + random.below(99)),
+        _ => format!("0.{:06}", 1 + random.below(999_999)),
+    }
+}
+
+/// A price book read naively.
+pub(crate) struct PriceList(Vec<Row>);
+
+struct Row {
+    provider: String,
+    tier: String,
+    from: UnixTime,
+    /// Dollars times 10^6, with the thresholds above which they hold.
+    prices: BTreeMap<String, Vec<(u64, i128)>>,
+}
+
+impl PriceList {
+    pub(crate) fn read(text: &str) -> Self {
+        let (mut rows, mut provider) = (Vec::new(), "");
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("provider") => provider = words.next().expect("a name"),
+                Some(tier @ ("standard" | "priority")) => {
+                    let mut from = UnixTime::from_nanos(i64::MIN);
+                    let mut prices = BTreeMap::new();
+                    for word in words {
+                        let (key, value) = word.split_once('=').expect("a pair");
+                        if key == "from" {
+                            from = value.parse().expect("an instant");
+                            continue;
+                        }
+                        let steps = value.split(',').map(|step| match step.split_once('>') {
+                            Some((price, above)) => (above.parse().expect("a count"), micro(price)),
+                            None => (0, micro(step)),
+                        });
+                        prices.insert(key.to_owned(), steps.collect());
+                    }
+                    let (provider, tier) = (provider.to_owned(), tier.to_owned());
+                    rows.push(Row { provider, tier, from, prices });
+                }
+                _ => {}
+            }
+        }
+        Self(rows)
+    }
+
+    /// What a usage costs in pico-dollars; `None` where the list has no price.
+    fn cost(
+        &self,
+        provider: Option<&str>,
+        model: &str,
+        tier: Option<&str>,
+        at: UnixTime,
+        usage: &Usage,
+    ) -> Option<i128> {
+        if model != "alpha" && !model.starts_with("alpha-2026") {
+            return None;
+        }
+        let tier = if tier == Some("default") { "standard" } else { tier.unwrap_or("standard") };
+        let rows = self.0.iter().filter(|row| Some(row.provider.as_str()) == provider);
+        let rows = rows.filter(|row| row.tier == tier && row.from <= at);
+        let row = rows.max_by_key(|row| row.from)?;
+        let count = |class: TokenClass| i128::from(usage.tokens[class].get());
+        let input = [
+            TokenClass::InputUncached,
+            TokenClass::CacheRead,
+            TokenClass::CacheWrite5m,
+            TokenClass::CacheWrite1h,
+        ];
+        let whole: i128 = input.into_iter().map(count).sum();
+        let mut total = 0;
+        for (class, names) in [
+            (TokenClass::InputUncached, &["input_uncached"][..]),
+            (TokenClass::CacheRead, &["cache_read", "input_uncached"]),
+            (TokenClass::CacheWrite5m, &["cache_write_5m", "input_uncached"]),
+            (TokenClass::CacheWrite1h, &["cache_write_1h", "cache_write_5m", "input_uncached"]),
+            (TokenClass::OutputText, &["output_text"]),
+            (TokenClass::Reasoning, &["reasoning", "output_text"]),
+        ] {
+            if count(class) > 0 {
+                total += count(class) * row.price(names, whole)?;
+            }
+        }
+        let searches = i128::from(usage.units[Unit::WebSearch].get());
+        if searches > 0 {
+            // Dollars a thousand: a thousand times dearer than dollars a million.
+            total += searches * row.price(&["web_searches"], whole)? * 1000;
+        }
+        Some(total)
+    }
+}
+
+impl Row {
+    fn price(&self, names: &[&str], input: i128) -> Option<i128> {
+        let steps = names.iter().find_map(|name| self.prices.get(*name))?;
+        let (mut held, mut highest) = (None, 0);
+        for (above, price) in steps {
+            if held.is_none() || (input > i128::from(*above) && *above >= highest) {
+                (held, highest) = (Some(*price), *above);
+            }
+        }
+        held
+    }
+}
+
+/// `2.5` as 2,500,000: dollars a million tokens are micro-dollars a million, pico-dollars a token.
+fn micro(text: &str) -> i128 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{whole}{fraction:0<6}").parse().expect("digits")
+}
+
+/// What an attempt had seen when it ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) how: Close,
+    pub(crate) head: bool,
+    /// Bytes of the body.
+    pub(crate) bytes: usize,
+}
+
+/// Checks an attempt's end against what its upstream did; gives its cost in pico-dollars.
+pub(crate) fn cost_of(
+    end: &AttemptEnd,
+    wire: &Wire,
+    seen: Seen,
+    dispatched: UnixTime,
+    prices: &PriceList,
+) -> Result<i128, Violation> {
+    let usage = &end.metered.usage;
+    let source = end.metered.source;
+    let wrong = |id, what: &str| {
+        let Wire { convention, stream, .. } = wire;
+        Err(Violation::new(id, format!("{what}: {convention} stream={stream} {seen:?} {end:?}")))
+    };
+    let refused = seen.head && (400..500).contains(&wire.status);
+    if refused || wire.contact == Contact::Unreachable && seen.how == Close::Unreachable {
+        return match (&end.charged, usage.total(), source) {
+            (Charged::NotBilled, 0, UsageSource::Reported) => Ok(0),
+            _ => wrong("SIM-3", "a refusal is not billed"),
+        };
+    }
+    let ok = seen.head && wire.status == 200;
+    let told = wire.told.filter(|told| ok && seen.bytes >= told.may);
+    let must = told.is_some_and(|told| seen.bytes >= told.must);
+    let (model, tier) = match told {
+        Some(_) if must || source == UsageSource::Reported => {
+            if source != UsageSource::Reported || *usage != wire.truth {
+                let truth = &wire.truth;
+                return wrong("SIM-3", &format!("the usage told is not booked, {truth:?}"));
+            }
+            (wire.model_served.as_str(), wire.tier)
+        }
+        _ => {
+            let pieces = wire.pieces.iter().filter(|piece| ok && seen.bytes >= **piece).count();
+            if source == UsageSource::Reported {
+                return wrong("SIM-8", "usage counts as reported that was not told");
+            }
+            if source != UsageSource::Unknown && usage.output() < pieces as u64 {
+                return wrong("SIM-8", &format!("{pieces} pieces are less than their tokens"));
+            }
+            if source != UsageSource::Unknown && usage.total() == 0 {
+                return wrong("SIM-8", "nothing is booked, and not as unknown");
+            }
+            if end.model_served.as_ref().is_some_and(|model| *model != wire.model_served) {
+                return wrong("SIM-3", "another model is booked than served");
+            }
+            let model = end.model_served.as_deref().unwrap_or(&wire.model);
+            (model, end.tier_served.as_deref())
+        }
+    };
+    let cost = match source {
+        UsageSource::Unknown => None,
+        _ => prices.cost(wire.provider, model, tier, dispatched, usage),
+    };
+    match (&end.charged, cost) {
+        (Charged::Unpriced { .. }, None) => Ok(0),
+        (Charged::Priced { lines, .. }, Some(cost)) => {
+            let lines = lines.iter().map(|line| line.contracted.pico()).sum::<i128>();
+            if lines == cost { Ok(cost) } else { wrong("SIM-3", &format!("it costs {cost}")) }
+        }
+        (_, None) => wrong("SIM-8", "it has no price"),
+        (_, Some(cost)) => wrong("SIM-3", &format!("it costs {cost}")),
+    }
+}
+
+/// Checks that the client has what the upstream sent, less the usage chunks that it did not ask for.
+/// `sent` bytes had come; with `whole`, nothing may be missing.
+pub(crate) fn check_bytes(
+    wire: &Wire,
+    received: &[u8],
+    sent: usize,
+    whole: bool,
+) -> Result<(), Violation> {
+    let mut expected = Vec::new();
+    let mut from = 0;
+    let ours = wire.stream && !wire.client_asks && wire.status == 200;
+    for chunk in wire.usage_chunks.iter().filter(|chunk| ours && chunk.end <= sent) {
+        expected.extend_from_slice(&wire.body[from..chunk.start]);
+        from = chunk.end;
+    }
+    expected.extend_from_slice(&wire.body[from..sent]);
+    // A torn usage chunk cannot be told from another: it may have passed or not, in part or whole.
+    let torn = wire.usage_chunks.iter().find(|chunk| ours && chunk.contains(&sent));
+    let least = torn.map_or(expected.len(), |chunk| expected.len() - (sent - chunk.start));
+    let missing = whole && received.len() < least;
+    if expected.starts_with(received) && !missing {
+        return Ok(());
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what =
+        format!("of {sent} bytes the client has {:?}, not {:?}", text(received), text(&expected));
+    Err(Violation::new("SIM-7", what))
+}
+
+/// Checks that the upstream was asked what the client asked, but for the model's name and the usage.
+pub(crate) fn check_request(wire: &Wire, sent: &[u8]) -> Result<(), Violation> {
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
+    let (Ok(mut expected), Ok(found)) = (json(&wire.request), json(sent)) else {
+        return Err(Violation::new("SIM-7", "the request is no JSON".to_owned()));
+    };
+    expected["model"] = wire.model.as_str().into();
+    if wire.stream && wire.asks_usage() {
+        if !expected["stream_options"].is_object() {
+            expected["stream_options"] = serde_json::json!({});
+        }
+        expected["stream_options"]["include_usage"] = true.into();
+    }
+    if expected == found {
+        return Ok(());
+    }
+    Err(Violation::new("SIM-7", format!("the upstream was asked {found}, not {expected}")))
+}
