@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::settings::{Settings, Upstream};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -63,7 +64,8 @@ fn is_ours(settings: &Settings, authority: &str) -> bool {
 
 /// The credential that a client presents.
 fn credential(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION).or_else(|| headers.get(API_KEY))?.as_bytes();
+    let value = headers.get(AUTHORIZATION).or_else(|| headers.get(API_KEY));
+    let value = value.or_else(|| headers.get(GOOGLE_KEY))?.as_bytes();
     let bearer = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
     Some(if bearer { &value[7..] } else { value })
 }
@@ -79,7 +81,7 @@ pub(crate) fn caller(
         // Fingerprints under a secret key are compared, so that time tells nothing of the key.
         let expected = key.fingerprint(&[b"access", expected.as_bytes()]);
         if credential.map(|found| key.fingerprint(&[b"access", found])) != Some(expected) {
-            let message = "expected the gateway's access key as a bearer token or `x-api-key`";
+            let message = "expected the gateway's access key as a bearer token, `x-api-key` or `x-goog-api-key`";
             return Err(Failure::new(StatusCode::UNAUTHORIZED, "bad_access_key", message));
         }
     }
@@ -123,7 +125,9 @@ pub(crate) fn to_upstream(
                 .contains(&name)
             || name.as_str().starts_with("x-farthing-")
             || name.as_str().starts_with("x-forwarded-")
-            || [AUTHORIZATION, API_KEY].contains(name) && !passes_credential;
+            // The door has judged the method that was sent.
+            || name.as_str().starts_with("x-http-method")
+            || [AUTHORIZATION, API_KEY, GOOGLE_KEY].contains(name) && !passes_credential;
         if !ends_here {
             headers.append(name.clone(), value.clone());
         }
@@ -132,6 +136,7 @@ pub(crate) fn to_upstream(
     if let Some(key) = &upstream.key {
         let (name, text) = match upstream.convention {
             Convention::Anthropic => (API_KEY, key.clone()),
+            Convention::Gemini => (GOOGLE_KEY, key.clone()),
             _ => (AUTHORIZATION, format!("Bearer {key}")),
         };
         let mut value = HeaderValue::from_str(&text).expect("checked with the settings");

@@ -27,15 +27,16 @@ impl Failure {
             StatusCode::NOT_FOUND,
             "unknown_path",
             "this path is not served: what is not metered does not pass; expected \
-             /v1/chat/completions, /v1/embeddings, /v1/models, /v1/messages or \
-             /v1/messages/count_tokens, each also behind /r/{route}",
+             /v1/chat/completions, /v1/responses, /v1/completions, /v1/embeddings, /v1/models, \
+             /v1/messages, /v1/messages/count_tokens, or /v1beta/models/{model} with \
+             :generateContent, :streamGenerateContent or :countTokens, each also behind /r/{route}",
         )
     }
 
     pub(crate) fn bad_route_prefix() -> Self {
         Self::bad_request(
             "bad_route",
-            "expected /r/{route}/v1/... with a route of 1 to 64 letters, digits, `.`, `_` and `-`",
+            "expected /r/{route}/v1/... (or /v1beta/...) with a route of 1 to 64 letters, digits, `.`, `_` and `-`",
         )
     }
 
@@ -44,6 +45,36 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED,
             "wrong_method",
             format!("expected {expected}, found {found}"),
+        )
+    }
+
+    pub(crate) fn web_socket() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "websocket_not_metered",
+            "WebSockets are not metered yet: expected POST, with `stream` for events",
+        )
+    }
+
+    pub(crate) fn key_in_query(header: &str) -> Self {
+        Self::bad_request(
+            "key_in_query",
+            format!("expected the key in the header `{header}`: a URL ends up in logs"),
+        )
+    }
+
+    pub(crate) fn stream_as_array() -> Self {
+        Self::bad_request(
+            "stream_as_array",
+            "expected `?alt=sse`: a stream in the form of a JSON array is not metered",
+        )
+    }
+
+    pub(crate) fn bad_query() -> Self {
+        Self::bad_request(
+            "bad_query",
+            "expected no query but `alt=sse`, `alt=json`, `pageSize`, `pageToken` and \
+             `prettyPrint`, and no field mask: others can take the usage out of the reply",
         )
     }
 
@@ -65,6 +96,30 @@ impl Failure {
                 serde_json::json!({
                     "type": "error",
                     "error": { "type": kind, "message": message },
+                })
+            }
+            Some(Api::GeminiGenerate | Api::GeminiCountTokens | Api::GeminiModels) => {
+                let status = match self.status.as_u16() {
+                    401 => "UNAUTHENTICATED",
+                    403 => "PERMISSION_DENIED",
+                    404 => "NOT_FOUND",
+                    429 => "RESOURCE_EXHAUSTED",
+                    400..=499 => "INVALID_ARGUMENT",
+                    503 => "UNAVAILABLE",
+                    504 => "DEADLINE_EXCEEDED",
+                    _ => "INTERNAL",
+                };
+                serde_json::json!({
+                    "error": {
+                        "code": self.status.as_u16(),
+                        "message": format!("farthing: {}", self.message),
+                        "status": status,
+                        "details": [{
+                            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                            "reason": self.code,
+                            "domain": "farthing",
+                        }],
+                    },
                 })
             }
             _ => {

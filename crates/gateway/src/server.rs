@@ -29,7 +29,7 @@ use crate::access::{caller, check_host, to_client};
 use crate::attempts::{Ask, RetryBudget, Slots};
 use crate::body::{Metered, Reply};
 use crate::clock::Clock;
-use crate::door::{Purpose, purpose};
+use crate::door::{Purpose, check_query, purpose};
 use crate::failure::Failure;
 use crate::labels::labels;
 use crate::metrics::Metrics;
@@ -270,6 +270,7 @@ impl Shared {
     ) -> Result<Response<Reply>, Failure> {
         let (head, body) = request.into_parts();
         let caller = caller(&self.settings, &head.headers, &self.key)?;
+        check_query(api, path, head.uri.query(), &head.headers)?;
         if head.headers.contains_key(CONTENT_ENCODING) {
             let message = "expected a body without `Content-Encoding`";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -278,7 +279,7 @@ impl Shared {
         let body = self.read_body(body).await?;
         let timer = self.clock.timer();
         let admitted_at = timer.now();
-        let asked = metering::Request::read(api, &body, &self.key)
+        let asked = metering::Request::read_at(api, path, &body, &self.key)
             .map_err(|error| Failure::bad_request("bad_request", error.to_string()))?;
         let labels = labels(&head.headers, path_route, &asked)?;
         let route = self.settings.route(&labels.route);
@@ -424,7 +425,8 @@ fn text(status: StatusCode, body: String) -> Response<Reply> {
 
 /// The API that a refused path was meant for, for the shape of the error.
 fn api_of(path: &str) -> Option<Api> {
-    path.contains("/v1/messages").then_some(Api::AnthropicMessages)
+    let gemini = path.contains("/v1beta/").then_some(Api::GeminiGenerate);
+    path.contains("/v1/messages").then_some(Api::AnthropicMessages).or(gemini)
 }
 
 fn random() -> [u8; 10] {

@@ -17,7 +17,7 @@ pub struct Upstream {
     pub name: String,
     /// How it speaks and counts.
     pub convention: Convention,
-    /// Up to and with `/v1`, without a slash at the end.
+    /// Up to and with `/v1`, Gemini's with `/v1beta`, without a slash at the end.
     pub base_url: Uri,
     /// Its own key; without one the client's credential is passed on.
     pub key: Option<String>,
