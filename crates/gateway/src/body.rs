@@ -194,7 +194,10 @@ impl Metered {
             let outcome = ready!(Pin::new(ticket).poll(context));
             let (_, last) = self.settling.take().expect("looked at above");
             match outcome {
-                Ok(()) => self.ready.extend(last),
+                Ok(()) => {
+                    self.run.written();
+                    self.ready.extend(last);
+                }
                 Err(error) => self.ended = Some(Err(error.into())),
             }
         }

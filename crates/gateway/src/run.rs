@@ -29,6 +29,8 @@ pub(crate) struct Run {
     open: Option<Open>,
     /// What it cost, once settled and where that is known.
     cost: Option<Money>,
+    /// Price rows in a settlement that is not known to be written.
+    new_rows: Vec<PriceRowId>,
 }
 
 struct Open {
@@ -65,7 +67,7 @@ impl Run {
             unwritten: Batch::new(),
             new_rows: Vec::new(),
         };
-        Ok(Self { shared, permit, timer, open: Some(open), cost: None })
+        Ok(Self { shared, permit, timer, open: Some(open), cost: None, new_rows: Vec::new() })
     }
 
     /// Journals the end of the attempt before and the dispatch of the next, and waits until they are
@@ -174,9 +176,7 @@ impl Run {
         let encoded = unwritten.push(&settlement);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
         let ticket = self.permit.submit(&unwritten);
-        // Only now: whoever finds a row known comes after it in the journal. Two that find it new at
-        // once both write it, which does no harm.
-        shared.rows.insert(new_rows);
+        self.new_rows = new_rows;
         self.cost = attempts.iter().map(|attempt| attempt.end.charged.cost()).sum();
         let exchange = Arc::new(Exchange { admission, attempts, settlement });
         shared.metrics.open.fetch_sub(1, Relaxed);
@@ -184,6 +184,13 @@ impl Run {
         shared.recent.insert(&exchange);
         shared.watch.settled(&exchange);
         Some(ticket)
+    }
+
+    /// The settlement's ticket was good. Only now are its price rows known to others: who finds a row
+    /// known leaves it out, and the disk may have been full. Two that find it new at once both write
+    /// it, which does no harm.
+    pub(crate) fn written(&mut self) {
+        self.shared.rows.insert(self.new_rows.drain(..));
     }
 
     /// What it cost, once settled and where that is known.
