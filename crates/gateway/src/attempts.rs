@@ -227,7 +227,8 @@ impl Shared {
             Tried::NoReply(Box::new(run), Failure::new(status, code, message))
         };
         let gateway = StatusCode::BAD_GATEWAY;
-        let Some(uri) = address(upstream, ask.path, ask.query) else {
+        let path = ask.request.rewrite_path(ask.path, target.model.as_deref());
+        let Some(uri) = address(upstream, &path, ask.query) else {
             let message = format!("the query does not fit a URL of upstream `{name}`");
             return no_reply(
                 run,
