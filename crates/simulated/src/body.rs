@@ -16,7 +16,7 @@ use crate::refusal::{Kind, Refusal};
 use crate::reply::{Event, Reply};
 use crate::stats::{Outcome, Running};
 use crate::timing::{Pace, Timing, Wait};
-use crate::{anthropic, openai};
+use crate::{anthropic, gemini, openai, responses};
 
 /// How long a stalled exchange holds its connection, in simulated time.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
@@ -112,6 +112,8 @@ pub(crate) struct Stream {
     /// Tokens of text sent, and tokens generated.
     text: u64,
     generated: u64,
+    /// Events written, in the dialect that numbers them.
+    sequence: u64,
     ended: bool,
     out: BytesMut,
 }
@@ -151,8 +153,8 @@ impl From<Option<Wait>> for Waiting {
 impl Stream {
     pub(crate) fn new(reply: Reply, running: Running, timing: Arc<dyn Timing>, pace: Pace) -> Self {
         let head = match reply.dialect {
-            Dialect::OpenAi => openai::chunk_head(&reply),
-            Dialect::Anthropic => String::new(),
+            Dialect::OpenAi | Dialect::Completions => openai::chunk_head(&reply),
+            Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => String::new(),
         };
         Self {
             reply,
@@ -164,6 +166,7 @@ impl Stream {
             waiting: None,
             text: 0,
             generated: 0,
+            sequence: 0,
             ended: false,
             out: BytesMut::with_capacity(4096),
         }
@@ -238,11 +241,17 @@ impl Stream {
                 self.running.end(Outcome::Completed);
             }
             match self.reply.dialect {
-                Dialect::OpenAi => {
+                Dialect::OpenAi | Dialect::Completions => {
                     openai::write(&self.reply, &self.head, event, self.generated, &mut self.out);
                 }
                 Dialect::Anthropic => {
                     anthropic::write(&self.reply, event, self.generated, &mut self.out);
+                }
+                Dialect::Responses => {
+                    responses::write(&self.reply, event, &mut self.sequence, &mut self.out);
+                }
+                Dialect::Gemini => {
+                    gemini::write(&self.reply, event, self.generated, &mut self.out);
                 }
             }
             if !self.out.is_empty() {
@@ -254,11 +263,11 @@ impl Stream {
 
     fn frame_of_error(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let error = Refusal::new(Kind::Server, "the model failed in mid-stream, on demand");
-        if self.reply.dialect == Dialect::Anthropic {
+        if matches!(self.reply.dialect, Dialect::Anthropic | Dialect::Responses) {
             self.out.put_slice(b"event: error\n");
         }
         self.out.put_slice(b"data: ");
-        self.out.put_slice(error.json(self.reply.dialect).as_bytes());
+        self.out.put_slice(error.event(self.reply.dialect).as_bytes());
         self.out.put_slice(b"\n\n");
         Poll::Ready(Some(Ok(Frame::data(self.out.split().freeze()))))
     }

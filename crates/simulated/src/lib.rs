@@ -1,7 +1,8 @@
-//! A model server without a model: both dialects, token by token, with faults on demand.
+//! A model server without a model: all dialects, token by token, with faults on demand.
 //!
-//! [`Simulated`] listens on a socket and speaks OpenAI's Chat Completions, Embeddings and Models
-//! and Anthropic's Messages and count_tokens, unary and streamed. It stands where a provider would
+//! [`Simulated`] listens on a socket and speaks OpenAI's Chat Completions, Responses, Completions,
+//! Embeddings and Models, Anthropic's Messages and count_tokens and Gemini's generateContent and
+//! countTokens, unary and streamed. It stands where a provider would
 //! stand in the demo, in tests and in measurements. The same request gets the same reply text and
 //! counts; only ids, which name one reply, and what the prefix cache knows depend on what came
 //! before.
@@ -19,10 +20,13 @@ mod body;
 mod cache;
 mod client;
 mod embeddings;
+mod gemini;
 mod openai;
 mod prompt;
 mod refusal;
 mod reply;
+mod responses;
+mod route;
 mod server;
 mod stats;
 #[cfg(test)]

@@ -1,13 +1,20 @@
-//! OpenAI's way of writing a reply.
+//! OpenAI's way of writing a reply of Chat Completions, and of the Completions before it.
 
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 
+use crate::prompt::Dialect;
 use crate::reply::{ARGUMENTS, Event, Finish, Reply, UsageShown};
 
 /// What every chunk of one stream begins with.
 pub(crate) fn chunk_head(reply: &Reply) -> String {
+    if reply.dialect == Dialect::Completions {
+        return format!(
+            r#"data: {{"id":"{}","object":"text_completion","created":{},"model":{},"choices":["#,
+            reply.id, reply.created, reply.model
+        );
+    }
     format!(
         r#"data: {{"id":"{}","object":"chat.completion.chunk","created":{},"model":{},"service_tier":"{}","system_fingerprint":"fp_simulated","choices":["#,
         reply.id, reply.created, reply.model, reply.tier
@@ -37,6 +44,19 @@ fn call(reply: &Reply, index: usize, arguments: &str) -> String {
         r#""id":"call_{}_{index}","type":"function","function":{{"name":{},"arguments":{arguments}}}"#,
         reply.unique(),
         reply.calls[index]
+    )
+}
+
+/// The whole reply of Completions at once, which knows no tools.
+pub(crate) fn completion(reply: &Reply) -> String {
+    let (text, finish) = (reply.text(), finish_reason(reply.finish));
+    let usage = match reply.usage {
+        UsageShown::Never => String::new(),
+        _ => format!(r#","usage":{}"#, usage(reply, reply.generated())),
+    };
+    format!(
+        r#"{{"id":"{}","object":"text_completion","created":{},"model":{},"choices":[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":"{finish}"}}]{usage}}}"#,
+        reply.id, reply.created, reply.model
     )
 }
 
@@ -87,6 +107,19 @@ pub(crate) fn write(reply: &Reply, head: &str, event: Event, generated: u64, out
             return;
         }
         Event::Start | Event::Text(_) | Event::Call(_) | Event::Finish => {}
+    }
+    if reply.dialect == Dialect::Completions {
+        let (text, finish) = match event {
+            Event::Text(index) => (reply.word(index), "null".to_owned()),
+            Event::Finish => (("", ""), format!("\"{}\"", finish_reason(reply.finish))),
+            _ => return,
+        };
+        let (space, word) = text;
+        let shown = if reply.usage == UsageShown::Never { "" } else { ",\"usage\":null" };
+        let chunk = format!(
+            "{head}{{\"text\":\"{space}{word}\",\"index\":0,\"logprobs\":null,\"finish_reason\":{finish}}}]{shown}}}\n\n"
+        );
+        return out.put_slice(chunk.as_bytes());
     }
     out.put_slice(head.as_bytes());
     out.put_slice(b"{\"index\":0,\"delta\":");

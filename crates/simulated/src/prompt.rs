@@ -1,4 +1,6 @@
-//! What a request asks: both dialects, read into one form.
+//! What a request asks: all dialects, read into one form.
+
+mod more;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,10 +12,16 @@ use crate::refusal::Refusal;
 use crate::wish::Wish;
 use crate::words;
 
+pub(crate) use more::{completions, gemini, responses};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    /// Chat Completions, and errors of all that is OpenAI's.
     OpenAi,
+    Completions,
+    Responses,
     Anthropic,
+    Gemini,
 }
 
 /// A request for a reply.
@@ -127,16 +135,15 @@ fn parts(raw: &RawValue) -> Result<Vec<Part<'_>>, Refusal> {
         return Ok(serde_json::from_str(raw.get())?);
     }
     let Text(text) = serde_json::from_str(raw.get())?;
-    Ok(vec![Part {
-        kind: Cow::Borrowed("text"),
-        text: Some(text),
-        content: None,
-        input: None,
-        cache_control: None,
-    }])
+    Ok(vec![Part::of_text(text)])
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    fn of_text(text: Cow<'a, str>) -> Self {
+        let kind = Cow::Borrowed("text");
+        Self { kind, text: Some(text), content: None, input: None, cache_control: None }
+    }
+
     /// Hashes the part and counts its tokens.
     fn feed(&self, chain: &mut Chain) -> Result<u64, Refusal> {
         chain.feed(&self.kind);

@@ -52,6 +52,15 @@ impl Kind {
             Self::Server => "api_error",
         }
     }
+
+    const fn gemini(self) -> &'static str {
+        match self {
+            Self::Invalid | Self::MethodNotAllowed | Self::TooLarge => "INVALID_ARGUMENT",
+            Self::NotFound => "NOT_FOUND",
+            Self::RateLimited => "RESOURCE_EXHAUSTED",
+            Self::Server => "INTERNAL",
+        }
+    }
 }
 
 impl Refusal {
@@ -63,11 +72,11 @@ impl Refusal {
         Self::new(Kind::Invalid, message)
     }
 
-    /// The error object, which is also what an error event inside a stream carries.
+    /// The error object.
     pub(crate) fn json(&self, dialect: Dialect) -> String {
         let message = json_string(&self.message);
         match dialect {
-            Dialect::OpenAi => {
+            Dialect::OpenAi | Dialect::Completions | Dialect::Responses => {
                 let (kind, code) = self.kind.openai();
                 let code = code.map_or("null".to_owned(), json_string);
                 format!(
@@ -78,7 +87,21 @@ impl Refusal {
                 let kind = self.kind.anthropic();
                 format!(r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}}}}"#)
             }
+            Dialect::Gemini => {
+                let (code, status) = (self.kind.status(), self.kind.gemini());
+                format!(r#"{{"error":{{"code":{code},"message":{message},"status":"{status}"}}}}"#)
+            }
         }
+    }
+
+    /// What an error event inside a stream carries.
+    pub(crate) fn event(&self, dialect: Dialect) -> String {
+        if dialect != Dialect::Responses {
+            return self.json(dialect);
+        }
+        let (kind, code) = self.kind.openai();
+        let (code, message) = (code.unwrap_or(kind), json_string(&self.message));
+        format!(r#"{{"type":"error","code":"{code}","message":{message},"param":null}}"#)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The socket, the routes, and the way of one request.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,10 +26,11 @@ use crate::cache::PrefixCache;
 use crate::prompt::{self, Asked, Dialect};
 use crate::refusal::{Kind, Refusal};
 use crate::reply::Reply;
+use crate::route::{Route, route};
 use crate::stats::{Counters, Outcome, Running, Stats};
 use crate::timing::{Constant, Pace, Timing, rest};
 use crate::words::BYTES_PER_TOKEN;
-use crate::{anthropic, embeddings, openai};
+use crate::{anthropic, embeddings, gemini, openai, responses};
 
 /// How long open exchanges may go on after a shutdown was asked for.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -81,10 +83,33 @@ impl fmt::Debug for Options {
     }
 }
 
+/// How many replies of Responses can be shown again.
+const STORED: usize = 256;
+
 struct Shared {
     options: Options,
     counters: Arc<Counters>,
     cache: Mutex<PrefixCache>,
+    /// Replies of Responses by their ids, the newest last.
+    stored: Mutex<VecDeque<(String, String)>>,
+}
+
+impl Shared {
+    fn store(&self, reply: &Reply) {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored.len() == STORED {
+            stored.pop_front();
+        }
+        stored.push_back((reply.id.clone(), responses::unary(reply)));
+    }
+
+    fn stored(&self, id: &str) -> Answer {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        match stored.iter().find(|(stored, _)| stored == id) {
+            Some((_, body)) => Ok(json(200, body.clone())),
+            None => Err(Refusal::new(Kind::NotFound, format!("no response with id '{id}'"))),
+        }
+    }
 }
 
 /// A simulated server that runs until it is shut down or dropped.
@@ -106,6 +131,7 @@ impl Simulated {
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
             cache: Mutex::new(PrefixCache::new(options.cached_prefixes)),
+            stored: Mutex::default(),
             counters: Arc::clone(&counters),
             options,
         });
@@ -210,36 +236,37 @@ fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<Body> {
 
 async fn handle(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, BrokenOff> {
     let path = request.uri().path().to_owned();
+    let route = route(&path, request.uri().query().unwrap_or_default());
+    let is_google = path.starts_with("/v1beta/")
+        || matches!(route, Some(Ok(Route::Generate { .. } | Route::GeminiCount { .. })));
     let dialect = if path.starts_with("/v1/messages")
         || request.headers().contains_key("anthropic-version")
     {
         Dialect::Anthropic
+    } else if is_google {
+        Dialect::Gemini
     } else {
         Dialect::OpenAi
     };
-    let result = match (request.method(), path.as_str()) {
-        (&Method::GET, "/v1/models") => Ok(json(200, models(&shared.options, dialect))),
-        (
-            &Method::POST,
-            "/v1/chat/completions"
-            | "/v1/embeddings"
-            | "/v1/messages"
-            | "/v1/messages/count_tokens",
-        ) => match read(request, shared.options.body_limit_bytes).await {
-            Ok(body) => post(shared, &path, &body).await?,
-            Err(refusal) => Err(refusal),
-        },
-        (
-            _,
-            "/v1/chat/completions"
-            | "/v1/embeddings"
-            | "/v1/messages"
-            | "/v1/messages/count_tokens"
-            | "/v1/models",
-        ) => Err(Refusal::new(Kind::MethodNotAllowed, "this path takes another method")),
-        _ => Err(Refusal::new(Kind::NotFound, format!("unknown path: {path}"))),
+    let result = match (request.method(), route) {
+        (_, None) => Err(Refusal::new(Kind::NotFound, format!("unknown path: {path}"))),
+        (_, Some(Err(refusal))) => Err(refusal),
+        (&Method::GET, Some(Ok(Route::Models))) => Ok(json(200, models(&shared.options, dialect))),
+        (&Method::GET, Some(Ok(Route::Stored(id)))) => shared.stored(&id),
+        (_, Some(Ok(Route::Models | Route::Stored(_)))) => Err(wrong_method()),
+        (&Method::POST, Some(Ok(route))) => {
+            match read(request, shared.options.body_limit_bytes).await {
+                Ok(body) => post(shared, route, &body).await?,
+                Err(refusal) => Err(refusal),
+            }
+        }
+        (_, Some(Ok(_))) => Err(wrong_method()),
     };
     Ok(result.unwrap_or_else(|refusal| refuse(&refusal, dialect)))
+}
+
+fn wrong_method() -> Refusal {
+    Refusal::new(Kind::MethodNotAllowed, "this path takes another method")
 }
 
 async fn read(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
@@ -255,7 +282,14 @@ async fn read(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refusal
 fn models(options: &Options, dialect: Dialect) -> String {
     let names = options.models.iter();
     match dialect {
-        Dialect::OpenAi => {
+        Dialect::Gemini => {
+            let list: Vec<_> = names
+                .map(|id| json!({"name": format!("models/{id}"), "displayName": id,
+                    "supportedGenerationMethods": ["generateContent", "countTokens"]}))
+                .collect();
+            json!({"models": list})
+        }
+        Dialect::OpenAi | Dialect::Completions | Dialect::Responses => {
             let data: Vec<_> = names
                 .map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "simulated"}))
                 .collect();
@@ -277,31 +311,36 @@ fn models(options: &Options, dialect: Dialect) -> String {
 
 type Answer = Result<Response<Body>, Refusal>;
 
-async fn post(shared: &Shared, path: &str, body: &[u8]) -> Result<Answer, BrokenOff> {
-    match path {
-        "/v1/messages/count_tokens" => Ok(prompt::anthropic(body, true)
-            .map(|asked| json(200, json!({"input_tokens": asked.input_tokens()}).to_string()))),
-        "/v1/embeddings" => {
+async fn post(shared: &Shared, route: Route, body: &[u8]) -> Result<Answer, BrokenOff> {
+    let (dialect, asked) = match route {
+        Route::CountTokens => {
+            return Ok(prompt::anthropic(body, true).map(|asked| {
+                json(200, json!({"input_tokens": asked.input_tokens()}).to_string())
+            }));
+        }
+        Route::GeminiCount { model } => {
+            return Ok(prompt::gemini(&model, false, body)
+                .map(|asked| json(200, json!({"totalTokens": asked.input_tokens()}).to_string())));
+        }
+        Route::Embeddings => {
             let exchange = Exchange::begin(shared, Dialect::OpenAi);
-            match embeddings::embed(body) {
+            return match embeddings::embed(body) {
                 Ok(embedded) => exchange.embed(embedded).await,
                 Err(refusal) => Ok(exchange.refused(refusal)),
-            }
+            };
         }
-        "/v1/messages" => {
-            let exchange = Exchange::begin(shared, Dialect::Anthropic);
-            match prompt::anthropic(body, false) {
-                Ok(asked) => exchange.reply(asked).await,
-                Err(refusal) => Ok(exchange.refused(refusal)),
-            }
+        Route::Messages => (Dialect::Anthropic, prompt::anthropic(body, false)),
+        Route::Completions => (Dialect::Completions, prompt::completions(body)),
+        Route::Responses => (Dialect::Responses, prompt::responses(body)),
+        Route::Generate { model, stream } => {
+            (Dialect::Gemini, prompt::gemini(&model, stream, body))
         }
-        _ => {
-            let exchange = Exchange::begin(shared, Dialect::OpenAi);
-            match prompt::openai(body) {
-                Ok(asked) => exchange.reply(asked).await,
-                Err(refusal) => Ok(exchange.refused(refusal)),
-            }
-        }
+        Route::Chat | Route::Models | Route::Stored(_) => (Dialect::OpenAi, prompt::openai(body)),
+    };
+    let exchange = Exchange::begin(shared, dialect);
+    match asked {
+        Ok(asked) => exchange.reply(asked).await,
+        Err(refusal) => Ok(exchange.refused(refusal)),
     }
 }
 
@@ -339,8 +378,8 @@ impl<'a> Exchange<'a> {
     /// Adds the header that names the request.
     fn name(&self, response: &mut Response<Body>, identity: u64) {
         let name = match self.dialect {
-            Dialect::OpenAi => HeaderName::from_static("x-request-id"),
             Dialect::Anthropic => HeaderName::from_static("request-id"),
+            _ => HeaderName::from_static("x-request-id"),
         };
         let id = format!("req_{}", self.unique(identity));
         let value = HeaderValue::from_str(&id).expect("hexadecimal digits are allowed");
@@ -416,18 +455,24 @@ impl<'a> Exchange<'a> {
             // The cache is whole whatever a thread that held it did: it is only a cache.
             let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
             match asked.dialect {
-                Dialect::OpenAi => cache.automatic(&asked.blocks),
                 Dialect::Anthropic => cache.marked(&asked.blocks),
+                _ => cache.automatic(&asked.blocks),
             }
         };
         self.running.count_input(input.total(), input.read);
         let kind = match asked.dialect {
             Dialect::OpenAi => "chatcmpl-",
+            Dialect::Completions => "cmpl-",
+            Dialect::Responses => "resp_",
             Dialect::Anthropic => "msg_",
+            Dialect::Gemini => "gen-",
         };
         let id = format!("{kind}{}", self.unique(identity));
         let created = (self.shared.options.now)().nanos().div_euclid(1_000_000_000);
         let reply = Reply::plan(&asked, input, id, created);
+        if reply.dialect == Dialect::Responses {
+            self.shared.store(&reply);
+        }
         if asked.stream {
             let timing = Arc::clone(&self.shared.options.timing);
             let mut response = response(200, "text/event-stream; charset=utf-8", Body::Whole(None));
@@ -439,7 +484,10 @@ impl<'a> Exchange<'a> {
         self.generate(&reply).await;
         let body = match reply.dialect {
             Dialect::OpenAi => openai::unary(&reply),
+            Dialect::Completions => openai::completion(&reply),
+            Dialect::Responses => responses::unary(&reply),
             Dialect::Anthropic => anthropic::unary(&reply),
+            Dialect::Gemini => gemini::unary(&reply),
         };
         self.whole(body, fault, identity).await
     }

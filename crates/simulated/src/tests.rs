@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 
 use crate::{Constant, Options, Simulated, Stats, Timing};
 
+mod dialects;
+
 /// A response as it came off the wire.
 #[derive(Debug, Clone, PartialEq)]
 struct Answer {
