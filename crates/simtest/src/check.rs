@@ -1,10 +1,10 @@
 //! Checks of what a journal has after a recovery, and at the end.
 
-use facts::{Dimension, End, Exchange, Query, Rollup, Verdict};
+use facts::{Attempt, Dimension, End, Exchange, Query, Rollup, Verdict};
 use journal::{JournalError, MemoryStorage, Storage};
 
 use crate::Violation;
-use crate::model::cost_of;
+use crate::model::{Seen, cost_of};
 use crate::plan::Mutant;
 use crate::replay::{ReadError, Replay, sound};
 use crate::world::World;
@@ -53,7 +53,7 @@ impl World {
             let live = client.live.as_ref();
             let promised =
                 client.settlement.acknowledged == Some(true) && !client.settlement.may_be_gone;
-            if live != Some(exchange) && (promised || !left_open(exchange, live)) {
+            if live != Some(exchange) && (promised || !left_open(exchange, &client.ended)) {
                 let word = if promised && client.released { "SIM-5" } else { "SIM-2" };
                 let what = format!("settled as {live:?}, read as {exchange:?}");
                 return Err(Violation::new(word, what));
@@ -76,21 +76,21 @@ impl World {
             let Some(exchange) = &client.booked else { continue };
             exchanges += 1;
             rollup.add(exchange);
-            for attempt in &exchange.attempts {
+            for (ordinal, attempt) in exchange.attempts.iter().enumerate() {
                 attempts += 1;
                 let end = &attempt.end;
-                let seen = match client.seen {
-                    Some(seen) if end.end != End::Lost => seen,
-                    _ => {
-                        if end.charged.cost().is_some() || end.metered.usage.total() > 0 {
-                            let what = format!("a lost attempt has a cost: {end:?}");
-                            return Err(Violation::new("SIM-8", what));
-                        }
-                        self.report.count("lost");
-                        continue;
+                let Some((ended, seen)) =
+                    client.ended.get(ordinal).filter(|_| end.end != End::Lost)
+                else {
+                    if end.charged.cost().is_some() || end.metered.usage.total() > 0 {
+                        let what = format!("a lost attempt has a cost: {end:?}");
+                        return Err(Violation::new("SIM-8", what));
                     }
+                    self.report.count("lost");
+                    continue;
                 };
-                expected += cost_of(end, &client.wire, seen, client.dispatched, &self.prices)?;
+                let wire = &client.wires[ordinal];
+                expected += cost_of(end, wire, *seen, ended.dispatch.at, &self.prices)?;
             }
         }
         let answer = rollup.answer(self.wall());
@@ -151,9 +151,12 @@ impl World {
     }
 }
 
-/// Whether this is an exchange that its gateway left open, closed by the next one.
-fn left_open(exchange: &Exchange, live: Option<&Exchange>) -> bool {
-    let attempts_as_live = live.is_some_and(|live| live.attempts == exchange.attempts);
-    let lost = exchange.attempts.iter().all(|attempt| attempt.end.end == End::Lost);
-    exchange.settlement.verdict == Verdict::Unknown && (lost || attempts_as_live)
+/// Whether this is an exchange that its gateway left open, closed by the next one: attempts as they
+/// ended live, and at last perhaps a lost one.
+fn left_open(exchange: &Exchange, ended: &[(Attempt, Seen)]) -> bool {
+    let attempts = &exchange.attempts;
+    let as_live = attempts.iter().zip(ended).take_while(|(read, (live, _))| *read == live).count();
+    let rest = &attempts[as_live..];
+    let lost = rest.is_empty() || rest.len() == 1 && rest[0].end.end == End::Lost;
+    exchange.settlement.verdict == Verdict::Unknown && lost
 }

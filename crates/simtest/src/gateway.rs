@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use facts::{
-    Admission, Api, AttemptEnd, AttemptReason, Charged, Dispatch, End, Labels, RouteSource, Verdict,
+    Admission, Attempt, AttemptEnd, AttemptReason, Charged, Dispatch, End, Labels, RouteSource,
+    Verdict,
 };
 use journal::{Batch, Body, MemoryStorage, Writer};
 use metering::{AttemptMeter, Request, bound};
@@ -36,6 +37,8 @@ pub(crate) struct Gateway {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Admission,
+    /// Of another attempt.
+    Dispatch,
     Settlement,
 }
 
@@ -44,25 +47,70 @@ pub(crate) struct Submission {
     pub(crate) client: usize,
     pub(crate) stage: Stage,
     pub(crate) records: Vec<Body>,
-    pub(crate) row: Option<PriceRowId>,
+    pub(crate) rows: Vec<PriceRowId>,
 }
 
 /// An exchange under way.
 pub(crate) struct Run {
     pub(crate) timer: Timer,
     /// `None` once settled.
-    pub(crate) open: Option<(Admission, AttemptMeter)>,
+    pub(crate) open: Option<Open>,
+    /// Which attempt, from 0.
+    pub(crate) ordinal: usize,
     /// The request for the upstream, until it is sent.
     pub(crate) request: Option<bytes::Bytes>,
-    /// The client left before the admission was there.
+    /// The client left before the admission or the dispatch was there.
     pub(crate) gone: bool,
     pub(crate) head: bool,
     /// Bytes of the body that came.
     pub(crate) at: usize,
+    /// Nothing has gone to the client: another try is possible.
+    pub(crate) gathering: bool,
+    /// Bytes for the client while nothing goes to it.
+    pub(crate) ready: Vec<bytes::Bytes>,
     /// Bytes that wait for the settlement.
     pub(crate) last: Option<Vec<bytes::Bytes>>,
     /// Whether the body ended, and soundly.
     pub(crate) ended: Option<bool>,
+}
+
+/// What there is to settle.
+pub(crate) struct Open {
+    pub(crate) admission: Admission,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) running: Option<AttemptMeter>,
+    /// Records of ended attempts that are not on the journal yet, and the price rows among them.
+    pub(crate) unwritten: Vec<Body>,
+    pub(crate) new_rows: Vec<PriceRowId>,
+}
+
+impl Run {
+    pub(crate) fn new(timer: Timer, admission: Admission) -> Self {
+        let open = Open {
+            admission,
+            attempts: Vec::new(),
+            running: None,
+            unwritten: Vec::new(),
+            new_rows: Vec::new(),
+        };
+        Self {
+            timer,
+            open: Some(open),
+            ordinal: 0,
+            request: None,
+            gone: false,
+            head: false,
+            at: 0,
+            gathering: true,
+            ready: Vec::new(),
+            last: None,
+            ended: None,
+        }
+    }
+
+    pub(crate) fn running(&mut self) -> Option<&mut AttemptMeter> {
+        self.open.as_mut()?.running.as_mut()
+    }
 }
 
 /// The wall clock read once, then a monotonic clock.
@@ -103,18 +151,10 @@ impl Gateway {
     }
 }
 
-/// Reads a request as the gateway does: admission, meter, and what to send.
-pub(crate) fn admit(
-    wire: &Wire,
-    id: ExchangeId,
-    at: UnixTime,
-    book: &Book,
-    retry: u32,
-    mutant: Option<Mutant>,
-) -> (Admission, AttemptMeter, bytes::Bytes) {
-    let body = bytes::Bytes::copy_from_slice(&wire.request);
-    let asked = Request::read(wire.api, &body, &HashKey::new([7; 32])).expect("a sound request");
-    let admission = Admission {
+/// Reads a request and admits it as the gateway does.
+pub(crate) fn admit(wire: &Wire, id: ExchangeId, at: UnixTime, retry: u32) -> Admission {
+    let asked = asked(wire);
+    Admission {
         exchange: id,
         at,
         api: wire.api,
@@ -134,29 +174,56 @@ pub(crate) fn admit(
         },
         caller: None,
         client_retry: Some(retry),
-        request_bytes: body.len() as u64,
-        prompt: asked.prompt.clone(),
-    };
+        request_bytes: wire.request.len() as u64,
+        prompt: asked.prompt,
+    }
+}
+
+/// An attempt's meter, and what to send.
+pub(crate) fn dispatch(
+    wire: &Wire,
+    id: ExchangeId,
+    ordinal: usize,
+    at: UnixTime,
+    book: &Book,
+    mutant: Option<Mutant>,
+) -> (AttemptMeter, bytes::Bytes) {
+    let asked = asked(wire);
+    let reason = if ordinal == 0 { AttemptReason::First } else { AttemptReason::Retry };
     let mut dispatch = Dispatch {
         exchange: id,
-        ordinal: 0,
+        ordinal: u32::try_from(ordinal).expect("a few"),
         at,
-        reason: AttemptReason::First,
+        reason,
         upstream: wire.upstream.to_owned(),
         provider: wire.provider.map(str::to_owned),
         model: Some(wire.model.clone()),
         input_estimate: asked.input_estimate(),
         bound: None,
     };
-    dispatch.bound = bound(book, &dispatch, &asked, body.len());
-    let asks = wire.api == Api::OpenAiChat && wire.convention.must_ask_for_usage();
+    dispatch.bound = bound(book, &dispatch, &asked, wire.request.len());
+    let asks = wire.convention.must_ask_for_usage();
+    let body = bytes::Bytes::copy_from_slice(&wire.request);
     let sent = asked.rewrite(&body, Some(&wire.model), asks);
     let strips = asked.strips_usage(asks) && mutant != Some(Mutant::KeepUsageChunk);
-    let meter = AttemptMeter::new(wire.convention, &asked, strips, dispatch);
-    (admission, meter, sent)
+    (AttemptMeter::new(wire.convention, &asked, strips, dispatch), sent)
 }
 
-/// What became of an exchange whose only attempt ended so.
+fn asked(wire: &Wire) -> Request {
+    Request::read(wire.api, &wire.request, &HashKey::new([7; 32])).expect("a sound request")
+}
+
+/// Whether another try may fare better.
+pub(crate) fn may_pass_next_time(end: &AttemptEnd) -> bool {
+    match end.end {
+        End::Unreachable | End::Cut | End::Timeout | End::StreamError => true,
+        End::UpstreamError => true,
+        End::Refused => end.status == Some(429),
+        End::Complete | End::ClientGone | End::Lost => false,
+    }
+}
+
+/// What became of an exchange whose last attempt ended so.
 pub(crate) fn verdict(end: &AttemptEnd) -> Verdict {
     match end.end {
         End::Complete => Verdict::Completed,

@@ -19,6 +19,7 @@
 //! `cargo run --release -p simtest -- --seed N` runs one, `--seeds N` many.
 
 mod check;
+mod exchange;
 mod gateway;
 mod model;
 mod plan;

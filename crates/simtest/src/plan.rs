@@ -24,6 +24,9 @@ pub(crate) struct Plan {
     /// Time between syncs.
     pub(crate) sync: u64,
     pub(crate) wire: WireFaults,
+    /// Most attempts of an exchange, and most time between two.
+    pub(crate) attempts: u32,
+    pub(crate) wait: u64,
     pub(crate) price_change: bool,
     pub(crate) clock_steps: bool,
     pub(crate) client_leaves: f64,
@@ -88,6 +91,8 @@ impl Plan {
             append: pick(random, &[0, MS / 10, 5 * MS]),
             sync: pick(random, &[2 * MS, 10 * MS, 100 * MS]),
             wire,
+            attempts: [1, 1, 2, 3][random.index(4)],
+            wait: pick(random, &[0, 5 * MS, 100 * MS]),
             price_change: random.chance(0.6),
             clock_steps: random.chance(0.3),
             client_leaves,

@@ -14,7 +14,8 @@ use crate::Violation;
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) ledger: Ledger,
-    pub(crate) admitted: BTreeSet<ExchangeId>,
+    /// With the number of their attempts.
+    pub(crate) admitted: BTreeMap<ExchangeId, usize>,
     pub(crate) settled: BTreeMap<ExchangeId, Exchange>,
     pub(crate) records: u64,
     rows: BTreeSet<PriceRowId>,
@@ -45,13 +46,16 @@ impl Replay {
         let broken = |error: ledger::LedgerError| Violation::new("SIM-1", error.to_string());
         match record.body {
             Body::Admitted(admission) => {
-                if !self.admitted.insert(admission.exchange) {
+                if self.admitted.insert(admission.exchange, 0).is_some() {
                     let what = format!("{} is admitted twice", admission.exchange);
                     return Err(Violation::new("SIM-1", what));
                 }
                 self.ledger.admit(admission).map_err(broken)
             }
-            Body::Dispatched(dispatch) => self.ledger.dispatch(dispatch).map_err(broken),
+            Body::Dispatched(dispatch) => {
+                *self.admitted.entry(dispatch.exchange).or_default() += 1;
+                self.ledger.dispatch(dispatch).map_err(broken)
+            }
             Body::AttemptEnded(end) => {
                 if let Charged::Priced { row, .. } = &end.charged
                     && !self.rows.contains(row)
@@ -64,7 +68,7 @@ impl Replay {
             Body::Settled(settlement) => {
                 let exchange = self.ledger.settle(settlement).map_err(broken)?;
                 let id = settlement.exchange;
-                if !self.admitted.contains(&id) || self.settled.insert(id, exchange).is_some() {
+                if !self.admitted.contains_key(&id) || self.settled.insert(id, exchange).is_some() {
                     let what = format!("{id} settles twice or unadmitted");
                     return Err(Violation::new("SIM-1", what));
                 }

@@ -22,6 +22,7 @@ pub(crate) struct Wire {
     pub(crate) stream: bool,
     /// Whether the client itself asked for the usage of the stream.
     pub(crate) client_asks: bool,
+    choices: u32,
     pub(crate) contact: Contact,
     pub(crate) status: u16,
     pub(crate) content_type: Option<&'static str>,
@@ -124,12 +125,49 @@ pub(crate) fn draw(random: &mut Random, faults: &WireFaults) -> Wire {
     };
     let stream = api != Api::OpenAiEmbeddings && random.chance(0.75);
     let model = if random.chance(0.05) { "nobody-knows" } else { "alpha" };
-    let renamed = random.chance(0.3);
+    let named = if random.chance(0.3) { "nickname" } else { model };
     let choices: u32 = if kind.upstream == "openai" && random.chance(0.2) { 2 } else { 1 };
     let client_asks = stream && !kind.anthropic && random.chance(0.3);
-    let named = if renamed { "nickname" } else { model };
-    let request = request(random, api, named, stream, client_asks, choices);
+    let ask = Ask {
+        api,
+        request: request(random, api, named, stream, client_asks, choices),
+        stream,
+        client_asks,
+        choices,
+    };
+    reply(random, faults, kind, model, ask)
+}
 
+/// Draws what another upstream does with the same request.
+pub(crate) fn draw_again(random: &mut Random, faults: &WireFaults, first: &Wire) -> Wire {
+    let anthropic = first.api == Api::AnthropicMessages;
+    let same = |kind: &&Kind| match first.api {
+        Api::OpenAiEmbeddings => kind.upstream == "openai",
+        _ => kind.anthropic == anthropic,
+    };
+    let kinds: Vec<&Kind> = KINDS.iter().filter(same).collect();
+    let kind = *kinds[random.index(kinds.len())];
+    let ask = Ask {
+        api: first.api,
+        request: first.request.clone(),
+        stream: first.stream,
+        client_asks: first.client_asks,
+        choices: first.choices,
+    };
+    reply(random, faults, kind, &first.model, ask)
+}
+
+/// What a client asks.
+struct Ask {
+    api: Api,
+    request: Vec<u8>,
+    stream: bool,
+    client_asks: bool,
+    choices: u32,
+}
+
+fn reply(random: &mut Random, faults: &WireFaults, kind: Kind, model: &str, ask: Ask) -> Wire {
+    let Ask { api, request, stream, client_asks, choices } = ask;
     let tiered = kind.upstream == "openai" && api == Api::OpenAiChat;
     let tiers = [None, Some("default"), Some("priority"), Some("flex")];
     let served = if random.chance(0.3) { format!("{model}-2026-01-02") } else { model.to_owned() };
@@ -142,6 +180,7 @@ pub(crate) fn draw(random: &mut Random, faults: &WireFaults) -> Wire {
         model: model.to_owned(),
         stream,
         client_asks,
+        choices,
         contact: Contact::Reached,
         status: 200,
         content_type: Some("application/json"),

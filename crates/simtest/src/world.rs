@@ -2,35 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use facts::{Charged, Dispatch, Exchange, PriceRecord, Settlement};
-use journal::{Batch, Body, Fault, MemoryStorage, Writer};
-use metering::{Close, Step, charge};
-use quantity::{ExchangeId, Metered, UnixTime};
+use facts::{Attempt, Exchange};
+use journal::{Batch, Fault, MemoryStorage, Writer};
+use quantity::{ExchangeId, UnixTime};
 use tariff::Book;
 use workload::Random;
 
-use crate::gateway::{Gateway, Run, Stage, Submission, Timer, admit, spoil, verdict};
-use crate::model::{PriceList, Seen, book_text, check_bytes, check_request};
+use crate::gateway::{Gateway, Stage, Submission};
+use crate::model::{PriceList, Seen, book_text};
 use crate::plan::{MS, Mutant, Plan};
 use crate::replay::{Follower, ReadError, Replay, sound};
-use crate::wire::{self, Contact, Then, Wire};
+use crate::wire::{self, Wire};
 use crate::{Report, Violation};
 
 /// 2026-03-01T00:00:00Z.
 const EPOCH: i64 = 1_772_323_200_000_000_000;
-/// A gateway's own time limit for an upstream that stands still.
-const IDLE: u64 = 2_000 * MS;
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) random: Dice,
-    now: u64,
+    pub(crate) now: u64,
     /// What the wall clock shows beside the virtual time.
     wall: i64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
-    book: Book,
+    pub(crate) book: Book,
     pub(crate) prices: PriceList,
     pub(crate) storage: MemoryStorage,
     /// The call of the storage at which the process dies.
@@ -45,40 +42,43 @@ pub(crate) struct World {
 
 /// A generator for each part, so that a change of one leaves the others as they were.
 pub(crate) struct Dice {
-    wire: Random,
-    net: Random,
-    client: Random,
+    pub(crate) wire: Random,
+    pub(crate) net: Random,
+    pub(crate) client: Random,
     pub(crate) disk: Random,
     clock: Random,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Event {
+pub(crate) enum Event {
     Arrive(usize),
     /// The writer takes what is queued, or has appended it.
     Append(u64),
     Sync(u64),
     Upstream(usize),
+    TryAgain(usize),
     Leave(usize),
     StepClock,
     Die,
+    /// This gateway is stopped and started.
+    Restart(u64),
     Start,
 }
 
 /// A client with its one exchange, and what the world knows of it.
 pub(crate) struct Client {
-    pub(crate) wire: Wire,
-    retry: u32,
-    leaves_after: Option<usize>,
-    received: Vec<u8>,
+    /// What the upstream does, for each attempt that there may be.
+    pub(crate) wires: Vec<Wire>,
+    pub(crate) retry: u32,
+    pub(crate) leaves_after: Option<usize>,
+    pub(crate) received: Vec<u8>,
     pub(crate) id: Option<ExchangeId>,
-    pub(crate) dispatched: UnixTime,
-    pub(crate) seen: Option<Seen>,
+    /// Attempts that ended, and how.
+    pub(crate) ended: Vec<(Attempt, Seen)>,
     /// As it was settled live.
     pub(crate) live: Option<Exchange>,
     /// As the journal has it, once a recovery has read it.
     pub(crate) booked: Option<Exchange>,
-    pub(crate) sent: bool,
     pub(crate) admission: Fate,
     pub(crate) settlement: Fate,
     /// The client has the last byte.
@@ -141,9 +141,8 @@ impl World {
         world.schedule(0, Event::Start);
         let mut at = 0;
         for _ in 0..world.plan.exchanges {
-            let wire = wire::draw(&mut world.random.wire, &world.plan.wire);
             at += world.random.client.below(2 * world.plan.gap + 1);
-            world.arrive(wire, at, 0);
+            world.arrive(at, 0);
         }
         for _ in 0..world.plan.kills {
             let at = world.random.disk.below(2 * span);
@@ -168,7 +167,7 @@ impl World {
         Ok(())
     }
 
-    fn schedule(&mut self, after: u64, event: Event) {
+    pub(crate) fn schedule(&mut self, after: u64, event: Event) {
         self.scheduled += 1;
         self.events.insert((self.now + after, self.scheduled), event);
     }
@@ -193,8 +192,16 @@ impl World {
             Event::Arrive(i) => self.request(i),
             Event::Append(life) if life == self.life => self.append(),
             Event::Sync(life) if life == self.life => self.sync(),
-            Event::Append(_) | Event::Sync(_) => Ok(()),
+            Event::Restart(life) if life == self.life => {
+                self.die();
+                Ok(())
+            }
+            Event::Append(_) | Event::Sync(_) | Event::Restart(_) => Ok(()),
             Event::Upstream(i) => self.upstream(i),
+            Event::TryAgain(i) => {
+                self.try_again(i);
+                Ok(())
+            }
             Event::Leave(i) => {
                 self.leave(i);
                 Ok(())
@@ -215,23 +222,29 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, wire: Wire, after: u64, retry: u32) {
+    /// A client that comes later, and what upstreams will do with its request.
+    pub(crate) fn arrive(&mut self, after: u64, retry: u32) {
+        let faults = &self.plan.wire;
+        let first = wire::draw(&mut self.random.wire, faults);
+        let mut wires = vec![first];
+        for _ in 1..self.plan.attempts {
+            let next = wire::draw_again(&mut self.random.wire, faults, &wires[0]);
+            wires.push(next);
+        }
         let dice = &mut self.random.client;
         let impatient = dice.chance(self.plan.client_leaves);
         let by_bytes = dice.chance(0.6);
-        let bytes = dice.index(wire.body.len() + 1);
+        let bytes = dice.index(wires[0].body.len() + 1);
         let patience = dice.below(50 * MS);
         self.clients.push(Client {
-            wire,
+            wires,
             retry,
             leaves_after: (impatient && by_bytes).then_some(bytes),
             received: Vec::new(),
             id: None,
-            dispatched: UnixTime::from_nanos(0),
-            seen: None,
+            ended: Vec::new(),
             live: None,
             booked: None,
-            sent: false,
             admission: Fate::default(),
             settlement: Fate::default(),
             released: false,
@@ -243,43 +256,7 @@ impl World {
         }
     }
 
-    /// A request reaches the gateway.
-    fn request(&mut self, i: usize) -> Result<(), Violation> {
-        let random: [u8; 10] = std::array::from_fn(|_| self.random.client.next().to_le_bytes()[0]);
-        let (wall, now, mutant) = (self.wall(), self.now, self.mutant);
-        let Some(gateway) = self.gateway.as_mut().filter(|gateway| !gateway.failed) else {
-            self.report.count("not admitted");
-            return Ok(());
-        };
-        let client = &mut self.clients[i];
-        let id = ExchangeId::new(wall, random);
-        let (admission, meter, request) =
-            admit(&client.wire, id, wall, &self.book, client.retry, mutant);
-        client.id = Some(id);
-        client.dispatched = wall;
-        let records =
-            vec![Body::Admitted(admission.clone()), Body::Dispatched(meter.dispatch().clone())];
-        gateway.runs.insert(
-            i,
-            Run {
-                timer: Timer { wall, started: now },
-                open: Some((admission, meter)),
-                request: Some(request),
-                gone: false,
-                head: false,
-                at: 0,
-                last: None,
-                ended: None,
-            },
-        );
-        self.submit(Submission { client: i, stage: Stage::Admission, records, row: None });
-        if mutant == Some(Mutant::SendEarly) {
-            self.send(i)?;
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self, submission: Submission) {
+    pub(crate) fn submit(&mut self, submission: Submission) {
         let Some(gateway) = &mut self.gateway else { return };
         gateway.queue.push(submission);
         if !gateway.busy {
@@ -323,7 +300,9 @@ impl World {
             return Ok(());
         }
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        gateway.failed |= gateway.writer.failure().is_some();
+        let failed = gateway.writer.failure().is_some();
+        self.refuse_if(failed);
+        let Some(gateway) = &mut self.gateway else { return Ok(()) };
         let group = std::mem::take(&mut gateway.flight);
         let ok = done.is_ok();
         if ok && !self.plan.sync_each {
@@ -351,269 +330,38 @@ impl World {
             return Ok(());
         }
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        gateway.failed |= done.is_err();
         if done.is_ok() {
             for (i, stage) in std::mem::take(&mut gateway.unsynced) {
-                self.clients[i].fate(stage).durable = true;
+                if let Some(fate) = self.clients[i].fate(stage) {
+                    fate.durable = true;
+                }
             }
         }
+        self.refuse_if(done.is_err());
         Ok(())
+    }
+
+    /// A failure for good: nothing more is admitted, until somebody starts the gateway anew.
+    fn refuse_if(&mut self, failed: bool) {
+        if let Some(gateway) = self.gateway.as_mut().filter(|gateway| failed && !gateway.failed) {
+            gateway.failed = true;
+            let patience = self.random.disk.below(50 * MS);
+            self.schedule(patience, Event::Restart(self.life));
+        }
     }
 
     /// A ticket is good or not.
     fn resolve(&mut self, submission: Submission, ok: bool) -> Result<(), Violation> {
-        let Submission { client: i, stage, row, .. } = submission;
-        let fate = self.clients[i].fate(stage);
-        fate.acknowledged = Some(ok);
-        fate.durable = ok && self.plan.sync_each;
-        let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        if ok && let Some(row) = row {
-            gateway.rows.insert(row);
-        }
-        let Some(run) = gateway.runs.get_mut(&i) else { return Ok(()) };
-        match stage {
-            Stage::Admission if ok && run.gone => {
-                self.settle(i, Close::ClientGone);
-                self.hang_up(i);
-                Ok(())
-            }
-            Stage::Admission if ok => self.send(i),
-            Stage::Admission => {
-                if self.mutant == Some(Mutant::SettleUnadmitted) {
-                    self.settle(i, Close::Unreachable);
-                }
-                self.hang_up(i);
-                Ok(())
-            }
-            Stage::Settlement if ok => self.release(i),
-            Stage::Settlement => {
-                self.hang_up(i);
-                Ok(())
-            }
-        }
-    }
-
-    /// The request goes to the upstream.
-    fn send(&mut self, i: usize) -> Result<(), Violation> {
-        let Some(run) = self.gateway.as_mut().and_then(|gateway| gateway.runs.get_mut(&i)) else {
-            return Ok(());
-        };
-        let Some(request) = run.request.take() else { return Ok(()) };
-        let client = &mut self.clients[i];
-        client.sent = true;
-        check_request(&client.wire, &request)?;
-        self.follower.poll()?;
-        let id = client.id.expect("it was admitted");
-        if !self.follower.replay.admitted.contains(&id) {
-            return Err(Violation::new("SIM-6", format!("{id} is sent, not admitted")));
-        }
-        match client.wire.contact {
-            Contact::Reached => self.wait_for_upstream(i),
-            Contact::Unreachable => self.settle(i, Close::Unreachable),
-            Contact::BreaksOff => self.settle(i, Close::Reset),
-        }
-        Ok(())
-    }
-
-    fn wait_for_upstream(&mut self, i: usize) {
-        let pace = self.random.net.below(self.plan.pace + 1);
-        self.schedule(pace, Event::Upstream(i));
-    }
-
-    /// The head, a chunk or the end of a reply comes.
-    fn upstream(&mut self, i: usize) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        let Some(run) = gateway.runs.get_mut(&i) else { return Ok(()) };
-        let wire = &self.clients[i].wire;
-        if !run.head {
-            run.head = true;
-            if let Some((_, meter)) = &mut run.open {
-                meter.head(wire.status, wire.content_type, run.timer.at(now));
-            }
-            self.wait_for_upstream(i);
-            return Ok(());
-        }
-        if run.at < wire.comes {
-            let length = 1 + self.random.net.index(self.plan.chunk);
-            let end = (run.at + length).min(wire.comes);
-            let chunk = bytes::Bytes::copy_from_slice(&wire.body[run.at..end]);
-            run.at = end;
-            let step = match &mut run.open {
-                Some((_, meter)) => meter.push(chunk, run.timer.at(now)),
-                None => Step { forward: vec![chunk], last: None },
-            };
-            return self.take(i, step, Close::BodyEnd);
-        }
-        if wire.then == Then::Stall && run.ended.is_none() {
-            run.ended = Some(false);
-            self.report.count("stall");
-            self.schedule(IDLE, Event::Upstream(i));
-            return Ok(());
-        }
-        let how = match wire.then {
-            Then::End => Close::BodyEnd,
-            Then::Reset => Close::Reset,
-            Then::Stall => Close::Timeout,
-        };
-        run.ended = Some(wire.then == Then::End);
-        let step = run.open.as_mut().map(|(_, meter)| meter.body_end()).unwrap_or_default();
-        self.take(i, step, how)
-    }
-
-    /// Bytes go to the client; the last ones once the exchange is settled.
-    fn take(&mut self, i: usize, step: Step, how: Close) -> Result<(), Violation> {
-        for bytes in step.forward {
-            self.deliver(i, &bytes)?;
+        let Submission { client: i, stage, rows, .. } = submission;
+        if let Some(fate) = self.clients[i].fate(stage) {
+            fate.acknowledged = Some(ok);
+            fate.durable = ok && self.plan.sync_each;
         }
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        let Some(run) = gateway.runs.get_mut(&i) else { return Ok(()) };
-        if let Some(last) = step.last {
-            run.last = Some(last);
-            self.settle(i, how);
-            if self.mutant == Some(Mutant::ReleaseEarly) {
-                return self.release(i);
-            }
-            return Ok(());
+        if ok {
+            gateway.rows.extend(rows);
         }
-        self.go_on(i)
-    }
-
-    /// Whatever the upstream does next, unless it has ended.
-    fn go_on(&mut self, i: usize) -> Result<(), Violation> {
-        let Some(run) = self.gateway.as_ref().and_then(|gateway| gateway.runs.get(&i)) else {
-            return Ok(());
-        };
-        let Some(sound) = run.ended else {
-            self.wait_for_upstream(i);
-            return Ok(());
-        };
-        let client = &self.clients[i];
-        check_bytes(&client.wire, &client.received, run.at, true)?;
-        if sound && client.wire.status == 429 && client.retry < 2 {
-            // The client tries again, as a new exchange.
-            let (retry, wait) = (client.retry + 1, self.random.client.below(20 * MS));
-            let wire = wire::draw(&mut self.random.wire, &self.plan.wire);
-            self.report.count("retry");
-            self.arrive(wire, wait, retry);
-        }
-        self.hang_up(i);
-        Ok(())
-    }
-
-    /// The settlement is on the journal: the client gets what was held back.
-    fn release(&mut self, i: usize) -> Result<(), Violation> {
-        let Some(gateway) = &mut self.gateway else { return Ok(()) };
-        let Some(run) = gateway.runs.get_mut(&i) else { return Ok(()) };
-        let Some(last) = run.last.take() else {
-            // It had no reply: the gateway tells the client so.
-            self.hang_up(i);
-            return Ok(());
-        };
-        let client = &mut self.clients[i];
-        client.released = true;
-        self.follower.poll()?;
-        let id = client.id.expect("it was admitted");
-        if self.follower.replay.settled.get(&id) != client.live.as_ref() {
-            let what = format!("{id} is complete for its client, not on the journal");
-            return Err(Violation::new("SIM-5", what));
-        }
-        self.report.count("released");
-        for bytes in last {
-            self.deliver(i, &bytes)?;
-        }
-        self.go_on(i)
-    }
-
-    fn deliver(&mut self, i: usize, bytes: &[u8]) -> Result<(), Violation> {
-        let Some(run) = self.gateway.as_ref().and_then(|gateway| gateway.runs.get(&i)) else {
-            return Ok(());
-        };
-        let client = &mut self.clients[i];
-        client.received.extend_from_slice(bytes);
-        check_bytes(&client.wire, &client.received, run.at, false)?;
-        if client.leaves_after.is_some_and(|after| client.received.len() > after) {
-            self.leave(i);
-        }
-        Ok(())
-    }
-
-    /// The client leaves: its exchange settles now if it has not.
-    fn leave(&mut self, i: usize) {
-        let admission = self.clients[i].admission.acknowledged;
-        let Some(run) = self.gateway.as_mut().and_then(|gateway| gateway.runs.get_mut(&i)) else {
-            return;
-        };
-        self.report.count("client gone");
-        if admission.is_none() && self.mutant != Some(Mutant::SettleUnadmitted) {
-            // Only what is known to be admitted may settle.
-            run.gone = true;
-        } else {
-            self.settle(i, Close::ClientGone);
-            self.hang_up(i);
-        }
-    }
-
-    fn hang_up(&mut self, i: usize) {
-        if let Some(gateway) = &mut self.gateway {
-            gateway.runs.remove(&i);
-        }
-    }
-
-    /// Prices the exchange and puts it on the journal, once.
-    fn settle(&mut self, i: usize, how: Close) {
-        let (now, mutant) = (self.now, self.mutant);
-        let wall = self.wall();
-        let Some(gateway) = &mut self.gateway else { return };
-        let Some(run) = gateway.runs.get_mut(&i) else { return };
-        let client = &mut self.clients[i];
-        let Some((admission, meter)) = run.open.take() else {
-            if let (Some(Mutant::SettleTwice), Some(live)) = (mutant, &client.live) {
-                let records = vec![Body::Settled(live.settlement)];
-                let stage = Stage::Settlement;
-                self.submit(Submission { client: i, stage, records, row: None });
-            }
-            return;
-        };
-        let at = run.timer.at(now);
-        client.seen = Some(Seen { how, head: run.head, bytes: run.at });
-        let dispatch = meter.dispatch().clone();
-        let mut row = None;
-        let book = &self.book;
-        let price = |dispatch: &Dispatch, model: Option<&str>, tier: Option<&str>, m: &Metered| {
-            let mut dispatch = dispatch.clone();
-            if mutant == Some(Mutant::PriceAtEnd) {
-                dispatch.at = wall;
-            }
-            let (charged, used) = charge(book, &dispatch, model, tier, m);
-            row = used.cloned();
-            charged
-        };
-        let mut end = meter.close(how, at, price);
-        spoil(mutant, &mut end.metered, &mut end.charged);
-        self.report.count(end.end.name());
-        self.report.count(end.metered.source.name());
-        if matches!(end.charged, Charged::Priced { .. }) {
-            self.report.count("priced");
-        }
-        let new_row = row.filter(|row| !gateway.rows.contains(&row.id()));
-        let settlement = Settlement { exchange: admission.exchange, at, verdict: verdict(&end) };
-        let mut records = Vec::new();
-        if let Some(row) = &new_row {
-            records.push(Body::Price(PriceRecord::PerUse { row: row.id(), text: row.to_text() }));
-        }
-        let row = new_row.map(|row| row.id());
-        if mutant == Some(Mutant::RowKnownEarly) {
-            gateway.rows.extend(row);
-        }
-        records.push(Body::AttemptEnded(end.clone()));
-        records.push(Body::Settled(settlement));
-        if mutant == Some(Mutant::LiveDiffers) {
-            end.response_bytes += 1;
-        }
-        let attempts = vec![facts::Attempt { dispatch, end }];
-        client.live = Some(Exchange { admission, attempts, settlement });
-        self.submit(Submission { client: i, stage: Stage::Settlement, records, row });
+        self.answered(i, stage, ok)
     }
 
     /// Sets a fault on a call of the storage to come.
@@ -721,10 +469,11 @@ impl World {
 }
 
 impl Client {
-    fn fate(&mut self, stage: Stage) -> &mut Fate {
+    fn fate(&mut self, stage: Stage) -> Option<&mut Fate> {
         match stage {
-            Stage::Admission => &mut self.admission,
-            Stage::Settlement => &mut self.settlement,
+            Stage::Admission => Some(&mut self.admission),
+            Stage::Dispatch => None,
+            Stage::Settlement => Some(&mut self.settlement),
         }
     }
 }

@@ -40,6 +40,7 @@ fn ten_thousand_worlds_keep_their_promises() {
         ("stream_error", 1_000),
         ("timeout", 500),
         ("retry", 500),
+        ("another attempt", 2_000),
         ("clock step", 1_000),
     ] {
         let count = total.counts.get(what).copied().unwrap_or(0);
