@@ -6,6 +6,7 @@ mod canary;
 mod client;
 mod commands;
 mod crash;
+mod dialects;
 mod failures;
 mod home;
 mod operation;
