@@ -10,6 +10,7 @@ use gateway::{Limits, ModelTarget, Retry, RouteSettings, Settings, Upstream};
 use metering::Convention;
 use quantity::Money;
 use serde::Deserialize;
+use simulated::Constant;
 use tariff::{Book, PriceRow};
 
 use crate::Place;
@@ -32,6 +33,7 @@ struct Raw {
     upstreams: toml::map::Map<String, toml::Value>,
     models: BTreeMap<String, RawModel>,
     routes: BTreeMap<String, RawRoute>,
+    route_names: BTreeMap<String, String>,
     retry: RawRetry,
     prices: Vec<RawPrice>,
 }
@@ -50,6 +52,8 @@ struct RawUpstream {
     total_timeout: Option<String>,
     max_concurrent: Option<usize>,
     queue_timeout: Option<String>,
+    ttft: Option<String>,
+    tpot: Option<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -98,8 +102,9 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The price book, with the configuration's own rows.
     pub(crate) book: Book,
-    /// Upstreams that are simulated within the process, by index; their address is not known yet.
-    pub(crate) simulated: Vec<usize>,
+    /// Upstreams that are simulated within the process, by index, and how long their tokens take;
+    /// their address is not known yet.
+    pub(crate) simulated: Vec<(usize, Constant)>,
     /// The file it was read from.
     pub(crate) file: Option<PathBuf>,
 }
@@ -142,7 +147,15 @@ impl Config {
             let raw = RawUpstream::deserialize(value)
                 .with_context(|| format!("invalid `upstreams.{name}`"))?;
             if raw.base_url.is_none() && raw.kind == Convention::Simulated.name() {
-                simulated.push(upstreams.len());
+                let time = |field: &str, text: &Option<String>| match text {
+                    Some(text) => duration(&format!("upstreams.{name}.{field}"), text),
+                    None => Ok(Duration::ZERO),
+                };
+                let ttft = time("ttft", &raw.ttft)?;
+                simulated
+                    .push((upstreams.len(), Constant { ttft, tpot: time("tpot", &raw.tpot)? }));
+            } else if raw.ttft.is_some() || raw.tpot.is_some() {
+                bail!("`upstreams.{name}`: `ttft` and `tpot` are for kind `simulated`");
             }
             upstreams.push(upstream(&name, raw, env)?);
         }
@@ -186,6 +199,7 @@ impl Config {
             models,
             retry,
             routes: routes.collect(),
+            route_names: raw.route_names,
             max_body: MAX_BODY,
         };
         Ok(Self {

@@ -79,10 +79,15 @@ impl DataDir {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 getrandom::fill(&mut key).context("the system gives no random numbers")?;
-                let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-                let mut file = file.with_context(|| format!("cannot make `{shown}`"))?;
+                // Under its name it is whole, even if we are killed here.
+                let new = self.0.join("fingerprint.key.new");
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create(true).truncate(true).mode(0o600);
+                let cannot = || format!("cannot make `{shown}`");
+                let mut file = options.open(&new).with_context(cannot)?;
                 file.write_all(&key)?;
                 file.sync_all()?;
+                fs::rename(&new, &path).with_context(cannot)?;
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read `{shown}`")),
         }

@@ -197,6 +197,7 @@ fn config(
             .into(),
         retry: gateway::Retry::default(),
         routes: std::collections::BTreeMap::new(),
+        route_names: std::collections::BTreeMap::new(),
         max_body: 64 << 20,
     };
     Ok(Config { settings, data_dir, book: Book::builtin(), simulated: Vec::new(), file: None })

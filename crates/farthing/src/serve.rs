@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         // Whoever reads that it serves may stop it.
         let interrupted = interrupted();
         eprintln!("farthing: {}", service.greeting());
-        service.serve(interrupted).await?;
+        service.serve(patient(interrupted)).await?;
         drop(simulated);
         Ok(())
     })
@@ -90,10 +90,26 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
     }
 }
 
+/// Passes a signal on, says what happens then, and heeds a second one.
+async fn patient(signal: impl Future<Output = ()>) {
+    signal.await;
+    eprintln!(
+        "farthing: no new exchanges; those under way have 30 s to end, or none after another Ctrl-C"
+    );
+    let again = interrupted();
+    tokio::spawn(async {
+        again.await;
+        #[expect(clippy::disallowed_methods, reason = "now is now; the journal survives it")]
+        std::process::exit(130);
+    });
+}
+
 async fn start_simulated(config: &mut Config) -> anyhow::Result<Vec<Simulated>> {
     let mut running = Vec::new();
-    for index in std::mem::take(&mut config.simulated) {
-        let server = Simulated::on_loopback(simulated::Options::default()).await?;
+    for (index, timing) in std::mem::take(&mut config.simulated) {
+        let timing = Arc::new(timing);
+        let options = simulated::Options { timing, ..simulated::Options::default() };
+        let server = Simulated::on_loopback(options).await?;
         config.settings.upstreams[index].base_url = server.base_url().parse()?;
         running.push(server);
     }
@@ -115,16 +131,24 @@ fn described(config: &Config) -> String {
         grouped(info.models as u64),
         info.own_rows,
     );
-    for upstream in &settings.upstreams {
-        let key = if upstream.key.is_some() { "its own key" } else { "the client's key" };
+    for (index, upstream) in settings.upstreams.iter().enumerate() {
+        let key = match (&upstream.key, &settings.access_key) {
+            (Some(_), _) => "its own key",
+            (None, None) => "the client's key",
+            (None, Some(_)) => "no key: the client's is the gateway's",
+        };
         let price = match (&upstream.hourly_cost, &upstream.provider) {
             (Some(cost), _) => format!("${cost} an hour"),
             (None, Some(provider)) => format!("prices of `{provider}`"),
             (None, None) => "no prices: its exchanges will be unpriced".to_owned(),
         };
+        let place = match config.simulated.iter().any(|(simulated, _)| *simulated == index) {
+            true => "within this process".to_owned(),
+            false => format!("at {}", upstream.base_url),
+        };
         out.push_str(&format!(
-            "upstream {}: {} at {}, {key}, {price}\n",
-            upstream.name, upstream.convention, upstream.base_url
+            "upstream {}: {} {place}, {key}, {price}\n",
+            upstream.name, upstream.convention
         ));
     }
     out
@@ -161,6 +185,11 @@ impl Service {
         wishes: Wishes,
     ) -> anyhow::Result<Self> {
         let Wishes { clock, lines, sync, ends_hours } = wishes;
+        // First of all: what cannot serve leaves no trace in the journal.
+        let listen = config.settings.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
         let key = data.key()?;
         let now = clock.now();
         let mut random = [0; 8];
@@ -193,7 +222,7 @@ impl Service {
         })?;
 
         let mut batch = Batch::new();
-        let lost = rest.ledger.close_lost(now);
+        let lost = rest.ledger.lost(now);
         if !lost.is_empty() {
             eprintln!(
                 "farthing: {} exchanges were under way when the last gateway stopped; what they \
@@ -201,11 +230,15 @@ impl Service {
                 lost.len()
             );
         }
-        for (end, settlement) in &lost {
+        for (end, settlement) in lost {
             if let Some(end) = end {
-                batch.push(end)?;
+                batch.push(&end)?;
+                rest.ledger.end(end)?;
             }
-            batch.push(settlement)?;
+            batch.push(&settlement)?;
+            let exchange = Arc::new(rest.ledger.settle(settlement)?);
+            dashboard.settled(&exchange);
+            recent.insert(&exchange);
         }
         let mut prices = Vec::new();
         for (upstream, cost) in hourly_changes(&config, &hourly) {
@@ -222,7 +255,6 @@ impl Service {
         prices.iter().for_each(|price| watcher.price(price));
         let hosted = config.settings.upstreams.iter().filter(|u| u.hourly_cost.is_some());
         let ending = hosted.map(|upstream| upstream.name.clone()).filter(|_| ends_hours).collect();
-        let listen = config.settings.listen;
         let gateway = Gateway::new(
             config.settings,
             Arc::new(config.book),
@@ -232,9 +264,6 @@ impl Service {
             recent,
             Arc::clone(&watcher) as Arc<dyn gateway::Watch>,
         )?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
         Ok(Self { gateway, listener, committer, watcher, watching, clock, ending })
     }
 
@@ -254,9 +283,10 @@ impl Service {
     /// Serves until `shutdown`, then closes the journal.
     pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.gateway.serve(self.listener, shutdown).await?;
-        self.watcher.finish(self.watching);
         // The last records are written and synced here: a failure must not look like success.
-        match tokio::task::spawn_blocking(move || self.committer.close()).await {
+        let closed = tokio::task::spawn_blocking(move || self.committer.close()).await;
+        self.watcher.finish(self.watching);
+        match closed {
             Ok(Ok(mut writer)) => {
                 let mut batch = Batch::new();
                 for upstream in self.ending {

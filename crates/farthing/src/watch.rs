@@ -1,7 +1,7 @@
 //! Who is told of settled exchanges: the dashboard, and a line on stderr.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +16,13 @@ use quantity::UnixTime;
 /// wake it for each would cost as much as to price them.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Passes exchanges to a thread of its own, so that a slow terminal delays nobody's reply.
+/// Lines that may wait for a terminal that stands still; further ones are left out and counted.
+const LINES_WAITING: usize = 1_024;
+/// How long a stop waits for such a terminal.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Passes exchanges to a thread of its own, and their lines to another, so that a slow terminal delays
+/// nobody's reply and no page.
 pub(crate) struct Watcher {
     told: Arc<Told>,
     dashboard: Arc<Mutex<Dashboard>>,
@@ -29,34 +35,51 @@ struct Told {
     closed: Condvar,
 }
 
-/// The thread, to be waited for.
-pub(crate) struct Watching(JoinHandle<()>);
+/// The threads, to be waited for.
+pub(crate) struct Watching {
+    dashboard: JoinHandle<()>,
+    lines: Option<JoinHandle<()>>,
+}
 
 impl Watcher {
-    /// Starts the thread. With `lines`, each exchange is a line on stderr.
+    /// Starts the threads. With `lines`, each exchange is a line on stderr.
     pub(crate) fn start(
         dashboard: Dashboard,
         lines: bool,
     ) -> anyhow::Result<(Arc<Self>, Watching)> {
         let told = Arc::new(Told::default());
         let dashboard = Arc::new(Mutex::new(dashboard));
-        let thread = std::thread::Builder::new().name("watch".to_owned());
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(work).context("the system gives no thread")
+        };
+        let (sender, lines) = if lines {
+            let (sender, receiver) = sync_channel(LINES_WAITING);
+            (Some(sender), Some(spawn("lines", Box::new(move || write_lines(&receiver)))?))
+        } else {
+            (None, None)
+        };
         let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
-        let thread = thread
-            .spawn(move || heard.show(&shown, lines))
-            .context("the system gives no thread")?;
-        Ok((Arc::new(Self { told, dashboard }), Watching(thread)))
+        let thread = spawn("watch", Box::new(move || heard.show(&shown, sender.as_ref())))?;
+        let watcher = Arc::new(Self { told, dashboard });
+        Ok((watcher, Watching { dashboard: thread, lines }))
     }
 
     pub(crate) fn price(&self, price: &PriceRecord) {
         self.dashboard().price(price);
     }
 
-    /// Ends the thread once everything told so far is shown.
+    /// Ends the threads once everything told so far is shown, but for lines that nobody reads.
     pub(crate) fn finish(&self, watching: Watching) {
         self.told.waiting().1 = true;
         self.told.closed.notify_one();
-        let _ = watching.0.join();
+        let _ = watching.dashboard.join();
+        let Some(lines) = watching.lines else { return };
+        let mut patience = LAST_LINES;
+        while !lines.is_finished() && !patience.is_zero() {
+            std::thread::sleep(LOOK_EVERY);
+            patience = patience.saturating_sub(LOOK_EVERY);
+        }
     }
 
     fn dashboard(&self) -> MutexGuard<'_, Dashboard> {
@@ -69,8 +92,8 @@ impl Told {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self, dashboard: &Mutex<Dashboard>, lines: bool) {
-        let mut text = String::new();
+    fn show(&self, dashboard: &Mutex<Dashboard>, lines: Option<&SyncSender<String>>) {
+        let mut left_out = 0_u64;
         loop {
             let (exchanges, closed) = {
                 let waited = self.closed.wait_timeout(self.waiting(), LOOK_EVERY);
@@ -79,17 +102,33 @@ impl Told {
             };
             for exchange in &exchanges {
                 dashboard.lock().unwrap_or_else(PoisonError::into_inner).settled(exchange);
-                if lines {
-                    let _ = writeln!(text, "{}", report::exchange::line(exchange));
+                let Some(lines) = lines else { continue };
+                let mut line = report::exchange::line(exchange);
+                if left_out > 0 {
+                    line.insert_str(0, &format!("({left_out} lines are left out)\n"));
+                }
+                match lines.try_send(line) {
+                    Ok(()) => left_out = 0,
+                    Err(_) => left_out += 1,
                 }
             }
-            // Nobody reads a closed stderr; the journal has it all.
-            let _ = std::io::stderr().lock().write_all(text.as_bytes());
-            text.clear();
             if closed {
                 return;
             }
         }
+    }
+}
+
+/// Writes lines as they come, those that wait together at once.
+fn write_lines(lines: &Receiver<String>) {
+    while let Ok(mut text) = lines.recv() {
+        text.push('\n');
+        for line in lines.try_iter() {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        // Nobody reads a closed stderr; the journal has it all.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 }
 

@@ -1,9 +1,10 @@
 //! Who may come in, and which headers may travel on.
 
+use facts::Api;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
-    HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
+    HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, StatusCode, Uri};
@@ -32,6 +33,10 @@ pub(crate) fn check_host(
     };
     if uri.authority().is_some() {
         return Err(refused("name: expected a path, found a whole URL"));
+    }
+    // Who must present a key is no web page that was lured here; and balancers call by any name.
+    if settings.access_key.is_some() && settings.allowed_hosts.is_empty() {
+        return Ok(());
     }
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or("");
@@ -110,24 +115,46 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     fixed.contains(&name) || listed.any(named)
 }
 
+/// The headers in which clients of an API present their key. Any other credential is not for its
+/// upstream, whoever left it there.
+fn credentials_of(api: Api) -> &'static [&'static str] {
+    match api {
+        Api::AnthropicMessages | Api::AnthropicCountTokens => &["x-api-key", "authorization"],
+        Api::GeminiGenerate | Api::GeminiCountTokens | Api::GeminiModels => {
+            &["x-goog-api-key", "authorization"]
+        }
+        Api::OpenAiChat
+        | Api::OpenAiEmbeddings
+        | Api::OpenAiModels
+        | Api::OpenAiResponses
+        | Api::OpenAiResponseShown
+        | Api::OpenAiCompletions => &["authorization"],
+    }
+}
+
 /// The headers of the request to an upstream: the client's, but for those of its connection, its
-/// browser, ours, and its credential where it is not the upstream's to see.
+/// browser, its network, ours, and its credentials where they are not the upstream's to see.
 pub(crate) fn to_upstream(
     settings: &Settings,
     client: &HeaderMap,
     upstream: &Upstream,
+    api: Api,
 ) -> HeaderMap {
-    let passes_credential = upstream.key.is_none() && settings.access_key.is_none();
+    const CREDENTIALS: &[&str] = &["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+    const NETWORK: &[&str] = &["forwarded", "via", "x-real-ip"];
+    let own_key = upstream.key.is_some() || settings.access_key.is_some();
+    let passes: &[&str] = if own_key { &[] } else { credentials_of(api) };
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     for (name, value) in client {
         let ends_here = is_hop_by_hop(name, client)
-            || [&HOST, &CONTENT_LENGTH, &COOKIE, &ORIGIN, &REFERER, &FORWARDED, &ACCEPT_ENCODING]
+            || [&HOST, &CONTENT_LENGTH, &COOKIE, &ORIGIN, &REFERER, &ACCEPT_ENCODING]
                 .contains(&name)
+            || NETWORK.contains(&name.as_str())
             || name.as_str().starts_with("x-farthing-")
             || name.as_str().starts_with("x-forwarded-")
             // The door has judged the method that was sent.
             || name.as_str().starts_with("x-http-method")
-            || [AUTHORIZATION, API_KEY, GOOGLE_KEY].contains(name) && !passes_credential;
+            || CREDENTIALS.contains(&name.as_str()) && !passes.contains(&name.as_str());
         if !ends_here {
             headers.append(name.clone(), value.clone());
         }

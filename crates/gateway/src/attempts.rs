@@ -110,7 +110,7 @@ enum Tried {
 /// What the passing on of a reply depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Passing {
-    /// Whether it is a stream.
+    /// Whether it is a stream, or takes the place of one: then it goes out as it comes.
     pub(crate) stream: bool,
     /// Whether our usage chunk is taken out.
     pub(crate) strips: bool,
@@ -241,7 +241,7 @@ impl Shared {
         let asks = upstream.convention.must_ask_for_usage();
         let model = target.model.as_deref();
         let body = ask.request.rewrite(&ask.body, model, asks);
-        let headers = to_upstream(&self.settings, ask.headers, upstream);
+        let headers = to_upstream(&self.settings, ask.headers, upstream, ask.request.api);
         let limits = &upstream.limits;
         let sent = Instant::now();
         let reply = upstreams.send(ask.method.clone(), &uri, headers, body, limits.connect);
@@ -263,14 +263,17 @@ impl Shared {
         };
         let (parts, body) = reply.into_parts();
         let status = parts.status.as_u16();
-        if parts.status.is_redirection() {
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
             run.head(status, None);
             let message = format!("upstream `{name}` redirects, which is not followed");
             return no_reply(run, Close::Redirected, gateway, "upstream_redirected", message);
         }
         let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
         let stream = run.head(status, media);
-        let passing = Passing { stream, strips: ask.request.strips_usage(asks) && stream };
+        let passing = Passing {
+            stream: stream || ask.request.stream && parts.status.is_success(),
+            strips: ask.request.strips_usage(asks) && stream,
+        };
         let metered = Metered::new(body, run, Patience::new(limits, sent), slot);
         Tried::Reply(Box::new((parts, metered, passing)))
     }

@@ -1,5 +1,7 @@
 //! Whom an exchange is for: headers first, then the path, then the request's metadata.
 
+use std::collections::BTreeMap;
+
 use facts::{Labels, RouteSource};
 use hyper::HeaderMap;
 use metering::Request;
@@ -13,8 +15,9 @@ const MAX_TAGS: usize = 16;
 /// The route of calls that nothing names.
 const UNLABELLED: &str = "unlabelled";
 
-/// Reads the labels of a request.
+/// Reads the labels of a request; `names` are those given to derived routes.
 pub(crate) fn labels(
+    names: &BTreeMap<String, String>,
     headers: &HeaderMap,
     path_route: Option<&str>,
     request: &Request,
@@ -34,8 +37,8 @@ pub(crate) fn labels(
     } else if let Some(route) = metadata("route") {
         (route, RouteSource::Metadata)
     } else {
-        let derived = request.derived_route.clone();
-        (derived.unwrap_or_else(|| UNLABELLED.to_owned()), RouteSource::Derived)
+        let derived = request.derived_route.clone().unwrap_or_else(|| UNLABELLED.to_owned());
+        (names.get(&derived).cloned().unwrap_or(derived), RouteSource::Derived)
     };
     let user = label("x-farthing-user", "user")?;
     Ok(Labels {
@@ -53,14 +56,20 @@ fn tags(headers: &HeaderMap, request: &Request) -> Result<Vec<(String, String)>,
     let mut tags: Vec<(String, String)> = Vec::new();
     for name in headers.keys() {
         let Some(tag) = name.as_str().strip_prefix("x-farthing-tag-") else { continue };
+        if tag.is_empty() {
+            let message = "expected a name after `x-farthing-tag-`";
+            return Err(Failure::bad_request("bad_label", message));
+        }
         if let Some(value) = header(headers, name.as_str())? {
             tags.push((tag.to_owned(), value));
         }
     }
     for (name, value) in &request.metadata {
         let Some(tag) = name.strip_prefix("tag_") else { continue };
-        if is_label(tag) && is_label(value) && !tags.iter().any(|(known, _)| known == tag) {
-            tags.push((tag.to_owned(), value.clone()));
+        // As header names are.
+        let tag = tag.to_ascii_lowercase();
+        if is_label(&tag) && is_label(value) && !tags.iter().any(|(known, _)| *known == tag) {
+            tags.push((tag, value.clone()));
         }
     }
     if tags.len() > MAX_TAGS {

@@ -111,7 +111,7 @@ impl Metrics {
         let refused = one(get(&self.refused));
         family("farthing_refused_requests_total", "counter", "Requests refused here.", &refused);
         family("farthing_open_exchanges", "gauge", "Exchanges under way.", &one(get(&self.open)));
-        let good = u64::from(journal.failure.is_none());
+        let good = u64::from(journal.failure.is_none() && journal.failed_ago.is_none());
         family("farthing_journal_up", "gauge", "Whether the journal takes records.", &one(good));
         let help = "Records written to the journal.";
         family("farthing_journal_records_total", "counter", help, &one(journal.records));

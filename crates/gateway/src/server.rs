@@ -5,11 +5,12 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use facts::{Admission, Api, Exchange};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
@@ -24,6 +25,7 @@ use quantity::{ExchangeId, HashKey, UnixTime};
 use tariff::Book;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 use crate::access::{caller, check_host, to_client};
 use crate::attempts::{Ask, RetryBudget, Slots};
@@ -42,6 +44,12 @@ const EXCHANGE: HeaderName = HeaderName::from_static("x-farthing-exchange");
 const COST: HeaderName = HeaderName::from_static("x-farthing-cost");
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
+/// How long the body of a request may pause.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// Bytes of request bodies in memory at once.
+const MAX_BODIES: usize = 1 << 30;
+/// How long a failed append keeps the gateway from being called ready.
+const UNREADY: Duration = Duration::from_secs(10);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a shutdown waits for exchanges under way.
@@ -83,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) watch: Arc<dyn Watch>,
     pub(crate) retries: RetryBudget,
     pub(crate) slots: Slots,
+    bodies: AtomicUsize,
 }
 
 impl Shared {
@@ -117,6 +126,7 @@ impl Gateway {
         Ok(Self(Arc::new(Shared {
             retries: RetryBudget::new(),
             slots: Slots::new(&settings),
+            bodies: AtomicUsize::new(0),
             settings,
             book,
             journal,
@@ -227,7 +237,7 @@ async fn work(shared: Arc<Shared>, mut incoming: UnboundedReceiver<std::net::Tcp
             let _ = connection.await;
         });
     }
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
     connections.shutdown().await;
 }
 
@@ -238,8 +248,13 @@ impl Shared {
         request: Request<Incoming>,
     ) -> Response<Reply> {
         let path = request.uri().path().to_owned();
-        let purpose = check_host(&self.settings, request.headers(), request.uri())
-            .and_then(|()| purpose(request.method(), &path));
+        let purpose = purpose(request.method(), &path).and_then(|purpose| {
+            // Probes call by address, and learn nothing that others may not know.
+            if !matches!(purpose, Purpose::Health | Purpose::Ready) {
+                check_host(&self.settings, request.headers(), request.uri())?;
+            }
+            Ok(purpose)
+        });
         let (api, answer) = match purpose {
             Ok(Purpose::Call { api, route, path }) => {
                 (Some(api), self.call(upstreams, api, route, path, request).await)
@@ -248,10 +263,7 @@ impl Shared {
             Ok(Purpose::Page) => (None, self.page(&path, request.headers())),
             Ok(Purpose::Health) => (None, Ok(text(StatusCode::OK, "ok\n".to_owned()))),
             Ok(Purpose::Ready) => (None, Ok(self.ready())),
-            Ok(Purpose::Metrics) => {
-                let metrics = self.metrics.text(&self.journal.status());
-                (None, Ok(text(StatusCode::OK, metrics)))
-            }
+            Ok(Purpose::Metrics) => (None, self.metrics_page(request.headers())),
             Err(failure) => (api_of(&path), Err(failure)),
         };
         answer.unwrap_or_else(|failure| {
@@ -276,12 +288,16 @@ impl Shared {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(Failure::new(status, "encoded_body", message));
         }
-        let body = self.read_body(body).await?;
+        if api == Api::OpenAiModels && head.headers.contains_key("anthropic-version") {
+            let message = "the list of models is served in OpenAI's API alone";
+            return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_path", message));
+        }
+        let (body, _held) = self.read_body(body).await?;
         let timer = self.clock.timer();
         let admitted_at = timer.now();
         let asked = metering::Request::read_at(api, path, &body, &self.key)
             .map_err(|error| Failure::bad_request("bad_request", error.to_string()))?;
-        let labels = labels(&head.headers, path_route, &asked)?;
+        let labels = labels(&self.settings.route_names, &head.headers, path_route, &asked)?;
         let route = self.settings.route(&labels.route);
         let targets = self.settings.targets(api, asked.model.as_deref());
         if targets.is_empty() {
@@ -333,7 +349,7 @@ impl Shared {
         Ok(reply)
     }
 
-    async fn read_body(&self, body: Incoming) -> Result<Bytes, Failure> {
+    async fn read_body(&self, mut body: Incoming) -> Result<(Bytes, Held<'_>), Failure> {
         let limit = self.settings.max_body;
         let too_large = || {
             let message = format!("expected a body of at most {limit} bytes");
@@ -343,11 +359,39 @@ impl Shared {
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
-        match Limited::new(body, limit).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Err(_) => Err(Failure::bad_request("broken_body", "the body broke off")),
+        let mut held = Held { all: &self.bodies, bytes: 0 };
+        let mut pieces: Vec<Bytes> = Vec::with_capacity(1);
+        loop {
+            let frame = match timeout(BODY_PAUSE, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(_))) => {
+                    return Err(Failure::bad_request("broken_body", "the body broke off"));
+                }
+                Err(_) => {
+                    let message =
+                        format!("nothing of the body came for {} s", BODY_PAUSE.as_secs());
+                    return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message));
+                }
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            held.add(piece.len())?;
+            if held.bytes > limit {
+                return Err(too_large());
+            }
+            pieces.push(piece);
         }
+        let body = match pieces.as_slice() {
+            [one] => one.clone(),
+            several => Bytes::from(several.concat()),
+        };
+        Ok((body, held))
+    }
+
+    fn metrics_page(&self, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        // They tell what is spent.
+        caller(&self.settings, headers, &self.key)?;
+        Ok(text(StatusCode::OK, self.metrics.text(&self.journal.status())))
     }
 
     fn lookup(&self, id: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
@@ -381,12 +425,39 @@ impl Shared {
     }
 
     fn ready(&self) -> Response<Reply> {
-        match self.journal.status().failure {
-            None => text(StatusCode::OK, "ready\n".to_owned()),
-            Some(failure) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: journal: {failure}\n"))
+        let status = self.journal.status();
+        let reason = match (status.failure, status.failed_ago) {
+            (Some(failure), _) => failure.to_string(),
+            // Later it is ready again, for only a new exchange shows whether the disk is well.
+            (None, Some(ago)) if ago < UNREADY => {
+                format!("its last append failed {} s ago", ago.as_secs())
             }
+            (None, _) => return text(StatusCode::OK, "ready\n".to_owned()),
+        };
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: journal: {reason}\n"))
+    }
+}
+
+/// Bytes of request bodies that an exchange holds in memory.
+struct Held<'a> {
+    all: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn add(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.bytes += bytes;
+        if self.all.fetch_add(bytes, Relaxed) + bytes > MAX_BODIES {
+            let message = "too many large requests are under way";
+            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message));
         }
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
     }
 }
 

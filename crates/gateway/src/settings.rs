@@ -117,6 +117,8 @@ pub struct Settings {
     pub retry: Retry,
     /// Routes with wishes of their own.
     pub routes: BTreeMap<String, RouteSettings>,
+    /// Names for routes that were derived: `auto-1a2b3c4d` to `chat`.
+    pub route_names: BTreeMap<String, String>,
     /// The largest request body, bytes.
     pub max_body: usize,
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quantity::UnixTime;
 
@@ -78,6 +78,8 @@ pub struct Status {
     pub appends: u64,
     /// Appends that failed and were taken back.
     pub failed_appends: u64,
+    /// Since the last append failed, if none succeeded after it.
+    pub failed_ago: Option<Duration>,
     /// Syncs.
     pub syncs: u64,
     /// From the first write that the last sync covered to its end.
@@ -93,6 +95,8 @@ struct Shared {
     failure: OnceLock<JournalError>,
     /// Records wait for a [`Handle::wake`].
     gathering: AtomicBool,
+    /// When the last append failed, if none succeeded after it.
+    failed_at: Mutex<Option<Instant>>,
     permits: AtomicUsize,
     counters: Counters,
 }
@@ -138,6 +142,7 @@ where
             queued: Condvar::new(),
             failure: OnceLock::new(),
             gathering: AtomicBool::new(false),
+            failed_at: Mutex::default(),
             permits: AtomicUsize::new(0),
             counters: Counters::default(),
         });
@@ -253,6 +258,7 @@ impl Handle {
             bytes: counters.bytes.load(Relaxed),
             appends: counters.appends.load(Relaxed),
             failed_appends: counters.failed_appends.load(Relaxed),
+            failed_ago: shared.failed_at().map(|at| at.elapsed()),
             syncs: counters.syncs.load(Relaxed),
             last_sync_lag: Duration::from_nanos(counters.last_sync_lag_ns.load(Relaxed)),
             worst_append: Duration::from_nanos(counters.worst_append_ns.load(Relaxed)),
@@ -290,6 +296,10 @@ impl Drop for Permit {
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
@@ -352,8 +362,10 @@ impl Shared {
             counters.records.fetch_add(batch.records(), Relaxed);
             counters.bytes.fetch_add(batch.bytes() as u64, Relaxed);
             counters.appends.fetch_add(1, Relaxed);
+            *self.failed_at() = None;
         } else {
             counters.failed_appends.fetch_add(1, Relaxed);
+            *self.failed_at() = Some(begun);
         }
         let outcome = appended.and_then(|_| {
             if self.options.sync_each {

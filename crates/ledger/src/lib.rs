@@ -129,17 +129,25 @@ impl Ledger {
         self.open.len()
     }
 
-    /// What to journal for exchanges that a dead gateway left open: their running attempts are lost,
-    /// what they consumed is unknown, and they settle as unknown. They are closed here too.
+    /// What ends the exchanges that a dead gateway left open: their running attempts are lost, what
+    /// they consumed is unknown, and they settle as unknown. To be journalled, and applied here as
+    /// any other record.
+    #[must_use]
+    pub fn lost(&self, now: UnixTime) -> Vec<(Option<AttemptEnd>, Settlement)> {
+        let ends = self.open.iter().map(|(&exchange, open)| {
+            let end = open.running.as_ref().map(|dispatch| lost(dispatch, now));
+            (end, Settlement { exchange, at: now, verdict: Verdict::Unknown })
+        });
+        ends.collect()
+    }
+
+    /// As [`lost`](Self::lost), and closes them here.
     pub fn close_lost(&mut self, now: UnixTime) -> Vec<(Option<AttemptEnd>, Settlement)> {
-        let open = std::mem::take(&mut self.open);
-        open.into_iter()
-            .map(|(exchange, open)| {
-                self.remember(exchange);
-                let end = open.running.map(|dispatch| lost(&dispatch, now));
-                (end, Settlement { exchange, at: now, verdict: Verdict::Unknown })
-            })
-            .collect()
+        let lost = self.lost(now);
+        for exchange in std::mem::take(&mut self.open).into_keys() {
+            self.remember(exchange);
+        }
+        lost
     }
 
     /// Ids are ordered by time: the least is the oldest.

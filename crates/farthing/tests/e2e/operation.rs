@@ -215,3 +215,52 @@ async fn health_readiness_and_metrics_answer() {
     let cost = metrics.text().lines().find_map(|l| l.strip_prefix("farthing_cost_usd_total "));
     assert_eq!(pico(cost.unwrap()), COST);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_serve_leaves_no_trace_in_the_journal() {
+    let server = chats().await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    assert_eq!(Call::chat(CHAT).send(&gateway).await.status, 200);
+    let busy = gateway.address.to_string();
+    gateway.stop().await;
+    let dump = home.run(&["journal", "dump"]).ok();
+    home.configure(&both(server.address).replacen("provider", "hourly_cost = \"2\"\nprovider", 1));
+    let _taken = tokio::net::TcpListener::bind(&busy).await.unwrap();
+    let ran = home.run(&["serve", "--listen", &busy]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("cannot listen on"), "{}", ran.err);
+    assert_eq!(home.run(&["journal", "dump"]).ok(), dump);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_gateway_left_open_is_on_the_page_of_the_next() {
+    let server = Scripted::start(|_| vec![Act::Hold]).await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    let _open = Call::chat(CHAT).begin(&gateway).await;
+    eventually("the upstream is asked", || server.received().len() == 1).await;
+    gateway.kill();
+    let gateway = home.serve();
+    let page = Call::get("/farthing/api/bill").send(&gateway).await;
+    let bill = home.run(&["bill", "--json"]).json();
+    assert_eq!(bill["total"]["exchanges"], 1);
+    assert!(page.text().contains(r#""value":"1","unit":"in 1 attempt""#), "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_derived_route_can_be_given_a_name() {
+    const ASKED: &str = r#"{"model":"m","messages":[{"role":"system","content":"Be kind."}]}"#;
+    let server = chats().await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    assert_eq!(Call::chat(ASKED).send(&gateway).await.status, 200);
+    gateway.stop().await;
+    let route = home.journal().0[0].admission.labels.route.clone();
+    assert!(route.starts_with("auto-"), "{route}");
+    let config = both(server.address);
+    home.configure(&format!("{config}\n[route_names]\n\"{route}\" = \"kindness\"\n"));
+    let gateway = home.serve();
+    assert_eq!(Call::chat(ASKED).send(&gateway).await.status, 200);
+    assert_eq!(home.once_settled(2).await[1].admission.labels.route, "kindness");
+}

@@ -191,6 +191,30 @@ async fn a_configured_key_travels_instead_of_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clients_key_goes_to_no_other_vendor() {
+    let server = polyglot().await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    let chat = Call::chat(r#"{"model":"m"}"#).with("authorization", "Bearer sk-openai");
+    for header in ["x-api-key", "api-key", "x-goog-api-key"] {
+        let call = Call::chat(r#"{"model":"m"}"#).with(header, "sk-of-another");
+        assert_eq!(call.send(&gateway).await.status, 200);
+    }
+    assert_eq!(chat.send(&gateway).await.status, 200);
+    // Anthropic's clients ask for the list of models at the same path as OpenAI's.
+    let models = Call::get("/v1/models").with("anthropic-version", "2023-06-01");
+    let models = models.with("x-api-key", "sk-ant").send(&gateway).await;
+    assert_eq!(models.status, 404);
+    let received = server.received();
+    assert_eq!(received.len(), 4);
+    for request in &received[..3] {
+        let secret = request.headers.iter().find(|(_, value)| value.contains("sk-"));
+        assert_eq!(secret, None);
+    }
+    assert_eq!(received[3].header("authorization"), Some("Bearer sk-openai"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchange_is_looked_up_by_whoever_made_it_alone() {
     let server = polyglot().await;
     let home = Home::new(&both(server.address));
