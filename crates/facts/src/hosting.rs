@@ -5,9 +5,24 @@ use std::time::Duration;
 
 use quantity::{Money, Period, UnixTime};
 
-use crate::Attempt;
+use crate::{Attempt, Charged};
 
 const NANOS_PER_HOUR: u64 = 3_600_000_000_000;
+
+impl Attempt {
+    /// From when to when it kept an upstream that is paid by the hour busy; `None` if it ran on none.
+    #[must_use]
+    pub fn hosted_busy(&self) -> Option<(UnixTime, UnixTime)> {
+        let start = self.dispatch.at;
+        (self.end.charged == Charged::Hosted).then(|| (start, self.end.at.max(start)))
+    }
+
+    /// Its tokens, if it was of use.
+    #[must_use]
+    pub fn useful_tokens(&self) -> u64 {
+        if self.waste().is_none() { self.end.metered.usage.total() } else { 0 }
+    }
+}
 
 /// What an upstream paid by the hour cost in a period. `busy` is borne by the exchanges it served,
 /// `idle` by nobody: it is a line of its own.
@@ -70,20 +85,32 @@ impl<K: Clone + Ord> Hosts<K> {
         self.host(upstream).rates.insert(from, cost);
     }
 
-    pub(crate) fn busy(&mut self, key: &K, attempt: &Attempt) {
-        let usage = &attempt.end.metered.usage;
-        let useful_tokens = if attempt.waste().is_none() { usage.total() } else { 0 };
-        let (start, end) = (attempt.dispatch.at, attempt.end.at.max(attempt.dispatch.at));
-        let host = self.host(&attempt.dispatch.upstream);
-        let group = match host.groups.get(key) {
-            Some(group) => *group,
-            None => {
-                let next = host.groups.len();
-                *host.groups.entry(key.clone()).or_insert(next)
-            }
-        };
-        host.busy.push(Busy { group, start, end });
+    pub(crate) fn busy(
+        &mut self,
+        key: &K,
+        upstream: &str,
+        times: impl IntoIterator<Item = (UnixTime, UnixTime)>,
+        useful_tokens: u64,
+    ) {
+        let host = self.host(upstream);
+        let group = host.group(key);
+        host.busy.extend(times.into_iter().map(|(start, end)| Busy { group, start, end }));
         host.useful_tokens = host.useful_tokens.saturating_add(useful_tokens);
+    }
+
+    /// Adds what others were busy with. Of two rates from the same time, the other's counts.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (upstream, theirs) in other.0 {
+            let host = self.host(&upstream);
+            host.rates.extend(theirs.rates);
+            let mut ours = vec![0; theirs.groups.len()];
+            for (key, group) in &theirs.groups {
+                ours[*group] = host.group(key);
+            }
+            let busy = theirs.busy.iter().map(|busy| Busy { group: ours[busy.group], ..*busy });
+            host.busy.extend(busy);
+            host.useful_tokens = host.useful_tokens.saturating_add(theirs.useful_tokens);
+        }
     }
 
     fn host(&mut self, upstream: &str) -> &mut Host<K> {
@@ -101,6 +128,14 @@ impl<K: Clone + Ord> Hosts<K> {
 }
 
 impl<K: Clone + Ord> Host<K> {
+    fn group(&mut self, key: &K) -> usize {
+        if let Some(group) = self.groups.get(key) {
+            return *group;
+        }
+        let next = self.groups.len();
+        *self.groups.entry(key.clone()).or_insert(next)
+    }
+
     fn settle(&self, upstream: &str, period: &Period, now: UnixTime) -> Hosting<K> {
         let mut line = HostedLine {
             upstream: upstream.to_owned(),
@@ -111,7 +146,9 @@ impl<K: Clone + Ord> Host<K> {
             attempts: self.busy.len() as u64,
             useful_tokens: self.useful_tokens,
         };
-        let mut shares = vec![Money::ZERO; self.groups.len()];
+        // In the order of their keys, so that what cannot be split evenly does not depend on who came
+        // first.
+        let mut shares: Vec<_> = self.groups.keys().map(|key| (key.clone(), Money::ZERO)).collect();
         let ends = self.rates.keys().skip(1).copied().chain([UnixTime::from_nanos(i64::MAX)]);
         for ((&from, cost), until) in self.rates.iter().zip(ends) {
             let Some(cost) = *cost else { continue };
@@ -125,11 +162,12 @@ impl<K: Clone + Ord> Host<K> {
             let whole = for_time(cost, paid);
             let busy = for_time(cost, weights.busy).min(whole);
             // An upstream that ran nothing is idle for the whole stretch.
-            let (busy, parts) = match busy.allocate(&weights.each) {
+            let each: Vec<u64> = self.groups.values().map(|group| weights.each[*group]).collect();
+            let (busy, parts) = match busy.allocate(&each) {
                 Some(parts) => (busy, parts),
                 None => (Money::ZERO, Vec::new()),
             };
-            for (share, part) in shares.iter_mut().zip(parts) {
+            for ((_, share), part) in shares.iter_mut().zip(parts) {
                 *share += part;
             }
             line.paid += paid;
@@ -137,8 +175,7 @@ impl<K: Clone + Ord> Host<K> {
             line.busy += busy;
             line.idle += whole - busy;
         }
-        let shares = self.groups.iter().map(|(key, group)| (key.clone(), shares[*group]));
-        Hosting { line, shares: shares.collect() }
+        Hosting { line, shares }
     }
 
     /// Each group's share of `start..end`: while k attempts run, each has 1/k of the time.
@@ -157,7 +194,8 @@ impl<K: Clone + Ord> Host<K> {
                 marks.push((until, false, busy.group));
             }
         }
-        marks.sort_unstable();
+        // Marks of one instant may stand in any order: no time passes between them.
+        marks.sort_by_key(|(at, ..)| *at);
         let mut each = vec![0_u64; self.groups.len()];
         let (mut running, mut integral, mut last) = (0_u64, 0_u64, start);
         let mut busy = Duration::ZERO;

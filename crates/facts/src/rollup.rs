@@ -1,12 +1,14 @@
 //! Answers, kept up to date one settled exchange at a time.
 
+mod parts;
+
 use std::collections::BTreeMap;
 
 use quantity::{Billable, Money, PerClass, UnixTime, UsageSource};
 
 use crate::hosting::Hosts;
 use crate::{
-    Api, Attempt, Charged, Exchange, HostedLine, Hosting, PriceRecord, Query, Verdict, WasteCause,
+    Attempt, Charged, Exchange, HostedLine, Hosting, PriceRecord, Query, Verdict, WasteCause,
 };
 
 /// What is counted for a group.
@@ -126,7 +128,8 @@ impl Measures {
         }
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds what another group counted.
+    pub fn merge(&mut self, other: &Self) {
         self.exchanges += other.exchanges;
         self.completed += other.completed;
         self.attempts += other.attempts;
@@ -211,21 +214,21 @@ impl Rollup {
         }
     }
 
-    /// Counts a settled exchange, if it was admitted in the query's period. Lists of models are not
-    /// counted: they are no use of a model.
+    /// Counts a settled exchange, if it was admitted in the query's period. Lists of models and stored
+    /// responses that are shown again are not counted: they are no use of a model.
     pub fn add(&mut self, exchange: &Exchange) {
         let admission = &exchange.admission;
-        if !self.query.period.contains(admission.at) || admission.api == Api::OpenAiModels {
+        if !self.query.period.contains(admission.at) || !exchange.is_counted() {
             return;
         }
-        let (first, last) = self.seen.unwrap_or((admission.at, admission.at));
-        self.seen = Some((first.min(admission.at), last.max(admission.at)));
+        self.add_seen(admission.at, admission.at);
         let by = &self.query.by;
         let key = |attempt| by.iter().map(|by| by.of(exchange, attempt)).collect::<Key>();
         for attempt in &exchange.attempts {
             let key = key(Some(attempt));
-            if attempt.end.charged == Charged::Hosted {
-                self.hosts.busy(&key, attempt);
+            if let Some(busy) = attempt.hosted_busy() {
+                let useful = attempt.useful_tokens();
+                self.hosts.busy(&key, &attempt.dispatch.upstream, [busy], useful);
             }
             self.groups.entry(key).or_default().add_attempt(attempt);
         }

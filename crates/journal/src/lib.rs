@@ -16,6 +16,7 @@ mod memory;
 mod reader;
 mod record;
 mod segment;
+mod segments;
 mod storage;
 mod syncer;
 mod ticket;
@@ -33,11 +34,12 @@ pub use memory::{Fault, MemoryFile, MemoryLock, MemoryStorage};
 pub use reader::{Gap, Position, Reader, StreamPosition, Tail};
 pub use record::{Body, Entry, Record};
 pub use segment::Previous;
+pub use segments::{Segment, SegmentRecords, segments};
 pub use storage::{DirStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use writer::{Recovery, SEGMENT_BYTES, Writer};
 
-/// The segments of each stream, in order.
+/// The segments of each stream, in order; no stream without one.
 fn streams<S: Storage>(
     storage: &S,
 ) -> Result<BTreeMap<WriterId, Vec<segment::SegmentId>>, JournalError> {

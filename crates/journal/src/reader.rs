@@ -225,9 +225,7 @@ impl<F: crate::StorageFile> Stream<F> {
                 // the one before is complete.
                 let unfinished = self.torn > 0 || segment.offset == 0;
                 if unfinished && !self.ahead.is_empty() {
-                    let expected = "whole records up to the next segment".to_owned();
-                    let found = format!("{} other bytes and the end", self.torn);
-                    return Err(segment.corrupt(segment.offset, expected, found));
+                    return Err(segment.unfinished(self.torn));
                 }
             }
             let Some(id) = self.ahead.front().copied() else { return Ok(false) };

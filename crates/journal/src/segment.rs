@@ -15,6 +15,7 @@
 use quantity::{UnixTime, WriterId};
 
 use crate::frame::{self, MIN_FRAME, Parsed, RawRecord, WRITER_AT};
+use crate::reader::StreamPosition;
 use crate::storage::StorageFile;
 use crate::{JournalError, MAX_RECORD};
 
@@ -235,7 +236,7 @@ impl<F: StorageFile> SegmentReader<F> {
 
     /// What was read may have been taken back: a failed append, or bytes that a power cut lost. Then
     /// what stands at our place means nothing.
-    fn check_previous(&self) -> Result<(), JournalError> {
+    pub(crate) fn check_previous(&self) -> Result<(), JournalError> {
         let Some(previous) = self.previous else { return Ok(()) };
         let mut prefix = [0; frame::PREFIX];
         let filled = self.read_exactly(previous.offset, self.offset, &mut prefix)?;
@@ -250,7 +251,7 @@ impl<F: StorageFile> SegmentReader<F> {
         JournalError::Rewound { file: self.name.clone(), offset: self.offset }
     }
 
-    fn length(&self) -> Result<u64, JournalError> {
+    pub(crate) fn length(&self) -> Result<u64, JournalError> {
         self.file.length().map_err(JournalError::storage("read the length of", &self.name))
     }
 
@@ -331,6 +332,22 @@ impl<F: StorageFile> SegmentReader<F> {
             }
         }
         Ok(filled)
+    }
+
+    /// The error of a segment that another one follows, although it does not end in a whole record.
+    pub(crate) fn unfinished(&self, torn: u64) -> JournalError {
+        let expected = "whole records up to the next segment".to_owned();
+        self.corrupt(self.offset, expected, format!("{torn} other bytes and the end"))
+    }
+
+    pub(crate) fn position(&self) -> StreamPosition {
+        StreamPosition {
+            writer: self.id.writer,
+            segment: self.id.first_sequence,
+            offset: self.offset,
+            next_sequence: self.next_sequence,
+            previous: self.previous,
+        }
     }
 
     pub(crate) fn corrupt(&self, offset: u64, expected: String, found: String) -> JournalError {

@@ -1,7 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use journal::{Batch, Committer, DirStorage, Fault, JournalError, MemoryStorage, Options, Reader};
+use journal::{
+    Batch, Committer, DirStorage, Fault, JournalError, MemoryStorage, Options, Reader, Segment,
+    segments,
+};
 
 use crate::{batch, drain, now, open};
 
@@ -214,4 +217,70 @@ fn a_ticket_is_a_future_that_wakes_its_last_waker() {
     }
     committer.close().unwrap();
     assert!(last.0.load(Ordering::SeqCst) >= pending);
+}
+
+#[test]
+fn segment_by_segment_a_journal_is_the_same() {
+    let storage = MemoryStorage::new();
+    let mut writer = open(storage.clone()).with_segment_bytes(200);
+    for n in 0..40_u8 {
+        writer.append(&mut batch(&[&[n; 30]]), now()).unwrap();
+    }
+    let whole = drain(&mut Reader::open(storage.clone()).unwrap()).unwrap();
+    let listed = segments(&storage).unwrap();
+    assert!(listed.len() > 5);
+    let (last, sealed) = listed.split_last().unwrap();
+    assert!(sealed.iter().all(Segment::is_sealed) && !last.is_sealed());
+    let mut read = Vec::new();
+    for segment in &listed {
+        assert_eq!(segment.first_sequence(), read.len() as u64 + 1);
+        let mut records = segment.records(&storage, None).unwrap();
+        let first = records.next().unwrap().unwrap();
+        read.push((first.sequence, first.body.to_vec()));
+        // From where one reader was, another goes on.
+        let position = records.position();
+        let rest = segment.rest(&storage, &position).unwrap().unwrap();
+        assert_eq!(position.offset + rest, segment.bytes(&storage).unwrap());
+        let mut records = segment.records(&storage, Some(position)).unwrap();
+        while let Some(record) = records.next().unwrap() {
+            read.push((record.sequence, record.body.to_vec()));
+        }
+        assert_eq!(segment.rest(&storage, &records.position()).unwrap(), Some(0));
+    }
+    assert_eq!(read, whole);
+}
+
+#[test]
+fn a_segment_is_told_from_another_of_its_name() {
+    let storage = MemoryStorage::new();
+    let mut writer = open(storage.clone());
+    writer.append(&mut batch(&[b"one", b"two"]), now()).unwrap();
+    let segment = segments(&storage).unwrap()[0];
+    let mut records = segment.records(&storage, None).unwrap();
+    while records.next().unwrap().is_some() {}
+    let position = records.position();
+    drop(writer);
+    // The end is lost, and other records come to its place.
+    let mut bytes = storage.bytes(&segment.file_name());
+    bytes.truncate(bytes.len() - 1);
+    storage.set_bytes(&segment.file_name(), bytes);
+    assert_eq!(segment.rest(&storage, &position).unwrap(), None);
+    open(storage.clone()).append(&mut batch(&[b"two, otherwise"]), now()).unwrap();
+    assert_eq!(segment.rest(&storage, &position).unwrap(), None);
+}
+
+#[test]
+fn a_sealed_segment_ends_in_a_whole_record() {
+    let storage = MemoryStorage::new();
+    let mut writer = open(storage.clone()).with_segment_bytes(1);
+    for n in 0..2 {
+        writer.append(&mut batch(&[&[n]]), now()).unwrap();
+    }
+    let sealed = segments(&storage).unwrap()[0];
+    let mut bytes = storage.bytes(&sealed.file_name());
+    bytes.push(0);
+    storage.set_bytes(&sealed.file_name(), bytes);
+    let mut records = sealed.records(&storage, None).unwrap();
+    assert_eq!(records.next().unwrap().unwrap().sequence, 1);
+    assert!(matches!(records.next(), Err(JournalError::Corrupt { .. })));
 }

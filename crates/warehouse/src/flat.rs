@@ -1,0 +1,114 @@
+//! Measures as a row of whole numbers, in a fixed order.
+
+use facts::{Measures, WasteCause};
+use quantity::{Money, PerClass, TokenClass};
+
+/// How many numbers measures are.
+pub(crate) const FLAT: usize = 14 + 3 * CLASSES + 2 * CAUSES;
+const CLASSES: usize = TokenClass::ALL.len();
+const CAUSES: usize = WasteCause::ALL.len();
+
+/// The numbers. Those of classes stand in the order of their numbers; a cause of waste has two, how
+/// often it is there and its cost, for waste that cost nothing is there too.
+pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
+    // Taken apart whole, so that a new measure cannot be forgotten here.
+    let Measures {
+        exchanges,
+        completed,
+        attempts,
+        tokens,
+        priced_tokens,
+        cost,
+        list_cost,
+        cost_by_class,
+        cost_of_units,
+        estimated_cost,
+        estimated,
+        unknown,
+        unpriced,
+        unpriced_tokens,
+        hosted,
+        hosted_cost,
+        useful_input,
+        useful_output,
+        waste,
+    } = measures;
+    let counts = [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens];
+    let counts = counts.into_iter().chain([hosted, useful_input, useful_output]);
+    let money = [cost, list_cost, cost_of_units, estimated_cost];
+    let per_class = |counts: &PerClass<u64>| {
+        counts.iter().map(|(_, count)| i128::from(*count)).collect::<Vec<_>>()
+    };
+    let waste = WasteCause::ALL.iter().flat_map(|cause| {
+        let cost = waste.get(cause);
+        [i128::from(cost.is_some()), cost.map_or(0, |cost| cost.pico())]
+    });
+    debug_assert_eq!(
+        *hosted_cost,
+        Money::ZERO,
+        "shares of hours are made when a query is answered"
+    );
+    let mut all = counts
+        .map(|count| i128::from(*count))
+        .chain(money.map(|money| money.pico()))
+        .chain(per_class(tokens))
+        .chain(per_class(priced_tokens))
+        .chain(cost_by_class.iter().map(|(_, cost)| cost.pico()))
+        .chain(waste);
+    std::array::from_fn(|_| all.next().unwrap_or(0))
+}
+
+/// The measures that sums of such numbers are.
+pub(crate) fn measures(sums: &[i128; FLAT]) -> Measures {
+    let mut sums = sums.iter().copied();
+    let mut next = || sums.next().unwrap_or(0);
+    // Sums of counts fit: a rollup adds them up in u64.
+    let count = |sum: i128| u64::try_from(sum).unwrap_or(u64::MAX);
+    let [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens] =
+        std::array::from_fn(|_| count(next()));
+    let [hosted, useful_input, useful_output] = std::array::from_fn(|_| count(next()));
+    let [cost, list_cost, cost_of_units, estimated_cost] =
+        std::array::from_fn(|_| Money::from_pico(next()));
+    let tokens = PerClass::from_fn(|_| count(next()));
+    let priced_tokens = PerClass::from_fn(|_| count(next()));
+    let cost_by_class = PerClass::from_fn(|_| Money::from_pico(next()));
+    let waste = WasteCause::ALL.iter().map(|cause| (*cause, next(), Money::from_pico(next())));
+    let waste = waste.filter(|(_, there, _)| *there > 0).map(|(cause, _, cost)| (cause, cost));
+    Measures {
+        waste: waste.collect(),
+        exchanges,
+        completed,
+        attempts,
+        tokens,
+        priced_tokens,
+        cost,
+        list_cost,
+        cost_by_class,
+        cost_of_units,
+        estimated_cost,
+        estimated,
+        unknown,
+        unpriced,
+        unpriced_tokens,
+        hosted,
+        hosted_cost: Money::ZERO,
+        useful_input,
+        useful_output,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_as_the_measures_they_were() {
+        let ones: [i128; FLAT] = std::array::from_fn(|place| place as i128 + 1);
+        let measures = measures(&ones);
+        assert_eq!(numbers(&measures)[..FLAT - 2 * CAUSES], ones[..FLAT - 2 * CAUSES]);
+        let causes = &numbers(&measures)[FLAT - 2 * CAUSES..];
+        for (pair, stored) in causes.chunks(2).zip(ones[FLAT - 2 * CAUSES..].chunks(2)) {
+            assert_eq!((pair[0], pair[1]), (1, stored[1]));
+        }
+    }
+}

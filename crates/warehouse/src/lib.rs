@@ -1,0 +1,315 @@
+//! The warehouse: answers the questions of `facts` from projections of the journal.
+//!
+//! A projection holds the exchanges of one segment of the journal as columns. It is a pure function of
+//! the records that it covers, so it can be thrown away, made by several processes at once, or made
+//! anew from the journal to the same bytes. It only ever holds what the journal holds: no record is
+//! waited for and none can be lost here. The journal's end, which no projection covers yet, is read as
+//! it is; answers are the same as those of a [`Rollup`] over the whole journal.
+//!
+//! What is not sound (of another format, cut, changed) or no longer fits its segment is made anew, and
+//! where nothing can be stored, answers only take longer.
+//!
+//! # Exchanges that span segments
+//!
+//! An exchange whose admission and settlement are in one projection is in its rows. The records of all
+//! others are kept in the projection as they are, and one ledger reads these loose records, segment by
+//! segment, and then the journal's end. So a projection depends on no other and they are made in
+//! parallel. A ledger that reads every record remembers settled exchanges for a while and refuses one
+//! that is admitted again; here that is seen within a segment only, and `farthing journal check` sees
+//! the rest.
+//!
+//! # Why a format of our own
+//!
+//! Parquet would be read by others as it is, but costs 32 crates and half of the time that the whole
+//! project takes to build; `farthing journal dump` and exports are there for others. SQLite is a
+//! hundred times slower at sums over millions of rows, and DuckDB locks readers out beside a writer.
+//! What is needed is little: whole numbers and texts by number, written once and summed by group. The
+//! layout is documented: `projection` (file and blocks), `column`, `labels`, `flat` (measures).
+//!
+//! Rollups by hour or day are not kept: sums over ten million rows take less than a second, and a
+//! rollup would answer only the questions that it was made for.
+
+mod bytes;
+mod column;
+mod flat;
+mod labels;
+mod parallel;
+mod project;
+mod projection;
+mod scan;
+mod shelf;
+
+use std::io;
+use std::path::PathBuf;
+
+use facts::{Answer, Query, Rollup};
+use journal::{Body, JournalError, RawRecord, Segment, Storage, StreamPosition, segments};
+use ledger::{Ledger, LedgerError};
+use quantity::{UnixTime, WriterId};
+
+use crate::projection::{Projection, Source};
+use crate::shelf::Shelf;
+
+/// A segment that is still written is projected again when so many bytes have come to it: few enough
+/// to be read in a tenth of a second.
+const MOST_UNPROJECTED: u64 = 16 << 20;
+
+/// Projections of a journal, in a directory of their own.
+#[derive(Debug)]
+pub struct Warehouse<S> {
+    journal: S,
+    shelf: Shelf,
+    most_unprojected: u64,
+}
+
+/// Why there is no answer. What is wrong with a projection is none: it is made anew.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal's records break the rules of exchanges.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A projection that was just made cannot be read.
+    #[error(
+        "the projection of `{0}` cannot be read although it was just made: a defect of farthing"
+    )]
+    Defect(String),
+}
+
+/// An answer, and what of the journal is not in it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer.
+    pub answer: Answer,
+    /// Exchanges that are admitted and not settled.
+    pub open: usize,
+    /// Records of kinds that this version does not know.
+    pub unknown: u64,
+    /// Records missing in the middle of a stream.
+    pub missing: u64,
+    /// What was projected on the way.
+    pub refreshed: Refreshed,
+}
+
+/// What was projected.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// Segments that were projected.
+    pub projected: usize,
+    /// Why one of their projections could not be stored.
+    pub unstored: Option<io::Error>,
+}
+
+/// A projection that cannot be used as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsound;
+
+/// A segment, with the projection of what it holds up to some place in it.
+struct Piece {
+    segment: Segment,
+    projection: Option<Projection>,
+}
+
+/// What the records outside of rows amount to.
+struct Rest {
+    rollup: Rollup,
+    ledger: Ledger,
+    unknown: u64,
+    missing: u64,
+}
+
+impl<S: Storage + Sync> Warehouse<S> {
+    /// A warehouse of this journal that keeps its projections in `directory`, which is made when there
+    /// is one.
+    pub fn new(directory: impl Into<PathBuf>, journal: S) -> Self {
+        let shelf = Shelf(directory.into());
+        Self { journal, shelf, most_unprojected: MOST_UNPROJECTED }
+    }
+
+    /// Projects the journal's end again when so many bytes have come to it, instead of 16 MiB.
+    #[must_use]
+    pub fn with_most_unprojected(mut self, bytes: u64) -> Self {
+        self.most_unprojected = bytes;
+        self
+    }
+
+    /// Projects what is sealed and not projected yet, and what has come to the journal's end if it is
+    /// much; removes what is of no use. May be called at any time, by several at once.
+    ///
+    /// # Errors
+    /// [`WarehouseError::Journal`] and [`WarehouseError::Ledger`]. That a projection could not be
+    /// stored is told in what is returned.
+    pub fn refresh(&self) -> Result<Refreshed, WarehouseError> {
+        let segments = segments(&self.journal)?;
+        let (_, refreshed) = self.pieces(&segments)?;
+        self.shelf.tidy(&segments);
+        Ok(refreshed)
+    }
+
+    /// The answer to a query as of `now`. Projects what [`refresh`](Self::refresh) would.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh), for anything the journal holds.
+    pub fn answer(&self, query: &Query, now: UnixTime) -> Result<Answered, WarehouseError> {
+        let (pieces, refreshed) = self.pieces(&segments(&self.journal)?)?;
+        let (rest, parts) = parallel::beside(
+            || self.rest(&pieces, query),
+            pieces.len(),
+            || Rollup::new(query.clone()),
+            |rollup, index| self.scan(&pieces[index], query, rollup),
+        );
+        let Rest { mut rollup, ledger, unknown, missing } = rest?;
+        for part in parts {
+            rollup.merge(part?);
+        }
+        let answer = rollup.answer(now);
+        Ok(Answered { answer, open: ledger.open(), unknown, missing, refreshed })
+    }
+
+    /// All segments in the order of the journal, with a projection of those that should have one.
+    fn pieces(&self, segments: &[Segment]) -> Result<(Vec<Piece>, Refreshed), WarehouseError> {
+        let mut refreshed = Refreshed::default();
+        let mut pieces = Vec::with_capacity(segments.len());
+        let made = parallel::map(segments.len(), |index| -> Result<_, WarehouseError> {
+            let segment = segments[index];
+            let found = self.found(&segment)?;
+            if found.is_some() || !self.is_due(&segment)? {
+                return Ok((Piece { segment, projection: found }, None));
+            }
+            let (projection, stored) = self.project(&segment, None)?;
+            Ok((Piece { segment, projection: Some(projection) }, Some(stored)))
+        });
+        for made in made {
+            let (piece, stored) = made?;
+            pieces.push(piece);
+            if let Some(stored) = stored {
+                refreshed.projected += 1;
+                refreshed.unstored = refreshed.unstored.or(stored.err());
+            }
+        }
+        Ok((pieces, refreshed))
+    }
+
+    /// The stored projection of a segment, if it covers enough of what stands there.
+    fn found(&self, segment: &Segment) -> Result<Option<Projection>, WarehouseError> {
+        let Some(projection) = self.shelf.open(segment) else { return Ok(None) };
+        let rest = segment.rest(&self.journal, &projection.head.position)?;
+        let enough = rest.is_some_and(|rest| {
+            if segment.is_sealed() { rest == 0 } else { rest < self.most_unprojected }
+        });
+        Ok(enough.then_some(projection))
+    }
+
+    fn is_due(&self, segment: &Segment) -> Result<bool, WarehouseError> {
+        Ok(segment.is_sealed() || segment.bytes(&self.journal)? >= self.most_unprojected)
+    }
+
+    /// Makes and stores the projection of a segment up to `end`.
+    fn project(
+        &self,
+        segment: &Segment,
+        end: Option<u64>,
+    ) -> Result<(Projection, io::Result<()>), WarehouseError> {
+        let bytes = project::project(&self.journal, segment, end)?;
+        let stored = self.shelf.store(segment, &bytes);
+        // Read back from the file if there is one: its bytes need not stay in memory.
+        let found = stored.is_ok().then(|| self.shelf.open(segment)).flatten();
+        let found = found.filter(|found| end.is_none_or(|end| found.head.position.offset == end));
+        let projection = match found {
+            Some(projection) => projection,
+            None => Projection::open(Source::Memory(bytes))
+                .map_err(|Unsound| WarehouseError::Defect(segment.file_name()))?,
+        };
+        Ok((projection, stored))
+    }
+
+    /// Reads from a projection; if it turns out to be unsound, from one that is made anew.
+    fn read<T>(
+        &self,
+        segment: &Segment,
+        projection: &Projection,
+        read: impl Fn(&Projection) -> Result<T, Unsound>,
+    ) -> Result<T, WarehouseError> {
+        if let Ok(read) = read(projection) {
+            return Ok(read);
+        }
+        // Up to the same place: what follows it is read elsewhere.
+        let (anew, _) = self.project(segment, Some(projection.head.position.offset))?;
+        read(&anew).map_err(|Unsound| WarehouseError::Defect(segment.file_name()))
+    }
+
+    /// Adds the rows of a piece to a rollup.
+    fn scan(
+        &self,
+        piece: &Piece,
+        query: &Query,
+        rollup: &mut Rollup,
+    ) -> Result<(), WarehouseError> {
+        if let Some(projection) = &piece.projection {
+            let scan = |projection: &Projection| scan::scan(projection, query);
+            self.read(&piece.segment, projection, scan)?.add_to(rollup);
+        }
+        Ok(())
+    }
+
+    /// Reads what is not in rows: loose records, and what follows projections.
+    fn rest(&self, pieces: &[Piece], query: &Query) -> Result<Rest, WarehouseError> {
+        let rollup = Rollup::new(query.clone());
+        let mut rest = Rest { rollup, ledger: Ledger::default(), unknown: 0, missing: 0 };
+        let mut expected: Option<(WriterId, u64)> = None;
+        for Piece { segment, projection } in pieces {
+            let (writer, found) = (segment.writer(), segment.first_sequence());
+            let sequence = expected.filter(|(of, _)| *of == writer).map_or(1, |(_, next)| next);
+            let missing = found.checked_sub(sequence).ok_or_else(|| JournalError::Order {
+                file: segment.file_name(),
+                offset: 0,
+                expected: sequence,
+                found,
+            })?;
+            rest.missing += missing;
+            let mut position: Option<StreamPosition> = None;
+            if let Some(projection) = projection {
+                let block = self.read(segment, projection, |projection| {
+                    let block = projection.bytes(projection::LOOSE)?;
+                    project::loose(&block, writer).map(|_| ())?;
+                    Ok(block)
+                })?;
+                let loose = project::loose(&block, writer);
+                let loose = loose.map_err(|Unsound| WarehouseError::Defect(segment.file_name()))?;
+                loose.iter().try_for_each(|record| rest.take(record))?;
+                rest.unknown += projection.head.unknown;
+                rest.missing += projection.head.missing;
+                position = Some(projection.head.position);
+            }
+            let next = match position {
+                Some(position) if segment.is_sealed() => position.next_sequence,
+                _ => {
+                    let mut records = segment.records(&self.journal, position)?;
+                    while let Some(record) = records.next()? {
+                        rest.take(&record)?;
+                    }
+                    rest.missing += records.missing();
+                    records.position().next_sequence
+                }
+            };
+            expected = Some((writer, next));
+        }
+        Ok(rest)
+    }
+}
+
+impl Rest {
+    fn take(&mut self, record: &RawRecord<'_>) -> Result<(), WarehouseError> {
+        match record.decode()?.body {
+            Body::Admitted(admission) => self.ledger.admit(admission)?,
+            Body::Dispatched(dispatch) => self.ledger.dispatch(dispatch)?,
+            Body::AttemptEnded(end) => self.ledger.end(end)?,
+            Body::Settled(settlement) => self.rollup.add(&self.ledger.settle(settlement)?),
+            Body::Price(price) => self.rollup.price(&price),
+            Body::Unknown { .. } => self.unknown += 1,
+        }
+        Ok(())
+    }
+}
