@@ -5,7 +5,6 @@
 //! with its usage, its charge and its reason.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use journal::{JournalError, Permit};
 use metering::{AttemptMeter, Close, bound};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::to_upstream;
@@ -23,8 +22,8 @@ use crate::body::{Metered, Patience};
 use crate::clock::Timer;
 use crate::failure::Failure;
 use crate::run::Run;
-use crate::server::{Shared, journal_failure};
-use crate::settings::{ModelTarget, Settings};
+use crate::settings::ModelTarget;
+use crate::shared::Shared;
 use crate::upstream::{Connections, SendError, address};
 
 /// A unary reply up to this size is gathered and sent in one piece; the cost header needs it whole.
@@ -32,59 +31,6 @@ const GATHERED: usize = 1 << 20;
 /// The first wait before another try is below this; each further one may be twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const RETRY_AFTER: HeaderName = HeaderName::from_static("retry-after");
-
-/// Keeps tries from multiplying an outage: each exchange earns a tenth of one, and ten are in hand.
-#[derive(Debug)]
-pub(crate) struct RetryBudget(AtomicI64);
-
-impl RetryBudget {
-    const EARNED: i64 = 1;
-    const SPENT: i64 = 10;
-    const MOST: i64 = 100;
-
-    pub(crate) fn new() -> Self {
-        Self(AtomicI64::new(Self::MOST))
-    }
-
-    fn earn(&self) {
-        let _ = self
-            .0
-            .fetch_update(Relaxed, Relaxed, |saved| Some((saved + Self::EARNED).min(Self::MOST)));
-    }
-
-    fn spend(&self) -> bool {
-        let spent = |saved: i64| (saved >= Self::SPENT).then_some(saved - Self::SPENT);
-        self.0.fetch_update(Relaxed, Relaxed, spent).is_ok()
-    }
-}
-
-/// Places at the upstreams that take only so many attempts at once.
-#[derive(Debug)]
-pub(crate) struct Slots(Vec<Option<Arc<Semaphore>>>);
-
-impl Slots {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let limits = settings.upstreams.iter().map(|upstream| upstream.limits.concurrent);
-        Self(limits.map(|limit| limit.map(|limit| Arc::new(Semaphore::new(limit)))).collect())
-    }
-
-    /// A place at an upstream, after a wait of its queue's length at most.
-    async fn take(
-        &self,
-        settings: &Settings,
-        upstream: usize,
-    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        let Some(slots) = &self.0[upstream] else { return Ok(None) };
-        let upstream = &settings.upstreams[upstream];
-        match timeout(upstream.limits.queue, Arc::clone(slots).acquire_owned()).await {
-            Ok(Ok(slot)) => Ok(Some(slot)),
-            Ok(Err(_)) | Err(_) => {
-                let message = format!("upstream `{}` has no place free", upstream.name);
-                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", message))
-            }
-        }
-    }
-}
 
 /// What a client asked for, and where it may go.
 pub(crate) struct Ask<'a> {
@@ -150,7 +96,7 @@ impl Shared {
             tokio::spawn(Run::start(Arc::clone(self), permit, timer, admission, meter)).await;
         loop {
             let run = started.unwrap_or(Err(JournalError::Closed));
-            let run = run.map_err(|error| journal_failure(Some(error)))?;
+            let run = run.map_err(|error| Failure::of_journal(Some(&error)))?;
             let target = &targets[dispatch.ordinal as usize % targets.len()];
             let tried = self.attempt(upstreams, ask, target, run, slot).await;
             let (again, mut run) = match tried {
@@ -191,7 +137,7 @@ impl Shared {
                     return Err(match run.settle(Close::BodyEnd) {
                         Some(ticket) => ticket
                             .await
-                            .map_or_else(|error| journal_failure(Some(error)), |()| failure),
+                            .map_or_else(|error| Failure::of_journal(Some(&error)), |()| failure),
                         None => failure,
                     });
                 }
@@ -310,7 +256,7 @@ impl Shared {
 async fn failed(mut run: Run, failure: Failure) -> Failure {
     match run.settle(Close::Reset) {
         Some(ticket) => {
-            ticket.await.map_or_else(|error| journal_failure(Some(error)), |()| failure)
+            ticket.await.map_or_else(|error| Failure::of_journal(Some(&error)), |()| failure)
         }
         None => failure,
     }

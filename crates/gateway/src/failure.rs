@@ -4,6 +4,7 @@ use bytes::Bytes;
 use facts::Api;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use journal::JournalError;
 
 /// A refusal or failure: a status, a stable code and words for the caller.
 #[derive(Debug)]
@@ -76,6 +77,17 @@ impl Failure {
             "expected no query but `alt=sse`, `alt=json`, `pageSize`, `pageToken` and \
              `prettyPrint`, and no field mask: others can take the usage out of the reply",
         )
+    }
+
+    /// The journal takes no records: for a reason, or because all its places are taken.
+    pub(crate) fn of_journal(failure: Option<&JournalError>) -> Self {
+        let message = match failure {
+            Some(failure) => {
+                format!("the journal takes no records, so nothing is sent on: {failure}")
+            }
+            None => "too many exchanges are under way for the journal".to_owned(),
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unavailable", message)
     }
 
     /// The reply, in the error shape of the API, or of OpenAI where none is known.

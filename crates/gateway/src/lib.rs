@@ -5,20 +5,25 @@
 //! cost is `tariff`'s, and what is told of them is for whoever is given the settled exchanges.
 
 mod access;
+mod answer;
 mod attempts;
 mod body;
+mod call;
 mod clock;
 mod door;
 mod failure;
 mod labels;
+mod limits;
 mod metrics;
 mod recent;
 mod run;
 mod server;
 mod settings;
+mod shared;
 mod upstream;
 
 pub use clock::{Clock, Timer};
 pub use recent::Recent;
-pub use server::{Gateway, Page, Watch};
+pub use server::Gateway;
 pub use settings::{Limits, ModelTarget, Retry, RouteSettings, Settings, SettingsError, Upstream};
+pub use shared::{Page, Watch};

@@ -1,8 +1,7 @@
 //! One exchange from its admission to its settlement.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use facts::{
     Admission, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, PriceRecord, Settlement,
@@ -13,11 +12,7 @@ use metering::{AttemptMeter, Close, Step, charge};
 use quantity::{Metered, Money, PriceRowId, UnixTime};
 
 use crate::clock::Timer;
-use crate::server::Shared;
-
-/// Price rows that are on the journal since this process started.
-#[derive(Debug, Default)]
-pub(crate) struct KnownRows(Mutex<HashSet<PriceRowId>>);
+use crate::shared::Shared;
 
 /// An exchange under way. However it ends, also when it is dropped because its client left, it
 /// settles exactly once: its permit is a place in the journal that it always had.
@@ -209,19 +204,6 @@ impl Drop for Run {
         // The ticket's outcome is of no use to anyone who is still there; the journal's own status
         // shows a failure.
         drop(self.settle_as(if whole { Verdict::Completed } else { Verdict::Aborted }));
-    }
-}
-
-impl KnownRows {
-    fn contains(&self, row: PriceRowId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&row)
-    }
-
-    fn insert(&self, rows: impl IntoIterator<Item = PriceRowId>) {
-        let mut rows = rows.into_iter().peekable();
-        if rows.peek().is_some() {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
-        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! Requests to their purpose: calls of models, look-ups, pages, probes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use facts::Api;
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use quantity::ExchangeId;
+
+use crate::access::{caller, check_host};
+use crate::body::Reply;
+use crate::door::{Purpose, purpose};
+use crate::failure::Failure;
+use crate::shared::Shared;
+use crate::upstream::Connections;
+
+/// How long a failed append keeps the gateway from being called ready.
+const UNREADY: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Answers any request.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        upstreams: &Connections,
+        request: Request<Incoming>,
+    ) -> Response<Reply> {
+        let path = request.uri().path().to_owned();
+        let purpose = purpose(request.method(), &path).and_then(|purpose| {
+            // Probes call by address, and learn nothing that others may not know.
+            if !matches!(purpose, Purpose::Health | Purpose::Ready) {
+                check_host(&self.settings, request.headers(), request.uri())?;
+            }
+            Ok(purpose)
+        });
+        let (api, answer) = match purpose {
+            Ok(Purpose::Call { api, route, path }) => {
+                (Some(api), self.call(upstreams, api, route, path, request).await)
+            }
+            Ok(Purpose::Lookup(id)) => (None, self.lookup(id, request.headers())),
+            Ok(Purpose::Page) => (None, self.page(&path, request.headers())),
+            Ok(Purpose::Health) => (None, Ok(text(StatusCode::OK, "ok\n".to_owned()))),
+            Ok(Purpose::Ready) => (None, Ok(self.ready())),
+            Ok(Purpose::Metrics) => (None, self.metrics_page(request.headers())),
+            Err(failure) => (api_of(&path), Err(failure)),
+        };
+        answer.unwrap_or_else(|failure| {
+            self.metrics.refused();
+            failure.reply(api).map(Reply::from)
+        })
+    }
+
+    fn metrics_page(&self, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        // They tell what is spent.
+        caller(&self.settings, headers, &self.key)?;
+        Ok(text(StatusCode::OK, self.metrics.text(&self.journal.status())))
+    }
+
+    fn lookup(&self, id: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        let caller = caller(&self.settings, headers, &self.key)?;
+        let id: ExchangeId =
+            id.parse().map_err(|error| Failure::bad_request("bad_id", format!("{error}")))?;
+        let Some(exchange) = self.recent.of(id, caller) else {
+            let message = "no settled exchange with this id was made with this credential lately; \
+                           older ones are in `farthing journal dump`";
+            return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_exchange", message));
+        };
+        let mut reply = text(StatusCode::OK, self.watch.lookup(&exchange));
+        let json = HeaderValue::from_static("application/json");
+        reply.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(reply)
+    }
+
+    fn page(&self, path: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
+        // A browser cannot present the access key; where one is needed, pages are for whoever has it.
+        caller(&self.settings, headers, &self.key)?;
+        if matches!(path, "/" | "/farthing") {
+            let mut reply = text(StatusCode::TEMPORARY_REDIRECT, String::new());
+            reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/farthing/"));
+            return Ok(reply);
+        }
+        let Some(page) = self.watch.page(path, self.clock.now()) else {
+            return Err(Failure::unknown_path());
+        };
+        let mut reply = Response::new(Reply::from(Bytes::from(page.body)));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+        for (name, value) in page.headers {
+            let name = HeaderName::from_static(name);
+            reply.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        Ok(reply)
+    }
+
+    fn ready(&self) -> Response<Reply> {
+        let status = self.journal.status();
+        let reason = match (status.failure, status.failed_ago) {
+            (Some(failure), _) => failure.to_string(),
+            // Later it is ready again, for only a new exchange shows whether the disk is well.
+            (None, Some(ago)) if ago < UNREADY => {
+                format!("its last append failed {} s ago", ago.as_secs())
+            }
+            (None, _) => return text(StatusCode::OK, "ready\n".to_owned()),
+        };
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: journal: {reason}\n"))
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Reply> {
+    let mut reply = Response::new(Reply::from(Bytes::from(body)));
+    *reply.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(CONTENT_TYPE, plain);
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// The API that a refused path was meant for, for the shape of the error.
+fn api_of(path: &str) -> Option<Api> {
+    let gemini = path.contains("/v1beta/").then_some(Api::GeminiGenerate);
+    path.contains("/v1/messages").then_some(Api::AnthropicMessages).or(gemini)
+}
