@@ -81,6 +81,23 @@ struct RawUsage<'a> {
     server_tool_use: Option<&'a RawValue>,
     #[serde(borrow)]
     service_tier: Text<'a>,
+    #[serde(borrow)]
+    iterations: Option<&'a RawValue>,
+}
+
+/// One run of a model inside a response: the answer, a compaction before it, an answer that was
+/// declined, one of another model in its place, or one of a model that was asked for advice.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Iteration<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    model: Text<'a>,
+    input_tokens: Count,
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    output_tokens: Count,
 }
 
 #[derive(Deserialize, Default)]
@@ -195,6 +212,28 @@ pub(crate) fn usage(seen: &Seen, convention: Convention) -> Option<Reading> {
         largest(&mut searches, tools.web_search_requests);
         last_output = raw.output_tokens.get();
     }
+    let last: RawUsage<'_> =
+        objects.last().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
+    let runs: Vec<Iteration<'_>> = read(last.iterations);
+    if of_several_models(&runs, seen.model.as_deref()) {
+        doubts = doubts.with(Doubt::MixedModels);
+    } else if !runs.is_empty() {
+        // Of one model: all of them are billed, and the counts beside them may be of the last alone.
+        for (held, of) in [
+            (&mut input, (|run| run.input_tokens) as fn(&Iteration<'_>) -> Count),
+            (&mut cached, |run| run.cache_read_input_tokens),
+            (&mut written, |run| run.cache_creation_input_tokens),
+            (&mut output, |run| run.output_tokens),
+        ] {
+            let counts = runs.iter().filter_map(|run| of(run).get());
+            let sum = counts.reduce(|sum, count| sum.plus(count).unwrap_or(sum));
+            if sum.is_some() && sum < *held {
+                doubts = doubts.with(Doubt::SumMismatch);
+            }
+            *held = (*held).max(sum);
+        }
+        last_output = last_output.and(output);
+    }
     // The first object only holds a place for the output: the last one must count it.
     let (has_input, has_output) = (input.is_some(), last_output.is_some());
     let input = input.unwrap_or_default();
@@ -226,4 +265,13 @@ pub(crate) fn usage(seen: &Seen, convention: Convention) -> Option<Reading> {
     tokens[TokenClass::OutputText] = output.minus(thinking).expect("cut to the output above");
     usage.units[Unit::WebSearch] = searches.unwrap_or_default();
     Some(Reading { usage, doubts, has_input, has_output })
+}
+
+/// Whether more than one model ran: then the counts are no one model's.
+fn of_several_models(runs: &[Iteration<'_>], served: Option<&str>) -> bool {
+    let kind = |name: &str| runs.iter().any(|run| run.kind.as_deref() == Some(name));
+    let mut models: Vec<&str> = runs.iter().filter_map(|run| run.model.as_deref()).collect();
+    models.extend(served.filter(|_| !models.is_empty()));
+    let differ = models.windows(2).any(|pair| pair[0] != pair[1]);
+    differ || kind("advisor_message") || (kind("fallback_message") && runs.len() > 1)
 }

@@ -6,6 +6,7 @@ use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, 
 use serde_json::value::RawValue;
 
 use crate::dialect::{self, Kind};
+use crate::learner::{Learner, Lesson, Ratio};
 use crate::seen::{Reading, Seen};
 use crate::sse::{self, Events, Piece};
 use crate::{Convention, Request};
@@ -60,6 +61,11 @@ pub struct AttemptMeter {
     convention: Convention,
     choices: Option<u32>,
     strips_usage: bool,
+    /// Bytes of the prompt's text, and whether they are all of the input.
+    prompt_bytes: u64,
+    prompt_is_text: bool,
+    /// What was learned of the model, once it is known.
+    ratio: Ratio,
     dispatch: Dispatch,
     status: Option<u16>,
     body: Body,
@@ -85,6 +91,10 @@ impl AttemptMeter {
             convention,
             choices: request.choices,
             strips_usage,
+            prompt_bytes: request.prompt.text_bytes(),
+            prompt_is_text: request.bounded
+                && request.prompt.messages.iter().all(|message| message.media == 0),
+            ratio: Ratio::default(),
             dispatch,
             status: None,
             body: Body::Unary { copy: Vec::new(), held: Bytes::new(), overflow: false },
@@ -219,13 +229,31 @@ impl AttemptMeter {
     /// The attempt is over. `price` turns a usage into a charge, given the model and tier that
     /// served.
     pub fn close(
-        mut self,
+        self,
         how: Close,
         at: UnixTime,
         price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
     ) -> AttemptEnd {
+        self.close_learning(how, at, &mut Learner::default(), price)
+    }
+
+    /// As [`Self::close`]; estimates go by what the learner knows of the model, and it learns from a
+    /// call that was told in full.
+    pub fn close_learning(
+        mut self,
+        how: Close,
+        at: UnixTime,
+        learner: &mut Learner,
+        price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
+    ) -> AttemptEnd {
         let end = self.end(how);
+        let provider = self.dispatch.provider.as_deref().unwrap_or(&self.dispatch.upstream);
+        let model = self.seen.model.as_deref().or(self.dispatch.model.as_deref()).unwrap_or("");
+        self.ratio = learner.ratio(provider, model);
         let mut metered = self.metered(end);
+        if let Some(lesson) = self.lesson(end, &metered) {
+            learner.learn(provider, model, lesson);
+        }
         if metered.source != UsageSource::Unknown && !consumes_nothing(self.api, end) {
             self.add_what_usage_leaves_out(&mut metered);
         }
@@ -343,10 +371,11 @@ impl AttemptMeter {
             return Metered { usage, source: UsageSource::Reported, doubts };
         }
         if !has_input {
-            usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
+            usage.tokens[TokenClass::InputUncached] = self.input_estimate();
             doubts = doubts.with(Doubt::SplitUnknown);
         }
-        let passed = if has_output { passed_since } else { seen.output }.tokens().get();
+        let passed = if has_output { passed_since } else { seen.output };
+        let passed = passed.tokens(&self.ratio).get();
         // A count that came after output counts that output; one that came before only holds a place.
         let counted = has_output && seen.output.pieces > passed_since.pieces;
         let held = if counted { 0 } else { usage.output() };
@@ -369,10 +398,52 @@ impl AttemptMeter {
 
     fn estimated(&self) -> Metered {
         let mut usage = Usage::default();
-        usage.tokens[TokenClass::InputUncached] = self.dispatch.input_estimate;
-        usage.tokens[TokenClass::OutputText] = self.seen.output.tokens();
+        usage.tokens[TokenClass::InputUncached] = self.input_estimate();
+        usage.tokens[TokenClass::OutputText] = self.seen.output.tokens(&self.ratio);
         let doubts = self.lower_bound(Doubts::NONE).with(Doubt::SplitUnknown);
         Metered { usage, source: UsageSource::Estimated, doubts }
+    }
+
+    fn input_estimate(&self) -> TokenCount {
+        self.ratio.input(self.prompt_bytes).unwrap_or(self.dispatch.input_estimate)
+    }
+
+    /// What a completed call teaches of its model: only what was told in full and is text alone.
+    fn lesson(&self, end: End, metered: &Metered) -> Option<Lesson> {
+        const MISLEADING: [Doubt; 4] = [
+            Doubt::SumMismatch,
+            Doubt::CountRefused,
+            Doubt::ChoicesUnderReported,
+            Doubt::MixedModels,
+        ];
+        let told = metered.source == UsageSource::Reported
+            && !MISLEADING.iter().any(|doubt| metered.doubts.contains(*doubt));
+        if end != End::Complete || self.api.is_free() || !told {
+            return None;
+        }
+        let (usage, seen) = (&metered.usage, &self.seen);
+        let sum = |classes: &[TokenClass]| -> u64 {
+            classes.iter().map(|class| usage.tokens[*class].get()).sum()
+        };
+        let input = [
+            TokenClass::InputUncached,
+            TokenClass::CacheRead,
+            TokenClass::CacheWrite5m,
+            TokenClass::CacheWrite1h,
+        ];
+        let mut lesson = Lesson { pieces: seen.output.pieces, ..Lesson::default() };
+        let input_tokens = sum(&input);
+        if self.prompt_is_text && input_tokens == usage.input() {
+            (lesson.input_tokens, lesson.input_bytes) = (input_tokens, self.prompt_bytes);
+        }
+        // Thoughts that were not shown have no bytes.
+        let text = usage.tokens[TokenClass::OutputText].get();
+        let thought = usage.tokens[TokenClass::Reasoning].get();
+        let shown = if seen.output.shows_reasoning() { text + thought } else { text };
+        if text + thought == usage.output() {
+            (lesson.output_tokens, lesson.output_bytes) = (shown, seen.output.text_bytes());
+        }
+        Some(lesson)
     }
 
     fn lower_bound(&self, doubts: Doubts) -> Doubts {

@@ -9,6 +9,7 @@ mod convention;
 mod dialect;
 mod gemini;
 mod json;
+mod learner;
 mod openai;
 mod price;
 mod prompt;
@@ -19,5 +20,6 @@ mod sse;
 
 pub use attempt::{AttemptMeter, Close, Step};
 pub use convention::Convention;
+pub use learner::{EstimateError, Learner};
 pub use price::{bound, charge};
 pub use request::{Request, RequestError};

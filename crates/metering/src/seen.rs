@@ -4,6 +4,7 @@ use quantity::{Doubt, Doubts, PerUnit, TokenClass, TokenCount, Unit, Usage};
 use serde_json::value::RawValue;
 
 use crate::json::{Text, read};
+use crate::learner::Ratio;
 
 /// Names of called tools that are kept.
 const MAX_TOOLS: usize = 256;
@@ -143,11 +144,14 @@ impl Seen {
 }
 
 impl Output {
-    /// Tokens, at least: four bytes to a token, the usual rule of thumb for English, and a token to
-    /// each piece.
-    pub(crate) fn tokens(&self) -> TokenCount {
-        let bytes = self.bytes + self.reasoning_bytes;
-        TokenCount::new(bytes.div_ceil(4).max(self.pieces)).unwrap_or_default()
+    /// Tokens, at least, by what was learned of the model.
+    pub(crate) fn tokens(&self, ratio: &Ratio) -> TokenCount {
+        ratio.output(self.text_bytes(), self.pieces)
+    }
+
+    /// Bytes of all text that was shown.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.bytes + self.reasoning_bytes
     }
 
     pub(crate) fn shows_reasoning(&self) -> bool {

@@ -3,7 +3,9 @@
 
 use facts::{Api, AttemptReason, Charged, Dispatch};
 use metering::{Request, bound, charge};
-use quantity::{Doubts, ExchangeId, HashKey, Metered, TokenClass, TokenCount, Usage, UsageSource};
+use quantity::{
+    Doubt, Doubts, ExchangeId, HashKey, Metered, TokenClass, TokenCount, Usage, UsageSource,
+};
 use tariff::Book;
 
 const BOOK: &str = "\
@@ -88,6 +90,30 @@ fn what_has_no_price_is_unpriced_and_never_free() {
     unpriced(&lab, Some("unheard-of"), UsageSource::Reported);
     unpriced(&dispatch(Some("nobody"), JANUARY), None, UsageSource::Reported);
     unpriced(&dispatch(None, JANUARY), None, UsageSource::Reported);
+}
+
+#[test]
+fn tokens_of_several_models_told_as_one_have_no_price() {
+    let book = Book::parse(BOOK).unwrap();
+    let mut metered = metered(UsageSource::Reported);
+    metered.doubts = metered.doubts.with(Doubt::MixedModels);
+    let (charged, row) = charge(&book, &dispatch(Some("lab"), JANUARY), None, None, &metered);
+    assert!(matches!(charged, Charged::Unpriced { .. }) && row.is_none());
+}
+
+#[test]
+fn what_the_provider_adds_to_the_input_has_no_bound() {
+    let book = Book::parse(BOOK).unwrap();
+    let lab = dispatch(Some("lab"), JANUARY);
+    let most = |more: &str| {
+        let body = format!(r#"{{"model":"big","max_output_tokens":100,"input":"hi"{more}}}"#);
+        let key = HashKey::new([7; 32]);
+        let request = Request::read(Api::OpenAiResponses, body.as_bytes(), &key).unwrap();
+        bound(&book, &lab, &request, body.len()).is_some()
+    };
+    assert!(most(""));
+    assert!(!most(r#","previous_response_id":"resp_1""#));
+    assert!(!most(r#","tools":[{"type":"web_search"}]"#));
 }
 
 #[test]

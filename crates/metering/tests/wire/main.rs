@@ -92,3 +92,35 @@ fn every_fixture_gives_its_outcome() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// What an aborted call is estimated at follows what completed calls of the model told.
+#[test]
+fn estimates_go_by_what_completed_calls_taught() {
+    use metering::{Close, Convention, Learner, Request};
+    use quantity::{TokenClass, UnixTime};
+    let key = quantity::HashKey::new([7; 32]);
+    let body = br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"12345678"}]}"#;
+    let request = Request::read(facts::Api::OpenAiChat, body, &key).unwrap();
+    let mut learner = Learner::default();
+    let mut call = |usage: &str, close| {
+        let mut meter = fixture::meter(Convention::OpenAi, &request, true);
+        let at = UnixTime::from_nanos(0);
+        meter.head(200, Some("text/event-stream"), at);
+        let text = "data: {\"choices\":[{\"delta\":{\"content\":\"0123456789ab\"}}]}\n\n";
+        meter.push(bytes::Bytes::from(format!("{text}{usage}")), at);
+        let unpriced = |_: &_, _: Option<&str>, _: Option<&str>, _: &_| facts::Charged::Hosted;
+        let end = meter.close_learning(close, at, &mut learner, unpriced);
+        let tokens = end.metered.usage.tokens;
+        (tokens[TokenClass::InputUncached].get(), tokens[TokenClass::OutputText].get())
+    };
+    assert_eq!(call("", Close::ClientGone), (2, 3), "four bytes to a token");
+    let told = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":16,\"completion_tokens\":30,\
+                \"completion_tokens_details\":{\"reasoning_tokens\":6}}}\n\ndata: [DONE]\n\n";
+    for _ in 0..4 {
+        assert_eq!(call(told, Close::BodyEnd), (16, 24));
+    }
+    assert_eq!(call("", Close::ClientGone), (16, 24), "thoughts that were hidden stay unknown");
+    let error = learner.errors().next().unwrap();
+    assert_eq!((error.provider.as_str(), error.model.as_str(), error.calls), ("up", "m", 4));
+    assert_eq!((error.mean_error, error.bias), (875_000, -875_000), "3 estimated of 24");
+}
