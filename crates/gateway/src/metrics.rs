@@ -1,21 +1,22 @@
 //! Counters for Prometheus.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use facts::{Charged, End, Exchange, Verdict};
 use journal::Status;
-use quantity::{Money, TokenClass, UsageSource};
+use metering::{EstimateError, Learner};
+use quantity::{Doubt, Money, TokenClass, UsageSource};
 
 const VERDICTS: usize = 5;
 const ENDS: usize = 10;
 const CLASSES: usize = 16;
 const SOURCES: usize = 5;
+const DOUBTS: usize = 9;
 
-/// What happened since the process started. Labels are closed lists alone, so that their number is
-/// bounded whatever clients send.
+/// What happened since the process started. Labels are closed lists, and the models that the learner
+/// remembers, so that their number is bounded whatever clients send.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// Exchanges under way.
@@ -27,10 +28,17 @@ pub(crate) struct Metrics {
     usages: [AtomicU64; SOURCES],
     unpriced: AtomicU64,
     doubtful: AtomicU64,
+    doubts: [AtomicU64; DOUBTS],
+    learner: Mutex<Learner>,
     cost: Mutex<Money>,
 }
 
 impl Metrics {
+    /// What is learned of models, and how good estimates are.
+    pub(crate) fn learner(&self) -> MutexGuard<'_, Learner> {
+        self.learner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A request that was refused before it became an exchange.
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
@@ -49,6 +57,9 @@ impl Metrics {
             count(&self.usages, end.metered.source.number(), 1);
             for (class, tokens) in end.metered.usage.tokens.iter() {
                 count(&self.tokens, class.number(), tokens.get());
+            }
+            for doubt in end.metered.doubts.iter() {
+                count(&self.doubts, doubt.number(), 1);
             }
             if end.metered.doubts != quantity::Doubts::NONE {
                 self.doubtful.fetch_add(1, Relaxed);
@@ -102,6 +113,22 @@ impl Metrics {
         let doubtful = one(get(&self.doubtful));
         let help = "Attempts whose usage is doubtful.";
         family("farthing_doubtful_attempts_total", "counter", help, &doubtful);
+        let samples =
+            each(Doubt::ALL, "doubt", Doubt::name, |doubt| at(&self.doubts, doubt.number()));
+        family("farthing_doubts_total", "counter", "Attempts by what is doubtful.", &samples);
+        let errors: Vec<EstimateError> = self.learner().errors().collect();
+        let of_models = |value: fn(&EstimateError) -> String| -> Vec<(String, String)> {
+            errors.iter().map(|error| (model_labels(error), value(error))).collect()
+        };
+        let samples = of_models(|error| error.calls.to_string());
+        let help = "Completed calls whose estimate was compared with their report.";
+        family("farthing_estimates_compared_total", "counter", help, &samples);
+        let samples = of_models(|error| ratio(error.mean_error.cast_signed()));
+        let help = "Mean absolute error of estimated output, as a share of what was reported.";
+        family("farthing_estimate_error_ratio", "gauge", help, &samples);
+        let samples = of_models(|error| ratio(error.bias));
+        let help = "Mean error of estimated output; below zero, estimates are too low.";
+        family("farthing_estimate_bias_ratio", "gauge", help, &samples);
         let unpriced = one(get(&self.unpriced));
         let help = "Attempts that may have cost something and have no price.";
         family("farthing_unpriced_attempts_total", "counter", help, &unpriced);
@@ -129,5 +156,43 @@ impl Metrics {
             &one(journal.failed_appends),
         );
         out
+    }
+}
+
+/// Names come from upstreams: what would end a label is escaped.
+fn model_labels(error: &EstimateError) -> String {
+    let escaped = |name: &str| name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let (provider, model) = (escaped(&error.provider), escaped(&error.model));
+    format!("{{provider=\"{provider}\",model=\"{model}\"}}")
+}
+
+/// Millionths as a decimal number.
+fn ratio(millionths: i64) -> String {
+    let sign = if millionths < 0 { "-" } else { "" };
+    let size = millionths.unsigned_abs();
+    format!("{sign}{}.{:06}", size / 1_000_000, size % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_upstreams_name_cannot_break_out_of_a_label() {
+        let error = EstimateError {
+            provider: "p".to_owned(),
+            model: "a\"} 1\\\nfake 2".to_owned(),
+            calls: 1,
+            mean_error: 0,
+            bias: 0,
+        };
+        let labels = model_labels(&error);
+        assert_eq!(labels, r#"{provider="p",model="a\"} 1\\\nfake 2"}"#);
+        assert_eq!([ratio(1_250_000), ratio(-1), ratio(0)], ["1.250000", "-0.000001", "0.000000"]);
+    }
+
+    #[test]
+    fn every_doubt_has_a_counter() {
+        assert!(Doubt::ALL.iter().all(|doubt| usize::from(doubt.number()) < DOUBTS));
     }
 }

@@ -143,7 +143,7 @@ impl Run {
                     .map(|row| PriceRecord::PerUse { row: row.id(), text: row.to_text() });
                 charged
             };
-            let end = meter.close(how, now, price);
+            let end = meter.close_learning(how, now, &mut shared.metrics.learner(), price);
             let encoded = new_row.iter().try_for_each(|row| open.unwritten.push(row));
             let encoded = encoded.and_then(|()| open.unwritten.push(&end));
             // Every field is bounded where it is read, so that a record is never too large.
