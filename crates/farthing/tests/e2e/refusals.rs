@@ -33,7 +33,7 @@ async fn what_is_not_served_is_refused_in_the_callers_shape_and_goes_nowhere() {
     let big_label = "x".repeat(129);
     let cases: Vec<(Call, u16, &str)> = vec![
         (post("/v1/files"), 404, "not served"),
-        (post("/v1/responses"), 404, "not served"),
+        (post("/v1/images/generations"), 404, "not served"),
         (post("/v1/chat/completions/"), 404, "not served"),
         (post("/v1/%63hat/completions"), 404, "not served"),
         (post("/v1/../v1/chat/completions"), 404, "not served"),
@@ -104,7 +104,7 @@ async fn our_own_names_and_pages_come_in() {
     }
     for path in ["/", "/farthing/", "/farthing/api/bill"] {
         let status = Call::get(path).send(&gateway).await.status;
-        assert_eq!(status, if path == "/" { 404 } else { 200 }, "{path}");
+        assert_eq!(status, if path == "/" { 307 } else { 200 }, "{path}");
     }
 }
 
