@@ -277,7 +277,9 @@ impl Permit {
         let ticket = queue.group.get_or_insert_default().ticket();
         // A writer at work looks at the queue again before it waits; only an idle one is woken.
         if queue.idle {
-            if queue.batch.records() > self.0.options.gathered {
+            // Even one without records, where nobody else will: its ticket waits for those before it.
+            let gathered = self.0.options.gathered;
+            if gathered == 0 || queue.batch.records() > gathered {
                 self.0.wake(queue);
             } else {
                 self.0.gathering.store(true, Relaxed);

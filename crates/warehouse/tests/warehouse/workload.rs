@@ -66,7 +66,7 @@ fn pick<'a>(choices: &[&'a str], number: u8) -> &'a str {
 }
 
 fn maybe(choices: &[&str], number: u8) -> Option<String> {
-    (number % 3 > 0).then(|| pick(choices, number / 3).to_owned())
+    (!number.is_multiple_of(3)).then(|| pick(choices, number / 3).to_owned())
 }
 
 /// The records of an exchange, each in a batch of its own, as they come one after the other.
@@ -86,10 +86,10 @@ fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
     };
     let [route, team, user, task, task_type, tag, source] = sample.labels;
     let mut tags = Vec::new();
-    if tag % 2 == 0 {
+    if tag.is_multiple_of(2) {
         tags.push(("release".to_owned(), pick(&["a", "b", "", "naïve"], tag / 2).to_owned()));
     }
-    if tag % 3 == 0 {
+    if tag.is_multiple_of(3) {
         tags.push((format!("tag-{}", tag % 5), "x".to_owned()));
     }
     let admission = Admission {
@@ -172,7 +172,7 @@ fn ended(dispatch: &Dispatch, at: UnixTime, one: &Try) -> AttemptEnd {
                 .collect();
             let searches = usage.units[Unit::WebSearch];
             lines.push(line(Billable::Unit(Unit::WebSearch), searches, 10_000_000_000, 0));
-            if one.tokens[1] % 7 == 0 {
+            if one.tokens[1].is_multiple_of(7) {
                 // Far beyond 64 bits.
                 lines.push(line(
                     Billable::Unit(Unit::Call),
