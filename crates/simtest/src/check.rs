@@ -64,6 +64,11 @@ impl World {
                 (fate.durable, fate.may_be_gone) = (true, false);
             }
         }
+        let known = self.clients.iter().filter(|client| client.booked.is_some()).count();
+        if known != replay.settled.len() {
+            let what = format!("{} exchanges are read, {known} were made", replay.settled.len());
+            return Err(Violation::new("SIM-2", what));
+        }
         Ok(())
     }
 

@@ -324,7 +324,7 @@ impl World {
             charged
         };
         let mut end: AttemptEnd = meter.close(how, at, price);
-        spoil(mutant, &mut end.metered, &mut end.charged);
+        spoil(mutant, &mut end);
         self.report.count(end.end.name());
         self.report.count(end.metered.source.name());
         if matches!(end.charged, Charged::Priced { .. }) {

@@ -9,7 +9,7 @@ use facts::{
 };
 use journal::{Batch, Body, MemoryStorage, Writer};
 use metering::{AttemptMeter, Request, bound};
-use quantity::{ExchangeId, HashKey, Metered, PriceRowId, UnixTime, Usage, UsageSource};
+use quantity::{ExchangeId, HashKey, PriceRowId, UnixTime, Usage, UsageSource};
 use tariff::Book;
 
 use crate::plan::Mutant;
@@ -238,17 +238,18 @@ pub(crate) fn verdict(end: &AttemptEnd) -> Verdict {
     }
 }
 
-/// Spoils a usage or a charge as a mutant does.
-pub(crate) fn spoil(mutant: Option<Mutant>, metered: &mut Metered, charged: &mut Charged) {
-    match (mutant, charged) {
-        (Some(Mutant::EstimateZero), _) if metered.source == UsageSource::Estimated => {
-            metered.usage = Usage::default();
+/// Spoils the end of an attempt as a mutant does.
+pub(crate) fn spoil(mutant: Option<Mutant>, end: &mut AttemptEnd) {
+    match (mutant, &mut end.charged) {
+        (Some(Mutant::EstimateZero), _) if end.metered.source == UsageSource::Estimated => {
+            end.metered.usage = Usage::default();
         }
         (Some(Mutant::OneTokenMore), Charged::Priced { lines, .. }) => {
             if let Some(line) = lines.last_mut() {
                 line.contracted += line.price.times(quantity::TokenCount::from(1));
             }
         }
+        (Some(Mutant::CutIsComplete), _) if end.end == End::Cut => end.end = End::Complete,
         _ => {}
     }
 }

@@ -15,6 +15,7 @@
 //! | SIM-7 | bytes pass unchanged, but for the usage chunk that the client did not ask for |
 //! | SIM-8 | what was not told is not told: output that passed is booked or unknown, never $0 |
 //! | SIM-9 | a sound journal is read whole; a flipped bit never goes unseen |
+//! | SIM-10 | a stream is complete, or failed, if and only if its terminal event came |
 //!
 //! `cargo run --release -p simtest -- --seed N` runs one, `--seeds N` many.
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use simtest::{Failure, Report, run, run_crashing};
+use simtest::{Failure, Report, Violation, run, run_crashing};
 
 const USAGE: &str = "usage: simtest --seed N [--crash-at CALL] [--twice]
        simtest --seeds COUNT [--from N] [--jobs N] [--twice]";
@@ -76,9 +76,13 @@ fn work(
             None => run(seed),
         };
         let outcome = once();
-        if arguments.twice && outcome != once() {
-            eprintln!("seed {seed} goes two ways");
-        }
+        let outcome = if arguments.twice && outcome != once() {
+            let what = "the same seed went two ways".to_owned();
+            let violation = Violation { id: "determinism", what };
+            Err(Box::new(Failure { seed, crash_at: arguments.crash_at, violation }))
+        } else {
+            outcome
+        };
         match outcome {
             Ok(report) => own.add(&report),
             Err(failure) => {

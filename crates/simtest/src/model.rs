@@ -1,9 +1,9 @@
 //! What must come out, worked out naively and apart from the code: from the bytes that an upstream
 //! sent, the truth behind them and the text of the price book.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use facts::{AttemptEnd, Charged};
+use facts::{AttemptEnd, Charged, End};
 use metering::Close;
 use quantity::{TokenClass, Unit, UnixTime, Usage, UsageSource};
 use workload::Random;
@@ -164,6 +164,15 @@ fn micro(text: &str) -> i128 {
     format!("{whole}{fraction:0<6}").parse().expect("digits")
 }
 
+/// All prices in the text of a row, in pico-dollars a token.
+pub(crate) fn prices_in(text: &str) -> BTreeSet<i128> {
+    let names = ["provider", "model", "tier", "from", "book", "as_of"];
+    let pairs = text.split_whitespace().filter_map(|word| word.split_once('='));
+    let values = pairs.filter(|(key, _)| !names.contains(key)).map(|(_, value)| value);
+    let steps = values.flat_map(|value| value.split(','));
+    steps.map(|step| micro(step.split('>').next().unwrap_or(step))).collect()
+}
+
 /// What an attempt had seen when it ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
@@ -195,6 +204,14 @@ pub(crate) fn cost_of(
         };
     }
     let ok = seen.head && wire.status == 200;
+    if let Some(terminal) = wire.terminal.filter(|_| ok) {
+        let expected = if wire.fails { End::StreamError } else { End::Complete };
+        let ended = matches!(end.end, End::Complete | End::StreamError);
+        let sure = seen.bytes >= terminal.must;
+        if sure && end.end != expected || seen.bytes < terminal.may && ended {
+            return wrong("SIM-10", "it did not end so");
+        }
+    }
     let told = wire.told.filter(|told| ok && seen.bytes >= told.may);
     let must = told.is_some_and(|told| seen.bytes >= told.must);
     let (model, tier) = match told {

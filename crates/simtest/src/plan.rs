@@ -133,6 +133,8 @@ pub enum Mutant {
     KeepUsageChunk,
     /// What was not reported counts as nothing.
     EstimateZero,
+    /// A stream that was cut counts as complete.
+    CutIsComplete,
     /// A bit that flipped on the disk is not looked for: the flip is taken for sound.
     BlindToFlips,
 }
@@ -153,5 +155,6 @@ impl Mutant {
         (Self::KeepUsageChunk, "SIM-7"),
         (Self::EstimateZero, "SIM-8"),
         (Self::BlindToFlips, "SIM-9"),
+        (Self::CutIsComplete, "SIM-10"),
     ];
 }

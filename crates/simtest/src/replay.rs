@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use facts::{Charged, Exchange, PriceRecord};
+use facts::{ChargeLine, Charged, Exchange, PriceRecord};
 use journal::{Body, JournalError, MemoryStorage, Reader, Record};
 use ledger::Ledger;
-use quantity::{ExchangeId, PriceRowId};
+use quantity::{Billable, ExchangeId, PriceRowId};
 use tariff::PriceRow;
 
 use crate::Violation;
+use crate::model::prices_in;
 
 /// What a journal says.
 #[derive(Debug, Default)]
@@ -18,7 +19,8 @@ pub(crate) struct Replay {
     pub(crate) admitted: BTreeMap<ExchangeId, usize>,
     pub(crate) settled: BTreeMap<ExchangeId, Exchange>,
     pub(crate) records: u64,
-    rows: BTreeSet<PriceRowId>,
+    /// Price rows, with the prices in their text.
+    rows: BTreeMap<PriceRowId, BTreeSet<i128>>,
 }
 
 /// Why a journal could not be read.
@@ -57,11 +59,20 @@ impl Replay {
                 self.ledger.dispatch(dispatch).map_err(broken)
             }
             Body::AttemptEnded(end) => {
-                if let Charged::Priced { row, .. } = &end.charged
-                    && !self.rows.contains(row)
-                {
-                    let what = format!("record {} charges at a row not yet there", record.sequence);
-                    return Err(Violation::new("SIM-4", what));
+                if let Charged::Priced { row, lines } = &end.charged {
+                    let prices = self.rows.get(row);
+                    let priced = |line: &ChargeLine| {
+                        // Searches are priced by the thousand, tokens by the million.
+                        let scale = if matches!(line.item, Billable::Unit(_)) { 1000 } else { 1 };
+                        let price = i128::from(line.price.pico());
+                        prices.is_some_and(|prices| prices.contains(&(price / scale)))
+                    };
+                    if prices.is_none() || !lines.iter().all(priced) {
+                        let sequence = record.sequence;
+                        let what =
+                            format!("record {sequence} charges at no row before it: {end:?}");
+                        return Err(Violation::new("SIM-4", what));
+                    }
                 }
                 self.ledger.end(end).map_err(broken)
             }
@@ -79,7 +90,7 @@ impl Replay {
                     Ok(parsed) if parsed.id() == row => {}
                     _ => return Err(Violation::new("SIM-4", format!("{row} is not `{text}`"))),
                 }
-                self.rows.insert(row);
+                self.rows.insert(row, prices_in(&text));
                 Ok(())
             }
             other => Err(Violation::new("SIM-2", format!("nobody wrote {other:?}"))),

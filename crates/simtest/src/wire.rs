@@ -38,8 +38,9 @@ pub(crate) struct Wire {
     pub(crate) told: Option<Mark>,
     /// Where each piece of output ends: at least a token each.
     pub(crate) pieces: Vec<usize>,
-    /// Where the terminal event of a stream ends.
+    /// Where the terminal event of a stream ends, and whether it is an error.
     pub(crate) terminal: Option<Mark>,
+    pub(crate) fails: bool,
     /// Chunks that carry usage alone: not for a client that did not ask.
     pub(crate) usage_chunks: Vec<Range<usize>>,
 }
@@ -193,6 +194,7 @@ fn reply(random: &mut Random, faults: &WireFaults, kind: Kind, model: &str, ask:
         told: None,
         pieces: Vec::new(),
         terminal: None,
+        fails: false,
         usage_chunks: Vec::new(),
     };
     if random.chance(faults.unreachable) {
@@ -373,7 +375,7 @@ impl<'a> Writer<'a> {
             self.wire.pieces.push(mark.must);
             if self.random.chance(self.faults.error_event / 4.0) {
                 let mark = self.event(None, r#"{"error":{"code":"overloaded","message":"x"}}"#);
-                self.wire.terminal = Some(mark);
+                (self.wire.terminal, self.wire.fails) = (Some(mark), true);
                 return;
             }
         }
@@ -432,7 +434,8 @@ impl<'a> Writer<'a> {
             self.wire.pieces.push(mark.must);
             if self.random.chance(self.faults.error_event / 4.0) {
                 let error = r#"{"type":"error","error":{"type":"overloaded_error"}}"#;
-                self.wire.terminal = Some(self.event(Some("error"), error));
+                let mark = self.event(Some("error"), error);
+                (self.wire.terminal, self.wire.fails) = (Some(mark), true);
                 return;
             }
         }

@@ -10,7 +10,7 @@ const SEEDS: u64 = 10_000;
 /// Seeds that found something once.
 const REGRESSIONS: &[u64] = &[
     // Output after a running count was lost when the stream broke off.
-    1, 484, 777, 796, 858,
+    282, 366,
 ];
 
 #[test]
