@@ -9,7 +9,7 @@ use crate::Violation;
 use crate::gateway::{
     Run, Stage, Submission, Timer, admit, dispatch, may_pass_next_time, spoil, verdict,
 };
-use crate::model::{Seen, check_bytes, check_request};
+use crate::model::{Seen, check_bytes, check_request, completes};
 use crate::plan::{MS, Mutant};
 use crate::wire::{Contact, Then, Wire};
 use crate::world::{Client, Event, World};
@@ -273,7 +273,12 @@ impl World {
         for bytes in run.ready.drain(..) {
             client.received.extend_from_slice(&bytes);
         }
-        check_bytes(&client.wires[run.ordinal], &client.received, run.at, false)?;
+        let wire = &client.wires[run.ordinal];
+        check_bytes(wire, &client.received, run.at, false)?;
+        if !client.released && completes(wire, client.received.len()) {
+            let what = "a reply is complete before its exchange is settled".to_owned();
+            return Err(Violation::new("SIM-5", what));
+        }
         if client.leaves_after.is_some_and(|after| client.received.len() > after) {
             self.leave(i);
         }

@@ -263,14 +263,8 @@ pub(crate) fn check_bytes(
     sent: usize,
     whole: bool,
 ) -> Result<(), Violation> {
-    let mut expected = Vec::new();
-    let mut from = 0;
+    let expected = passed(wire, sent);
     let ours = wire.stream && !wire.client_asks && wire.status == 200;
-    for chunk in wire.usage_chunks.iter().filter(|chunk| ours && chunk.end <= sent) {
-        expected.extend_from_slice(&wire.body[from..chunk.start]);
-        from = chunk.end;
-    }
-    expected.extend_from_slice(&wire.body[from..sent]);
     // A torn usage chunk cannot be told from another: it may have passed or not, in part or whole.
     let torn = wire.usage_chunks.iter().find(|chunk| ours && chunk.contains(&sent));
     let least = torn.map_or(expected.len(), |chunk| expected.len() - (sent - chunk.start));
@@ -282,6 +276,25 @@ pub(crate) fn check_bytes(
     let what =
         format!("of {sent} bytes the client has {:?}, not {:?}", text(received), text(&expected));
     Err(Violation::new("SIM-7", what))
+}
+
+/// The first `sent` bytes of a body, less the usage chunks that are not for the client.
+fn passed(wire: &Wire, sent: usize) -> Vec<u8> {
+    let (mut bytes, mut from) = (Vec::new(), 0);
+    let ours = wire.stream && !wire.client_asks && wire.status == 200;
+    for chunk in wire.usage_chunks.iter().filter(|chunk| ours && chunk.end <= sent) {
+        bytes.extend_from_slice(&wire.body[from..chunk.start]);
+        from = chunk.end;
+    }
+    bytes.extend_from_slice(&wire.body[from..sent]);
+    bytes
+}
+
+/// Whether so many bytes make a reply complete for its client: they reach through the terminal event
+/// of a stream, or to the end of another body.
+pub(crate) fn completes(wire: &Wire, received: usize) -> bool {
+    let last = wire.terminal.map_or(wire.body.len(), |terminal| terminal.may);
+    received >= passed(wire, last).len()
 }
 
 /// Checks that the upstream was asked what the client asked, but for the model's name and the usage.
