@@ -86,7 +86,8 @@ pub(crate) fn caller(
         // Fingerprints under a secret key are compared, so that time tells nothing of the key.
         let expected = key.fingerprint(&[b"access", expected.as_bytes()]);
         if credential.map(|found| key.fingerprint(&[b"access", found])) != Some(expected) {
-            let message = "expected the gateway's access key as a bearer token, `x-api-key` or `x-goog-api-key`";
+            let message = "expected the gateway's access key as a bearer token, `x-api-key` or \
+                           `x-goog-api-key`";
             return Err(Failure::new(StatusCode::UNAUTHORIZED, "bad_access_key", message));
         }
     }

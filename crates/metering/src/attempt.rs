@@ -367,6 +367,8 @@ impl AttemptMeter {
         let is_final =
             seen.usage_is_final(self.choices) || (end == End::Complete && passed_since.pieces == 0);
         let Reading { mut usage, mut doubts, has_input, has_output } = reading;
+        // Nor is none a count of what passed.
+        let has_output = has_output && (usage.output() > 0 || seen.output.pieces == 0);
         if is_final && has_input && has_output && !refused {
             return Metered { usage, source: UsageSource::Reported, doubts };
         }
