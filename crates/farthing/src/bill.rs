@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use facts::{Answer, Dimension, Query, Rollup};
+use facts::{Answer, Dimension, Query};
 use quantity::{Period, UnixTime};
 use report::{Bill, BookLine};
 use tariff::Book;
+use warehouse::Answered;
 
 use crate::config::Config;
-use crate::data::{DataDir, Told};
+use crate::data::DataDir;
 use crate::{Place, output};
 
 /// What was spent, by route, model, team and more
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let query = Query { by: arguments.by.clone(), period: Period { start, end } };
     let data = DataDir::open(&config.data_dir)?;
-    let answer = answer(&data, query, now)?;
+    let answer = answer(&data, &query, now)?;
     let book = book_line(&config.book);
     let bill = Bill::new(&answer, &book, now);
     output::print(&if arguments.json {
@@ -93,24 +94,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// The answer to a query from the journal alone.
-pub(crate) fn answer(data: &DataDir, query: Query, now: UnixTime) -> anyhow::Result<Answer> {
-    let mut rollup = Rollup::new(query);
-    let rest = data.read(|told| match told {
-        Told::Settled(exchange) => rollup.add(&exchange),
-        Told::Price(price) => rollup.price(&price),
-    })?;
-    let open = rest.ledger.open();
+/// The answer to a query, from the warehouse and what came to the journal since.
+pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Result<Answer> {
+    let answered = data.warehouse()?.answer(query, now)?;
+    let Answered { answer, open, unknown, missing, refreshed } = answered;
     if open > 0 {
         eprintln!("farthing: {open} exchanges are not settled; they are not in the bill");
     }
-    if rest.missing > 0 {
-        eprintln!("farthing: {} records are missing in the journal", rest.missing);
+    if missing > 0 {
+        eprintln!("farthing: {missing} records are missing in the journal");
     }
-    if rest.unknown > 0 {
-        eprintln!("farthing: {} records are of a newer version and not in the bill", rest.unknown);
+    if unknown > 0 {
+        eprintln!("farthing: {unknown} records are of a newer version and not in the bill");
     }
-    Ok(rollup.answer(now))
+    if let Some(error) = refreshed.unstored {
+        eprintln!(
+            "farthing: cannot keep what was read of the journal for the next bill, which will take \
+             as long: {error}"
+        );
+    }
+    Ok(answer)
 }
 
 /// How reports name the price book.

@@ -10,6 +10,7 @@ use facts::{Exchange, PriceRecord};
 use journal::{Body, DirStorage, Reader};
 use ledger::Ledger;
 use quantity::HashKey;
+use warehouse::Warehouse;
 
 /// A data directory. Only its owner may look into it.
 #[derive(Debug, Clone)]
@@ -107,6 +108,14 @@ impl DataDir {
         let shown = path.display().to_string();
         let storage = DirStorage::open(path).with_context(|| format!("cannot read `{shown}`"))?;
         Reader::open(storage).with_context(|| format!("cannot read `{shown}`"))
+    }
+
+    /// The warehouse of the journal. Its folder may be deleted at any time.
+    pub(crate) fn warehouse(&self) -> anyhow::Result<Warehouse<DirStorage>> {
+        let path = self.0.join("journal");
+        let shown = path.display().to_string();
+        let storage = DirStorage::open(path).with_context(|| format!("cannot read `{shown}`"))?;
+        Ok(Warehouse::new(self.0.join("warehouse"), storage))
     }
 
     /// Reads the whole journal through the ledger.

@@ -115,7 +115,7 @@ async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     };
     let show = |headline: &str| -> anyhow::Result<()> {
         let now = clock.now();
-        let answer = answer(&data, query.clone(), now)?;
+        let answer = answer(&data, &query, now)?;
         output::print(&format!(
             "\n{headline}\n\n{}",
             Bill::new(&answer, &book, now).text(output::style())

@@ -7,6 +7,7 @@ mod demo;
 mod estimate;
 mod journal_cmd;
 mod output;
+mod project;
 mod serve;
 mod watch;
 

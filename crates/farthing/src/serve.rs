@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use crate::bill::book_line;
 use crate::config::Config;
 use crate::data::{DataDir, Told};
+use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
 use crate::{Place, output};
 
@@ -173,6 +174,7 @@ pub(crate) struct Service {
     watcher: Arc<Watcher>,
     watching: Watching,
     clock: Clock,
+    _projecting: Projecting,
     /// Hourly costs to end with the service.
     ending: Vec<String>,
 }
@@ -264,7 +266,8 @@ impl Service {
             recent,
             Arc::clone(&watcher) as Arc<dyn gateway::Watch>,
         )?;
-        Ok(Self { gateway, listener, committer, watcher, watching, clock, ending })
+        let _projecting = Projecting::start(data.warehouse()?)?;
+        Ok(Self { gateway, listener, committer, watcher, watching, clock, _projecting, ending })
     }
 
     /// Where it listens.

@@ -60,6 +60,7 @@ pub struct Warehouse<S> {
     journal: S,
     shelf: Shelf,
     most_unprojected: u64,
+    processors: usize,
 }
 
 /// Why there is no answer. What is wrong with a projection is none: it is made anew.
@@ -125,7 +126,15 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// is one.
     pub fn new(directory: impl Into<PathBuf>, journal: S) -> Self {
         let shelf = Shelf(directory.into());
-        Self { journal, shelf, most_unprojected: MOST_UNPROJECTED }
+        let processors = parallel::processors();
+        Self { journal, shelf, most_unprojected: MOST_UNPROJECTED, processors }
+    }
+
+    /// Uses so many processors, instead of all.
+    #[must_use]
+    pub fn with_processors(mut self, processors: usize) -> Self {
+        self.processors = processors;
+        self
     }
 
     /// Projects the journal's end again when so many bytes have come to it, instead of 16 MiB.
@@ -155,6 +164,7 @@ impl<S: Storage + Sync> Warehouse<S> {
     pub fn answer(&self, query: &Query, now: UnixTime) -> Result<Answered, WarehouseError> {
         let (pieces, refreshed) = self.pieces(&segments(&self.journal)?)?;
         let (rest, parts) = parallel::beside(
+            self.processors,
             || self.rest(&pieces, query),
             pieces.len(),
             || Rollup::new(query.clone()),
@@ -172,15 +182,16 @@ impl<S: Storage + Sync> Warehouse<S> {
     fn pieces(&self, segments: &[Segment]) -> Result<(Vec<Piece>, Refreshed), WarehouseError> {
         let mut refreshed = Refreshed::default();
         let mut pieces = Vec::with_capacity(segments.len());
-        let made = parallel::map(segments.len(), |index| -> Result<_, WarehouseError> {
-            let segment = segments[index];
-            let found = self.found(&segment)?;
-            if found.is_some() || !self.is_due(&segment)? {
-                return Ok((Piece { segment, projection: found }, None));
-            }
-            let (projection, stored) = self.project(&segment, None)?;
-            Ok((Piece { segment, projection: Some(projection) }, Some(stored)))
-        });
+        let made =
+            parallel::map(self.processors, segments.len(), |index| -> Result<_, WarehouseError> {
+                let segment = segments[index];
+                let found = self.found(&segment)?;
+                if found.is_some() || !self.is_due(&segment)? {
+                    return Ok((Piece { segment, projection: found }, None));
+                }
+                let (projection, stored) = self.project(&segment, None)?;
+                Ok((Piece { segment, projection: Some(projection) }, Some(stored)))
+            });
         for made in made {
             let (piece, stored) = made?;
             pieces.push(piece);

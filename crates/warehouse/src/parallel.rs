@@ -4,20 +4,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-/// Processors to use: as many as the system gives, of which there is always one.
-fn helpers() -> usize {
-    thread::available_parallelism().map_or(0, |processors| processors.get() - 1)
+/// The processors that the system gives.
+pub(crate) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The results of `work` for 0 to `count`, in order.
-pub(crate) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<T: Send>(
+    processors: usize,
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
     let done = Mutex::new(Vec::with_capacity(count));
     let take = |(): &mut (), index| {
         let result = work(index);
         done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
         Ok::<(), std::convert::Infallible>(())
     };
-    let ((), _) = beside(|| (), count, || (), take);
+    let ((), _) = beside(processors, || (), count, || (), take);
     let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
@@ -26,6 +30,7 @@ pub(crate) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Ve
 /// Runs `first` on this thread while others begin with the pieces of work 0 to `count`, and then joins
 /// them. Each thread adds up what it does; which thread does which piece is not known.
 pub(crate) fn beside<F, A: Send, E: Send>(
+    processors: usize,
     first: impl FnOnce() -> F,
     count: usize,
     begin: impl Fn() -> A + Sync,
@@ -43,7 +48,7 @@ pub(crate) fn beside<F, A: Send, E: Send>(
         }
     };
     thread::scope(|scope| {
-        let wanted = helpers().min(count);
+        let wanted = processors.saturating_sub(1).min(count);
         // If the system gives no thread, this one does the work alone.
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, run).ok();
         let threads: Vec<_> = (0..wanted).filter_map(spawn).collect();
