@@ -1,5 +1,6 @@
 //! Answers, kept up to date one settled exchange at a time.
 
+mod names;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -249,9 +250,15 @@ impl Rollup {
         }
         let mut total = Measures::default();
         groups.values().for_each(|measures| total.merge(measures));
-        let mut groups: Vec<Group> =
-            groups.into_iter().map(|(key, measures)| Group { key, measures }).collect();
-        groups.sort_by(|a, b| b.measures.spend().cmp(&a.measures.spend()).then(a.key.cmp(&b.key)));
+        let groups = by_spend(groups);
         Answer { query: self.query.clone(), groups, total, hosting, seen: self.seen }
     }
+}
+
+/// Dearest first, then by key.
+fn by_spend(groups: BTreeMap<Key, Measures>) -> Vec<Group> {
+    let groups = groups.into_iter().map(|(key, measures)| Group { key, measures });
+    let mut groups: Vec<Group> = groups.collect();
+    groups.sort_by(|a, b| b.measures.spend().cmp(&a.measures.spend()).then(a.key.cmp(&b.key)));
+    groups
 }

@@ -311,3 +311,21 @@ fn a_dimension_is_what_it_says() {
     assert!("tag:".parse::<Dimension>().is_err());
     assert!("colour".parse::<Dimension>().is_err());
 }
+
+#[test]
+fn groups_that_come_to_share_a_name_are_merged() {
+    let samples = [
+        hosted("auto-1", "2026-01-01T00:00:00Z", 6, 1),
+        hosted("chat", "2026-01-01T01:00:00Z", 6, 2),
+    ];
+    let prices = [rate("10", "2026-01-01T00:00:00Z")];
+    let answer = ask(&["route"], Period::default(), &prices, &samples);
+    assert_eq!(answer.groups.len(), 2);
+    let names = [("auto-1".to_owned(), "chat".to_owned())].into();
+    let renamed = answer.clone().renamed(&Dimension::Route, &names);
+    assert_eq!(renamed.groups.len(), 1);
+    assert_eq!(renamed.groups[0].key, [Some("chat".to_owned())]);
+    assert_eq!(renamed.groups[0].measures, answer.total);
+    assert_eq!(renamed.total, answer.total);
+    assert_eq!(answer.clone().renamed(&Dimension::Model, &names), answer);
+}

@@ -82,7 +82,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let query = Query { by: arguments.by.clone(), period: Period { start, end } };
     let data = DataDir::open(&config.data_dir)?;
+    // Derived routes go by the names that were given to them since.
     let answer = answer(&data, &query, now)?;
+    let answer = answer.renamed(&Dimension::Route, &config.settings.route_names);
     let book = book_line(&config.book);
     let bill = Bill::new(&answer, &book, now);
     output::print(&if arguments.json {

@@ -263,4 +263,8 @@ async fn a_derived_route_can_be_given_a_name() {
     let gateway = home.serve();
     assert_eq!(Call::chat(ASKED).send(&gateway).await.status, 200);
     assert_eq!(home.once_settled(2).await[1].admission.labels.route, "kindness");
+    // What was recorded before goes by the name as well.
+    let bill = home.run(&["bill", "--json"]).json();
+    assert_eq!(bill["groups"].as_array().unwrap().len(), 1, "{bill}");
+    assert_eq!(bill["groups"][0]["key"]["route"], "kindness", "{bill}");
 }
