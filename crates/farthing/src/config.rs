@@ -93,8 +93,7 @@ struct RawPrice {
     prices: BTreeMap<String, toml::Value>,
 }
 
-/// The configuration, checked.
-#[derive(Debug)]
+/// The configuration, checked. Not for printing: it holds keys.
 pub(crate) struct Config {
     /// What the gateway is told.
     pub(crate) settings: Settings,
@@ -463,7 +462,7 @@ mod tests {
                 "expected `input_uncached` as a text such as \"2.50\", found a float",
             ),
         ] {
-            let error = format!("{:#}", parse(text).unwrap_err());
+            let error = format!("{:#}", parse(text).err().unwrap());
             assert!(error.contains(expected), "{error}\nshould contain\n{expected}");
         }
     }

@@ -211,7 +211,11 @@ impl Service {
         let mut dashboard = Dashboard::new(book_line(&config.book));
         let mut hourly = std::collections::BTreeMap::new();
         let mut rest = data.read(|told| match told {
-            Told::Settled(exchange) => {
+            Told::Settled(mut exchange) => {
+                let route = &mut exchange.admission.labels.route;
+                if let Some(name) = config.settings.route_names.get(route) {
+                    route.clone_from(name);
+                }
                 dashboard.settled(&exchange);
                 recent.insert(&Arc::from(exchange));
             }

@@ -100,8 +100,8 @@ pub struct RouteSettings {
     pub cost_header: bool,
 }
 
-/// Everything the gateway is told.
-#[derive(Debug, Clone)]
+/// Everything the gateway is told. Not for printing: it holds keys.
+#[derive(Clone)]
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
