@@ -329,3 +329,41 @@ fn groups_that_come_to_share_a_name_are_merged() {
     assert_eq!(renamed.total, answer.total);
     assert_eq!(answer.clone().renamed(&Dimension::Model, &names), answer);
 }
+
+proptest! {
+    #[test]
+    fn a_rollup_made_of_parts_in_any_order_is_the_same(
+        samples in prop::collection::vec(any_sample(), 1..20),
+        by in prop::collection::vec(prop::sample::select(&DIMENSIONS[..]), 0..3),
+        place in prop::collection::vec(any::<bool>(), 20),
+    ) {
+        let exchanges: Vec<Exchange> =
+            (1..).zip(&samples).map(|(number, sample)| sample.exchange(number)).collect();
+        let price = rate("2.50", "2026-11-21T23:59:30Z");
+        let whole = ask(&by, Period::default(), std::slice::from_ref(&price), &exchanges);
+        let rollup = || Rollup::new(whole.query.clone());
+        // Some are counted one by one, from the last to the first; of the others, sums are.
+        let (mut one, mut other) = (rollup(), rollup());
+        for (exchange, counted) in exchanges.iter().zip(&place).rev() {
+            if *counted {
+                one.add(exchange);
+                continue;
+            }
+            let at = exchange.admission.at;
+            other.add_seen(at, at);
+            for (attempt, measures) in exchange.rows() {
+                let by = whole.query.by.iter();
+                let key: Vec<_> = by.map(|by| by.of(exchange, attempt)).collect();
+                let hosted = attempt.and_then(|attempt| attempt.hosted_busy().map(|at| (attempt, at)));
+                if let Some((attempt, busy)) = hosted {
+                    let upstream = &attempt.dispatch.upstream;
+                    other.add_busy(&key, upstream, [busy], attempt.useful_tokens());
+                }
+                other.add_group(key, &measures);
+            }
+        }
+        other.merge(one);
+        other.price(&price);
+        prop_assert_eq!(other.answer(at("2026-11-22T16:00:00Z")), whole);
+    }
+}

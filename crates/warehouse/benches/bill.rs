@@ -3,7 +3,7 @@
 //!
 //! Writes a journal of 30 days (kept if a directory is named, and used again), projects it, and times
 //! answers with all files in the system's cache. With the name of a CSV file, exports the attempts for
-//! other engines; `bench/warehouse/duckdb.py` asks them the same.
+//! other engines; `bench/warehouse/ask_duckdb.py` asks them the same.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where it fails")]
 #![expect(clippy::print_stdout, reason = "the report of a benchmark")]
