@@ -29,16 +29,13 @@ pub fn charge<'b>(
     let Some(model) = model_served.or(dispatch.model.as_deref()) else {
         return unpriced("no model named".to_owned());
     };
-    let row = match book.quote(&Key { provider, model, tier: tier_served, at: dispatch.at }) {
-        Ok(row) => row,
-        Err(reason) => return unpriced(reason.to_string()),
-    };
-    match row.charge(&metered.usage) {
-        Ok(charge) => {
+    let key = Key { provider, model, tier: tier_served, at: dispatch.at };
+    match book.charge(&key, &metered.usage) {
+        Ok((row, charge)) => {
             let lines = charge.lines.iter().map(|line| ChargeLine {
                 item: line.item,
                 count: line.count,
-                price: line.price,
+                price: line.list_price,
                 list: line.list_amount,
                 contracted: line.amount,
             });

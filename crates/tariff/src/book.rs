@@ -162,10 +162,7 @@ impl Book {
         if let Some(row) = in_force(own, &tier, key.at) {
             return Ok(row);
         }
-        let listed = match found {
-            Some(found) if !found.borrowed || tier == STANDARD => found.model.rows.as_slice(),
-            _ => &[],
-        };
+        let listed = found.map_or(&[][..], |found| found.rows_for(&tier));
         if let Some(row) = in_force(listed, &tier, key.at) {
             return Ok(row);
         }
@@ -181,6 +178,20 @@ impl Book {
             return Err(Unpriced::NotInForce { provider, model, tier, at: key.at });
         }
         Err(Unpriced::NoPriceForTier { provider, model, tier })
+    }
+
+    /// The book's own row in force, whatever own rows say.
+    pub(crate) fn listed(&self, key: &Key<'_>) -> Option<&PriceRow> {
+        let tier = canonical_tier(key.tier);
+        let provider = self.provider(&key.provider.trim().to_lowercase())?;
+        let found = self.tables.model(provider, &key.model.to_lowercase())?;
+        in_force(found.rows_for(&tier), &tier, key.at)
+    }
+
+    /// Whether the book itself has a provider of this id; other names of it do not count.
+    #[must_use]
+    pub fn has_provider(&self, id: &str) -> bool {
+        self.tables.providers.iter().any(|provider| provider.id.eq_ignore_ascii_case(id))
     }
 
     /// All models with their rows, in the order of the book; own rows apart.
@@ -250,6 +261,13 @@ fn in_force<'a>(rows: &'a [PriceRow], tier: &str, at: UnixTime) -> Option<&'a Pr
 pub(crate) struct FoundModel<'a> {
     pub(crate) model: &'a Model,
     borrowed: bool,
+}
+
+impl<'a> FoundModel<'a> {
+    /// Its rows, as far as they hold for a tier: a reseller's tiers are its own.
+    fn rows_for(self, tier: &str) -> &'a [PriceRow] {
+        if self.borrowed && tier != STANDARD { &[] } else { &self.model.rows }
+    }
 }
 
 impl Tables {

@@ -2,6 +2,7 @@
 
 use quantity::{Billable, Money, PriceRowId, TokenCount, Unit, UnitPrice, Usage};
 
+use crate::book::{Book, Key};
 use crate::row::PriceRow;
 
 /// Why something has no price. It is reported as unpriced, never as $0.
@@ -93,12 +94,63 @@ pub struct ChargeLine {
     pub priced_as: Billable,
     /// How much was used.
     pub count: TokenCount,
-    /// The price of one.
+    /// The contracted price of one.
     pub price: UnitPrice,
     /// Count times contracted price.
     pub amount: Money,
-    /// Count times list price. Equal to `amount` until rows carry discounts.
+    /// The list price of one: what the book says where an own row applies, else `price`.
+    pub list_price: UnitPrice,
+    /// Count times list price.
     pub list_amount: Money,
+}
+
+impl Book {
+    /// The row in force and what a usage costs at it. Where that is an own row and the book lists the
+    /// model too, the book's prices are the list prices of the charge.
+    ///
+    /// # Errors
+    /// As [`Book::quote`] and [`PriceRow::charge`].
+    pub fn charge(&self, key: &Key<'_>, usage: &Usage) -> Result<(&PriceRow, Charge), Unpriced> {
+        let row = self.quote(key)?;
+        let mut charge = row.charge(usage)?;
+        if let Some(listed) = self.listed(key).filter(|listed| listed.id() != row.id()) {
+            charge.list_at(listed, usage);
+        }
+        Ok((row, charge))
+    }
+}
+
+impl Charge {
+    /// Takes the list prices of another row. What it has no price for keeps its own as the list price;
+    /// a fee per call that only the list knows is a line that costs nothing.
+    fn list_at(&mut self, listed: &PriceRow, usage: &Usage) {
+        const CALL: Billable = Billable::Unit(Unit::Call);
+        let price_of = |item| {
+            let (_, price) = listed.price_for(item)?;
+            Some(price.at_input(usage.input()).price())
+        };
+        for line in &mut self.lines {
+            if let Some(price) = price_of(line.item) {
+                line.list_price = price;
+                line.list_amount = price.times(line.count);
+            }
+        }
+        let count = listed.billed_count(CALL, usage);
+        let fee = price_of(CALL).filter(|_| count > TokenCount::ZERO);
+        if let Some(list_price) = fee.filter(|_| self.lines.iter().all(|line| line.item != CALL)) {
+            self.lines.push(ChargeLine {
+                item: CALL,
+                priced_as: CALL,
+                count,
+                price: UnitPrice::FREE,
+                amount: Money::ZERO,
+                list_price,
+                list_amount: list_price.times(count),
+            });
+            self.lines.sort_by_key(|line| line.item);
+        }
+        self.list_total = self.lines.iter().map(|line| line.list_amount).sum();
+    }
 }
 
 impl PriceRow {
@@ -131,7 +183,16 @@ impl PriceRow {
             };
             let price = price.at_input(input).price();
             let amount = price.times(count);
-            lines.push(ChargeLine { item, priced_as, count, price, amount, list_amount: amount });
+            let (list_price, list_amount) = (price, amount);
+            lines.push(ChargeLine {
+                item,
+                priced_as,
+                count,
+                price,
+                amount,
+                list_price,
+                list_amount,
+            });
         }
         Ok(Charge {
             row: self.id(),

@@ -12,6 +12,10 @@ use crate::charge::Unpriced;
 use crate::find::Found;
 use crate::row::PriceRow;
 
+mod name;
+
+use name::Name;
+
 /// Days of a month in every estimate.
 pub const MONTH_DAYS: u64 = 30;
 
@@ -108,7 +112,7 @@ pub enum EstimateError {
 }
 
 /// The bill of an idea at the standard prices in force at `at`, and each lever's effect. `against`
-/// names models to compare with; without any it is the provider's cheapest near relative.
+/// names models to compare with; without any it is the provider's next cheaper relative.
 ///
 /// # Errors
 /// [`EstimateError`] if the model has no price or the idea makes no sense.
@@ -149,7 +153,7 @@ pub fn estimate(
         ),
         base.cache_the_prefix(),
     ];
-    levers.extend(base.smaller_models(book, &key, against));
+    levers.extend(base.cheaper_models(book, &key, against));
     levers.push(base.batch_lane(book.quote(&Key { tier: Some("batch"), ..key })));
     Ok(Estimate { row: row.clone(), per_exchange, per_day, per_month, levers })
 }
@@ -242,7 +246,7 @@ impl Base<'_> {
             if saved > Money::ZERO {
                 Ok(Effect { per_month, saved })
             } else {
-                Err(format!("saves nothing: ${} per 30 days", per_month.total().rounded(2)))
+                Err("it saves nothing for this mix".to_owned())
             }
         });
         Lever { name, assumption, effect }
@@ -267,57 +271,64 @@ impl Base<'_> {
         self.lever_at(name, assumption, plan, self.row)
     }
 
-    fn smaller_models(&self, book: &Book, key: &Key<'_>, against: &[Found]) -> Vec<Lever> {
-        let name = "a smaller model";
+    /// Cheaper models for this mix: of those named, or else a near relative.
+    fn cheaper_models(&self, book: &Book, key: &Key<'_>, against: &[Found]) -> Vec<Lever> {
+        let name = "a cheaper model";
+        let lever = |row: &PriceRow| {
+            let (model, provider) = (row.model(), row.provider());
+            let assumption = format!(
+                "{model} of {provider} answers well enough with the same tokens; quality is not compared"
+            );
+            self.lever_at(name, assumption, self.plan, row)
+        };
+        let none = |reason: &str| {
+            let assumption = "the same tokens".to_owned();
+            vec![Lever { name, assumption, effect: Err(reason.to_owned()) }]
+        };
         if against.is_empty() {
-            return vec![match self.cheapest_sibling(book, key) {
-                Some(row) => {
-                    let assumption = format!(
-                        "{} answers well enough with the same tokens; {}'s cheapest near relative",
-                        row.model(),
-                        row.provider()
-                    );
-                    self.lever_at(name, assumption, self.plan, row)
-                }
-                None => Lever {
-                    name,
-                    assumption: "the same tokens".to_owned(),
-                    effect: Err("the provider has no cheaper model in the book".to_owned()),
-                },
-            }];
+            return match self.step_down(book, key) {
+                Some(row) => vec![lever(row)],
+                None => none(
+                    "the provider has none of this family, as new or newer, in the book; --against \
+                     compares with others",
+                ),
+            };
         }
-        let levers = against.iter().map(|other| {
+        let rows = against.iter().filter_map(|other| {
             let Found { provider, model } = other;
-            let assumption = format!("{model} of {provider} answers well enough, same tokens");
-            match book.quote(&Key { provider, model, ..*key }) {
-                Ok(row) => self.lever_at(name, assumption, self.plan, row),
-                Err(unpriced) => Lever { name, assumption, effect: Err(unpriced.to_string()) },
-            }
+            book.quote(&Key { provider, model, ..*key }).ok()
         });
-        levers.collect()
+        let levers: Vec<Lever> = rows.map(lever).filter(|lever| lever.effect.is_ok()).collect();
+        if levers.is_empty() {
+            none("none of those compared is cheaper for this mix")
+        } else {
+            levers
+        }
     }
 
-    /// A cheaper model of the provider, not deprecated and not free: of those whose names begin most
-    /// alike (`gpt-5-nano` for `gpt-5`) the cheapest.
-    fn cheapest_sibling<'b>(&self, book: &'b Book, key: &Key<'_>) -> Option<&'b PriceRow> {
+    /// The next step down in price for this mix: a model of the provider, neither deprecated nor free,
+    /// of the same version where there is one, else of the same generation, else of a newer one; the
+    /// dearest of those that are cheaper, and of equals the newest.
+    fn step_down<'b>(&self, book: &'b Book, key: &Key<'_>) -> Option<&'b PriceRow> {
+        let lower = self.row.model().to_lowercase();
+        let own = Name::of(&lower);
         let models = book.models().filter(|other| {
             other.provider == self.row.provider()
                 && other.model != self.row.model()
                 && !other.deprecated
         });
-        let rows = models.filter_map(|other| {
-            book.quote(&Key { provider: other.provider, model: other.model, ..*key }).ok()
-        });
-        let priced = rows.filter_map(|row| {
+        let steps = models.filter_map(|other| {
+            let lower = other.model.to_lowercase();
+            let name = Name::of(&lower);
+            let kin = own.kin(&name)?;
+            let key = Key { provider: other.provider, model: other.model, ..*key };
+            let row = book.quote(&key).ok()?;
             let bill = self.plan.bill(row, self.exchanges).ok()?;
-            (bill.input > Money::ZERO && bill.output > Money::ZERO).then(|| (bill.total(), row))
+            let free = bill.input == Money::ZERO || bill.output == Money::ZERO;
+            let cheaper = !free && bill.total() < self.per_month.total();
+            cheaper.then(|| ((kin, Reverse(bill.total()), Reverse(name.version())), row))
         });
-        let cheaper = priced.filter(|(bill, _)| *bill < self.per_month.total());
-        let relatives = cheaper.map(|(bill, row)| {
-            let alike = parts_alike(self.row.model(), row.model());
-            (Reverse(alike), bill, row)
-        });
-        relatives.min_by_key(|(alike, bill, _)| (*alike, *bill)).map(|(.., row)| row)
+        steps.min_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, row)| row)
     }
 
     fn batch_lane(&self, batch: Result<&PriceRow, Unpriced>) -> Lever {
@@ -328,9 +339,4 @@ impl Base<'_> {
             Err(unpriced) => Lever { name, assumption, effect: Err(unpriced.to_string()) },
         }
     }
-}
-
-/// How many parts two names have in common from the left, parts being what dashes divide.
-fn parts_alike(one: &str, other: &str) -> usize {
-    one.split('-').zip(other.split('-')).take_while(|(one, other)| one == other).count()
 }

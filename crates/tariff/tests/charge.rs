@@ -175,3 +175,49 @@ proptest! {
         prop_assert_eq!(charge(&sum).total, lines);
     }
 }
+
+#[test]
+fn an_own_row_keeps_the_price_of_the_book_as_its_list_price() {
+    let own = [("input_uncached", "0.20"), ("cache_read", "0"), ("output_text", "1.60")];
+    let own = PriceRow::own("openai", "gpt-5-mini", own).unwrap();
+    let id = own.id();
+    let builtin = Book::builtin();
+    let book = Book::builtin().with_rows([own]);
+    let at = "2026-11-22".parse().unwrap();
+    let key = |model| Key { provider: "openai", model, tier: None, at };
+    let used = usage(&[("input_uncached", 176), ("cache_read", 1_024), ("reasoning", 27)]);
+    let (_, list) = builtin.charge(&key("gpt-5-mini"), &used).unwrap();
+    let (row, charge) = book.charge(&key("gpt-5-mini"), &used).unwrap();
+    assert_eq!((row.id(), charge.row), (id, id));
+    assert_eq!(charge.total.to_string(), "0.0000784");
+    assert_eq!(charge.list_total.to_string(), "0.0001236");
+    assert_eq!(charge.list_total, list.total);
+    for line in &charge.lines {
+        assert_eq!(line.amount, line.price.times(line.count));
+        assert_eq!(line.list_amount, line.list_price.times(line.count));
+    }
+    // Without an own row, and without a listed one, the list price is the price.
+    for (book, model) in [(&builtin, "gpt-5-mini"), (&book, "gpt-5")] {
+        let (_, charge) = book.charge(&key(model), &used).unwrap();
+        assert_eq!(charge.total, charge.list_total);
+    }
+    let own = PriceRow::own("lab", "toy", [("input_uncached", "1"), ("output_text", "2")]).unwrap();
+    let lab = Book::builtin().with_rows([own]);
+    let key = Key { provider: "lab", model: "toy", tier: None, at };
+    let (_, charge) = lab.charge(&key, &used).unwrap();
+    assert_eq!(charge.total, charge.list_total);
+}
+
+#[test]
+fn a_fee_per_call_that_an_own_row_waives_is_on_the_list() {
+    let text = "book b\nas_of 2026-11-01\nlicence none\norigin none\nleft_out 0\n\
+                provider lab\nmodel toy\nstandard input_uncached=2 output_text=4 calls=5\n";
+    let own = PriceRow::own("lab", "toy", [("input_uncached", "1"), ("output_text", "4")]).unwrap();
+    let book = Book::parse(text).unwrap().with_rows([own]);
+    let key = Key { provider: "lab", model: "toy", tier: None, at: "2026-11-22".parse().unwrap() };
+    let (_, charge) = book.charge(&key, &usage(&[("input_uncached", 1_000)])).unwrap();
+    assert_eq!(charge.total.to_string(), "0.001");
+    assert_eq!(charge.list_total.to_string(), "0.007");
+    assert_eq!(charge.total, charge.lines.iter().map(|line| line.amount).sum());
+    assert_eq!(charge.list_total, charge.lines.iter().map(|line| line.list_amount).sum());
+}

@@ -46,7 +46,8 @@ fn fifty_thousand_exchanges_a_day_cost_500_dollars_half_of_it_output() {
             "cap the output: $2250",
             "retrieve less: $1875",
             "cache the prefix: the row has no price for cached input",
-            "a smaller model: the provider has no cheaper model in the book",
+            "a cheaper model: the provider has none of this family, as new or newer, in the book; \
+             --against compares with others",
             "the batch lane: no price for tier `batch` of `lab/toy`",
         ]
     );
@@ -63,23 +64,49 @@ fn a_listed_model_has_every_lever() {
             "cap the output: $2250",
             "retrieve less: $1875",
             "cache the prefix: $3000",
-            "a smaller model: $14100",
+            "a cheaper model: $14100",
             "the batch lane: $7500",
         ]
     );
 }
 
 #[test]
-fn without_a_name_the_cheapest_near_relative_is_the_smaller_model() {
-    for (provider, model, smaller) in [
-        ("openai", "gpt-5", "gpt-5-nano"),
+fn without_a_name_the_cheaper_model_is_the_next_step_down_in_the_family() {
+    for (provider, model, cheaper) in [
+        ("openai", "gpt-5", "gpt-5-mini"),
+        ("openai", "gpt-5-mini", "gpt-5-nano"),
+        ("openai", "gpt-5.1", "gpt-5.4-mini"),
         ("openai", "gpt-4o", "gpt-4o-mini"),
-        ("google", "gemini-2.5-pro", "gemini-2.5-flash-lite"),
+        ("openai", "o3", "o3-mini"),
+        ("google", "gemini-2.5-pro", "gemini-2.5-flash"),
+        ("anthropic", "claude-opus-4-6", "claude-sonnet-4-6"),
+        ("anthropic", "claude-sonnet-4-5", "claude-haiku-4-5"),
+        // There is nothing cheaper of version 4: a newer one is.
+        ("anthropic", "claude-haiku-4-5", "claude-haiku-5-5"),
     ] {
         let estimate = bill(&own_book(), &found(provider, model), IDEA, &[]);
-        let lever = estimate.levers.iter().find(|lever| lever.name == "a smaller model").unwrap();
+        let lever = estimate.levers.iter().find(|lever| lever.name == "a cheaper model").unwrap();
         assert!(lever.effect.is_ok(), "{lever:?}");
-        assert!(lever.assumption.starts_with(&format!("{smaller} answers")), "{lever:?}");
+        assert!(lever.assumption.starts_with(&format!("{cheaper} of {provider} ")), "{lever:?}");
+        assert!(lever.assumption.ends_with("quality is not compared"), "{lever:?}");
+    }
+}
+
+#[test]
+fn no_model_of_the_book_is_told_to_change_for_a_dearer_or_deprecated_one() {
+    let book = own_book();
+    for mix in [IDEA, Idea { output: 20, cached_percent: 90, ..IDEA }] {
+        for model in book.models() {
+            let at = "2026-11-22".parse().unwrap();
+            let asked = found(model.provider, model.model);
+            let Ok(estimate) = estimate(&book, &asked, at, mix, &[]) else { continue };
+            let lever = estimate.levers.iter().find(|l| l.name == "a cheaper model").unwrap();
+            let Ok(effect) = &lever.effect else { continue };
+            assert!(effect.saved > Money::ZERO);
+            let named = lever.assumption.split(' ').next().unwrap();
+            let mut relatives = book.models().filter(|one| one.provider == estimate.row.provider());
+            assert!(!relatives.find(|one| one.model == named).unwrap().deprecated, "{lever:?}");
+        }
     }
 }
 
@@ -91,12 +118,16 @@ fn the_price_of_writing_to_the_cache_is_said_to_be_left_out() {
 }
 
 #[test]
-fn a_dearer_or_unknown_alternative_is_listed_with_the_reason() {
-    let against = [found("openai", "gpt-5.4-pro"), found("openai", "gpt-0")];
-    let estimate = bill(&own_book(), &found("openai", "gpt-4o"), IDEA, &against);
-    let texts = levers(&estimate);
-    assert!(texts[4].starts_with("a smaller model: saves nothing: $225,000.00"), "{texts:?}");
-    assert_eq!(texts[5], "a smaller model: unknown model `gpt-0` of provider `openai`");
+fn of_the_models_compared_only_the_cheaper_ones_are_levers() {
+    let dear = found("openai", "gpt-5.4-pro");
+    let unknown = found("openai", "gpt-0");
+    let cheap = found("openai", "gpt-4o-mini");
+    let against = [dear.clone(), unknown.clone(), cheap];
+    let texts = levers(&bill(&own_book(), &found("openai", "gpt-4o"), IDEA, &against));
+    assert_eq!(texts[4..], ["a cheaper model: $14100", "the batch lane: $7500"]);
+    let texts = levers(&bill(&own_book(), &found("openai", "gpt-4o"), IDEA, &[dear, unknown]));
+    let none = "a cheaper model: none of those compared is cheaper for this mix";
+    assert_eq!(texts[4..], [none, "the batch lane: $7500"]);
 }
 
 #[test]
