@@ -110,10 +110,13 @@ fn unpriced_and_unknown_are_counted_and_not_free() {
 }
 
 #[test]
-fn a_list_of_models_is_no_use_of_one() {
+fn a_list_of_models_or_a_count_of_tokens_is_no_use_of_one() {
     let mut exchange = Sample::default().exchange(1);
-    exchange.admission.api = facts::Api::OpenAiModels;
-    assert_eq!(ask(&[], Period::default(), &[], &[exchange]).total, Measures::default());
+    for api in [facts::Api::OpenAiModels, facts::Api::AnthropicCountTokens] {
+        exchange.admission.api = api;
+        let exchanges = [exchange.clone()];
+        assert_eq!(ask(&[], Period::default(), &[], &exchanges).total, Measures::default());
+    }
 }
 
 #[test]

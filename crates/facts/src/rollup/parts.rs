@@ -6,10 +6,11 @@ use super::{Key, Measures, Rollup};
 use crate::{Attempt, Exchange};
 
 impl Exchange {
-    /// Whether answers count it: a list of models, or a response shown again, is no use of a model.
+    /// Whether answers count it: a list of models, a response shown again, or a count of tokens is no
+    /// use of a model.
     #[must_use]
     pub fn is_counted(&self) -> bool {
-        !self.admission.api.only_shows()
+        !self.admission.api.is_free()
     }
 
     /// What it adds to a rollup, row by row: one for each attempt, the last of which also counts the
