@@ -10,7 +10,7 @@ use quantity::{Day, Money, TokenClass, UnixTime, grouped};
 use crate::json::Json;
 use crate::number::{
     Cost, class_price, count_share, decimals, dollars, duration, money_share, per_mille, per_mtok,
-    per_thousand, percent, priced_tokens, ratio,
+    per_thousand, percent, priced_tokens, ratio, usd,
 };
 use crate::object;
 use crate::table::{Style, Table, printable};
@@ -64,13 +64,20 @@ impl<'a> Bill<'a> {
         Self { answer, book, now }
     }
 
-    /// For a terminal.
+    /// For a terminal. Where it is narrow, tables leave figures out before they cut labels below 16
+    /// cells: of the groups first dollars per million tokens, then the share of spend, then the cached
+    /// part of the input, then dollars per 1,000 exchanges, then
+    /// the attempts.
     #[must_use]
     pub fn text(&self, style: Style) -> String {
         let total = &self.answer.total;
         let mut out = self.heading(style);
-        if total.exchanges == 0 && self.answer.hosting.is_empty() {
+        if total.exchanges == 0 && total.attempts == 0 {
             out.push_str("\nNo exchanges in this period.\n");
+            if let Some(hosting) = self.hosting(style) {
+                out.push('\n');
+                out.push_str(&hosting);
+            }
             return out;
         }
         let mut section = |table: Option<String>| {
@@ -96,14 +103,14 @@ impl<'a> Bill<'a> {
         };
         let spend = match self.cost() {
             Cost::Known(Money::ZERO) => "nothing spent".to_owned(),
-            Cost::Known(spend) => format!("${}", dollars(spend, decimals([spend]))),
-            Cost::AtLeast(spend) => format!("at least ${}", dollars(spend, decimals([spend]))),
+            Cost::Known(spend) => usd(spend, decimals([spend])),
+            Cost::AtLeast(spend) => format!("at least {}", usd(spend, decimals([spend]))),
             Cost::Unpriced | Cost::Unknown => "not known".to_owned(),
         };
         format!(
-            "{}\n{}\n",
+            "{}\n{}",
             style.heading(&format!("{title}: {spend}")),
-            style.faint(&format!("{}; {}; US dollars", self.period(), self.book.text())),
+            style.faint_words(&format!("{}; {}; US dollars", self.period(), self.book.text())),
         )
     }
 
@@ -113,11 +120,17 @@ impl<'a> Bill<'a> {
         let minute = |at: UnixTime| at.to_string()[..16].replace('T', " ");
         let period = self.answer.query.period;
         let seen = self.answer.seen;
-        let since = period.start.or(seen.map(|(first, _)| first)).map(minute);
-        let until = minute(period.end.unwrap_or(self.now).min(self.now));
-        match since {
-            Some(since) => format!("{since} to {until} UTC"),
-            None => format!("until {until} UTC"),
+        let since = period.start.or(seen.map(|(first, _)| first));
+        let until = period.end.unwrap_or(self.now).min(self.now);
+        match (since, period.end) {
+            (Some(since), None) if since > until => {
+                format!("from {} UTC, which is to come", minute(since))
+            }
+            (Some(since), Some(end)) if since > until => {
+                format!("{} to {} UTC, which is to come", minute(since), minute(end))
+            }
+            (Some(since), _) => format!("{} to {} UTC", minute(since), minute(until)),
+            (None, _) => format!("until {} UTC", minute(until)),
         }
     }
 
@@ -133,14 +146,12 @@ impl<'a> Bill<'a> {
         }
         table = table.number("exchanges");
         if retried {
-            table = table.number("attempts");
+            table = table.minor("attempts", 5);
         }
-        for header in ["input\ntokens", "of it\ncached", "output\ntokens", "cost\nUSD"] {
-            table = table.number(header);
-        }
-        for header in ["share\nof cost", "USD per 1k\nexchanges", "USD per\nMtok"] {
-            table = table.number(header);
-        }
+        table = table.number("input\ntokens").minor("of it\ncached", 3);
+        table = table.number("output\ntokens").number("cost\nUSD");
+        table = table.minor("share\nof spend", 2).minor("USD per 1k\nexchanges", 4);
+        table = table.minor("USD per\nMtok", 1);
         let spend = self.answer.spend();
         let places = decimals([spend]);
         let figures = |measures: &Measures, cost: Cost| {
@@ -174,19 +185,26 @@ impl<'a> Bill<'a> {
             let rest = self.answer.query.by.len().saturating_sub(1);
             [name].into_iter().chain(std::iter::repeat_n(String::new(), rest))
         };
-        for line in self.answer.hosting.iter().filter(|line| line.idle > Money::ZERO) {
+        let mut idle_lines = 0;
+        for line in self.idle() {
+            idle_lines += 1;
             let none = || "-".to_owned();
             let mut cells = vec![none(); if retried { 5 } else { 4 }];
             cells.push(dollars(line.idle, places));
             cells.push(percent(money_share(line.idle, spend)));
             cells.extend([none(), none()]);
-            table.row(named(format!("({} idle)", line.upstream)).chain(cells));
+            table.row(named(idle_name(line)).chain(cells));
         }
-        if self.answer.groups.len() + self.answer.hosting.len() > 1 {
+        if self.answer.groups.len() + idle_lines > 1 {
             let cost = self.cost();
             table.total(named("total".to_owned()).chain(figures(total, cost)));
         }
         table.render(style)
+    }
+
+    /// Upstreams with hours that were paid for and served nobody.
+    fn idle(&self) -> impl Iterator<Item = &HostedLine> {
+        self.answer.hosting.iter().filter(|line| line.idle > Money::ZERO)
     }
 
     /// What the whole bill comes to, idle hours included.
@@ -205,10 +223,9 @@ impl<'a> Bill<'a> {
     fn classes(&self, style: Style) -> String {
         let total = &self.answer.total;
         let tokens = total.input() + total.output();
-        let mut table = Table::default().text("token class").number("tokens").number("share");
-        for header in ["cost USD", "share of cost", "USD per Mtok"] {
-            table = table.number(header);
-        }
+        let mut table = Table::default().text("token class").number("tokens");
+        table = table.minor("share of\ntokens", 1).number("cost\nUSD");
+        table = table.minor("share of\ntoken cost", 2).minor("USD per\nMtok", 3);
         let places = decimals([total.cost]);
         for class in shown(total) {
             let cost = total.cost_by_class[class];
@@ -240,16 +257,15 @@ impl<'a> Bill<'a> {
     }
 
     fn hosting(&self, style: Style) -> Option<String> {
-        let lines = &self.answer.hosting;
+        // An upstream that has its price from another time says nothing of this period.
+        let lines = self.answer.hosting.iter().filter(|line| paid(line) || line.attempts > 0);
+        let lines: Vec<&HostedLine> = lines.collect();
         if lines.is_empty() {
             return None;
         }
-        let mut table = Table::default().text("own GPUs").number("paid").number("busy");
-        for header in
-            ["utilisation", "busy USD", "idle USD", "useful tokens", "USD per useful Mtok"]
-        {
-            table = table.number(header);
-        }
+        let mut table = Table::default().text("own GPUs").number("paid").minor("busy", 1);
+        table = table.number("utilisation").number("busy\nUSD").number("idle\nUSD");
+        table = table.minor("useful\ntokens", 2).number("USD per\nuseful Mtok");
         let places = decimals(lines.iter().flat_map(|line| [line.busy, line.idle]));
         for line in lines {
             // Attempts while no hourly cost was in force have no known cost.
@@ -273,7 +289,8 @@ impl<'a> Bill<'a> {
         if total.waste.is_empty() {
             return None;
         }
-        let mut table = Table::default().text("waste").number("cost USD").number("share of cost");
+        let mut table = Table::default().text("waste").number("cost\nUSD");
+        table = table.number("share of\ntoken cost");
         let places = decimals([total.cost]);
         let figures = |cost: Money| [dollars(cost, places), percent(money_share(cost, total.cost))];
         for (cause, cost) in &total.waste {
@@ -312,7 +329,7 @@ impl<'a> Bill<'a> {
         }
         if total.estimated > 0 {
             lines.push(format!(
-                "  estimated: {}, {} of the cost rests on estimated usage",
+                "  estimated: {}, {} of the token cost rests on estimated usage",
                 attempts(total.estimated),
                 percent(money_share(total.estimated_cost, total.cost)),
             ));
@@ -321,6 +338,18 @@ impl<'a> Bill<'a> {
             lines.push(
                 "All usage was reported by the providers, and all of it has a price.".to_owned(),
             );
+        }
+        if total.cost != total.list_cost {
+            let places = decimals([total.list_cost, total.cost]);
+            let (less, difference) = match total.list_cost > total.cost {
+                true => ("less", total.list_cost - total.cost),
+                false => ("more", total.cost - total.list_cost),
+            };
+            lines.push(format!(
+                "  own prices: {} {less} than the {} at list prices",
+                usd(difference, places),
+                usd(total.list_cost, places),
+            ));
         }
         lines.iter().map(|line| style.faint(line) + "\n").collect()
     }
@@ -392,6 +421,11 @@ pub fn cause_name(cause: WasteCause) -> &'static str {
 /// The labels of a group, in the order of the query.
 pub fn labels(group: &Group) -> impl Iterator<Item = &str> {
     group.key.iter().map(|label| label.as_deref().unwrap_or(NO_LABEL))
+}
+
+/// How a bill names the idle time of an upstream.
+fn idle_name(line: &HostedLine) -> String {
+    format!("({} idle)", line.upstream)
 }
 
 /// Busy time of paid time, in thousandths.

@@ -7,7 +7,7 @@ use tariff::estimate::{Estimate, EstimateError, Idea, MONTH_DAYS, Split};
 
 use crate::bill::BookLine;
 use crate::json::Json;
-use crate::number::{dollars, money_share, percent};
+use crate::number::{dollars, money_share, percent, usd};
 use crate::object;
 use crate::table::{Style, Table, printable};
 
@@ -31,10 +31,10 @@ impl EstimateReport<'_> {
         let Self { idea, estimate, .. } = self;
         let month = estimate.per_month.total();
         let mut out = style.heading(&format!(
-            "{}: ${} a day, ${} per {MONTH_DAYS} days",
+            "{}: {} a day, {} per {MONTH_DAYS} days",
             printable(estimate.row.model()),
-            dollars(estimate.per_day.total(), 2),
-            dollars(month, 2),
+            usd(estimate.per_day.total(), 2),
+            usd(month, 2),
         ));
         let cached = match idea.cached_percent {
             0 => String::new(),
@@ -47,7 +47,7 @@ impl EstimateReport<'_> {
             grouped(u64::from(idea.output)),
             self.book.text(),
         );
-        out.push_str(&format!("\n{}\n\n", style.faint(&assumed)));
+        out.push_str(&format!("\n{}\n", style.faint_words(&assumed)));
         out.push_str(&self.split(style));
         if !self.against.is_empty() {
             out.push('\n');
@@ -91,10 +91,9 @@ impl EstimateReport<'_> {
 
     fn side_by_side(&self, style: Style) -> String {
         let mut table = Table::default().text("model").text("provider");
-        for header in ["input USD\nper Mtok", "output USD\nper Mtok", "USD per\n30 days"] {
-            table = table.number(header);
-        }
-        table = table.number("of which\noutput").number("bill against\nthe first");
+        table = table.minor("input USD\nper Mtok", 2).minor("output USD\nper Mtok", 3);
+        table = table.number("USD per\n30 days").minor("of which\noutput", 1);
+        table = table.number("bill against\nthe first");
         let base = self.estimate.per_month.total();
         let mut row = |estimate: &Estimate| {
             let total = estimate.per_month.total();
@@ -122,8 +121,7 @@ impl EstimateReport<'_> {
         for (name, estimate) in self.against {
             if let Err(error) = estimate {
                 let line = printable(&format!("{name}: unpriced: {error}"));
-                out.push_str(&style.faint(&line));
-                out.push('\n');
+                out.push_str(&style.faint_words(&line));
             }
         }
         out
@@ -132,7 +130,7 @@ impl EstimateReport<'_> {
     /// Levers that save, largest saving first; below them those that do not apply, with the reason.
     fn levers(&self, style: Style) -> String {
         let mut table = Table::default().text("lever").number("saves USD\nper 30 days");
-        table = table.number("of the\nbill").prose("if");
+        table = table.minor("of the\nbill", 1).prose("if");
         let base = self.estimate.per_month.total();
         let saving = self
             .estimate
@@ -156,8 +154,7 @@ impl EstimateReport<'_> {
                     "{} does not apply: {reason} ({})",
                     lever.name, lever.assumption
                 ));
-                out.push_str(&style.faint(&line));
-                out.push('\n');
+                out.push_str(&style.faint_words(&line));
             }
         }
         if !saving.is_empty() {

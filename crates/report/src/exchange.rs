@@ -5,7 +5,6 @@ use quantity::{Money, TokenClass, UsageSource, grouped};
 
 use crate::json::Json;
 use crate::number::duration;
-use crate::object;
 use crate::record;
 use crate::table::printable;
 
@@ -181,6 +180,9 @@ pub fn json(exchange: &Exchange) -> String {
 pub fn value(exchange: &Exchange) -> Json {
     let Exchange { admission, attempts, settlement } = exchange;
     let outcome = Outcome::of(exchange);
+    let last = attempts.last();
+    let input_by_part = last.map(|last| record::input_by_part(&admission.prompt, &last.end));
+    let input_by_part = Json::from(input_by_part);
     let attempts = attempts.iter().map(|attempt| {
         let since = |at: Option<quantity::UnixTime>| {
             at.map(|at| record::nanos(at.since(attempt.dispatch.at)))
@@ -207,7 +209,7 @@ pub fn value(exchange: &Exchange) -> Json {
     ];
     fields.extend(record::admission_fields(admission));
     fields.extend([
-        ("input_by_part".to_owned(), input_by_part(exchange)),
+        ("input_by_part".to_owned(), input_by_part),
         ("ttft_ns".to_owned(), first_token(exchange).map(record::nanos).into()),
         ("duration_ns".to_owned(), record::nanos(settlement.at.since(admission.at)).into()),
         ("settled_at".to_owned(), settlement.at.into()),
@@ -218,21 +220,4 @@ pub fn value(exchange: &Exchange) -> Json {
 
 fn whole_cost(outcome: &Outcome<'_>) -> Option<Money> {
     outcome.cost.filter(|_| !outcome.hosted && outcome.unpriced.is_none())
-}
-
-/// The input tokens of the last attempt split over roles and tool schemas by their bytes.
-fn input_by_part(exchange: &Exchange) -> Json {
-    let split = || {
-        let usage = &exchange.attempts.last()?.end.metered;
-        let known = usage.source != UsageSource::Unknown;
-        let input = quantity::TokenCount::new(usage.usage.input()).filter(|_| known)?;
-        let (roles, tools) = exchange.admission.prompt.split(input)?;
-        let roles = roles.iter().map(|(role, tokens)| (role.name().to_owned(), (*tokens).into()));
-        Some(object! {
-            "estimated" => true,
-            "role_tokens" => Json::Object(roles.collect()),
-            "tool_schema_tokens" => tools,
-        })
-    };
-    split().into()
 }

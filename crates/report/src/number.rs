@@ -140,6 +140,13 @@ pub fn dollars(amount: Money, decimals: u32) -> String {
     text
 }
 
+/// As [`dollars`], with the sign: `$1.50`, `<$0.01`.
+#[must_use]
+pub fn usd(amount: Money, decimals: u32) -> String {
+    let text = dollars(amount, decimals);
+    text.strip_prefix('<').map_or_else(|| format!("${text}"), |least| format!("<${least}"))
+}
+
 /// A ratio with four decimals; `-` for none.
 #[must_use]
 pub fn ratio(amount: Option<Money>) -> String {

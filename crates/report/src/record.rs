@@ -29,14 +29,17 @@ pub fn dispatch(record: &Dispatch) -> String {
     line("dispatched", id, dispatch_fields(record))
 }
 
-/// The end of an attempt.
+/// The end of an attempt, with its input split over the parts of the prompt that it was sent.
 #[must_use]
-pub fn attempt_end(record: &AttemptEnd) -> String {
+pub fn attempt_end(record: &AttemptEnd, prompt: Option<&PromptShape>) -> String {
     let id = object! {
         "exchange" => record.exchange.to_string(),
         "ordinal" => record.ordinal,
     };
-    line("attempt_ended", id, end_fields(record))
+    let mut fields = end_fields(record);
+    let by_part = prompt.map(|prompt| input_by_part(prompt, record));
+    fields.push(("input_by_part".to_owned(), by_part.into()));
+    line("attempt_ended", id, fields)
 }
 
 /// A settlement.
@@ -132,6 +135,22 @@ fn prompt(prompt: &PromptShape) -> Json {
         "tools" => prompt.tools.iter().collect::<Json>(),
         "tool_schema_bytes" => prompt.tool_schema_bytes,
     }
+}
+
+/// The input tokens of an attempt split over roles and tool schemas by their bytes: an estimate.
+pub(crate) fn input_by_part(prompt: &PromptShape, end: &AttemptEnd) -> Json {
+    let split = || {
+        let known = end.metered.source != quantity::UsageSource::Unknown;
+        let input = TokenCount::new(end.metered.usage.input()).filter(|_| known)?;
+        let (roles, tools) = prompt.split(input)?;
+        let roles = roles.iter().map(|(role, tokens)| (role.name().to_owned(), (*tokens).into()));
+        Some(object! {
+            "estimated" => true,
+            "role_tokens" => Json::Object(roles.collect()),
+            "tool_schema_tokens" => tools,
+        })
+    };
+    split().into()
 }
 
 pub(crate) fn dispatch_fields(record: &Dispatch) -> Fields {

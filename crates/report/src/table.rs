@@ -5,7 +5,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Columns of the terminal; long labels are cut to fit.
+    /// Columns of the terminal; minor figures are left out and long labels are cut to fit.
     pub width: usize,
     /// Whether ANSI colour may be used.
     pub colour: bool,
@@ -30,6 +30,12 @@ impl Style {
         self.paint("2", text)
     }
 
+    /// Words of less weight, in lines no wider than asked for.
+    #[must_use]
+    pub fn faint_words(self, text: &str) -> String {
+        wrapped(text, self.width).iter().map(|line| self.faint(line) + "\n").collect()
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -48,6 +54,10 @@ struct Column {
     header: String,
     /// The most cells that its text takes.
     most: usize,
+    /// Whether its words may go on in a line below.
+    wraps: bool,
+    /// Its turn to be left out where there is no room; `None`: never.
+    turn: Option<u8>,
 }
 
 /// A table: text columns to the left, numbers to the right, a rule under the header, the total
@@ -61,6 +71,10 @@ pub struct Table {
 
 /// The least that a label column is cut to.
 const LABEL_MIN: usize = 8;
+/// Before labels are cut below this, minor figures are left out.
+const LABEL_READABLE: usize = 16;
+/// The least that a column of words is wrapped to.
+const PROSE_MIN: usize = 24;
 /// The most that a label takes: one long name does not push the figures away.
 const LABEL_MAX: usize = 48;
 const GAP: &str = "  ";
@@ -72,10 +86,14 @@ impl Table {
         self.column(Align::Left, printable(header), LABEL_MAX)
     }
 
-    /// A column of words that may be long.
+    /// A column of words, which go on in a line below where there is no room.
     #[must_use]
     pub fn prose(self, header: &str) -> Self {
-        self.column(Align::Left, header.to_owned(), usize::MAX)
+        let mut table = self.column(Align::Left, header.to_owned(), usize::MAX);
+        if let Some(column) = table.columns.last_mut() {
+            column.wraps = true;
+        }
+        table
     }
 
     /// A column of numbers. A line end in the header breaks it.
@@ -84,8 +102,18 @@ impl Table {
         self.column(Align::Right, header.to_owned(), usize::MAX)
     }
 
+    /// A column of numbers that is left out where there is no room for it: turn 1 goes first.
+    #[must_use]
+    pub fn minor(self, header: &str, turn: u8) -> Self {
+        let mut table = self.number(header);
+        if let Some(column) = table.columns.last_mut() {
+            column.turn = Some(turn);
+        }
+        table
+    }
+
     fn column(mut self, align: Align, header: String, most: usize) -> Self {
-        self.columns.push(Column { align, header, most });
+        self.columns.push(Column { align, header, most, wraps: false, turn: None });
         self
     }
 
@@ -99,9 +127,40 @@ impl Table {
         self.total = Some(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
-    /// The table as lines, none wider than `style.width` as long as labels can give way.
+    /// The table as lines, none wider than `style.width` as long as anything can give way: first
+    /// minor figures, in their turns, then labels.
     #[must_use]
     pub fn render(&self, style: Style) -> String {
+        let mut table = self.clone();
+        while table.least() > style.width
+            && let Some(index) = table.next_to_go()
+        {
+            table.columns.remove(index);
+            for row in table.rows.iter_mut().chain(&mut table.total) {
+                row.remove(index);
+            }
+        }
+        table.rendered(style)
+    }
+
+    /// The width with every label cut as far as it stays readable.
+    fn least(&self) -> usize {
+        let widths = self.natural(&self.marked());
+        let least = widths.iter().zip(&self.columns).map(|(width, column)| match column.align {
+            Align::Left if column.wraps => (*width).min(PROSE_MIN),
+            Align::Left => (*width).min(LABEL_READABLE),
+            Align::Right => *width,
+        });
+        least.sum::<usize>() + self.gaps()
+    }
+
+    fn next_to_go(&self) -> Option<usize> {
+        let turns = self.columns.iter().enumerate();
+        let turns = turns.filter_map(|(index, column)| Some((column.turn?, index)));
+        turns.min().map(|(_, index)| index)
+    }
+
+    fn rendered(&self, style: Style) -> String {
         let marked = self.marked();
         let widths = self.widths(style.width, &marked);
         let mut out = String::new();
@@ -122,8 +181,10 @@ impl Table {
         let rule = style.faint(&rules.join(GAP)) + "\n";
         out.push_str(&rule);
         for row in &self.rows {
-            out.push_str(&self.line(row, &widths, &marked));
-            out.push('\n');
+            for line in self.wrapped(row, &widths) {
+                out.push_str(&self.line(&line, &widths, &marked));
+                out.push('\n');
+            }
         }
         if let Some(total) = &self.total {
             out.push_str(&rule);
@@ -131,6 +192,20 @@ impl Table {
             out.push('\n');
         }
         out
+    }
+
+    /// A row as the lines that its words take; cells that do not wrap stand in the first.
+    fn wrapped(&self, row: &[String], widths: &[usize]) -> Vec<Vec<String>> {
+        let cells = row.iter().zip(&self.columns).zip(widths);
+        let cells: Vec<Vec<String>> = cells
+            .map(|((cell, column), width)| match column.wraps {
+                true => wrapped(cell, *width),
+                false => vec![cell.clone()],
+            })
+            .collect();
+        let lines = cells.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |cell: &Vec<String>, line: usize| cell.get(line).cloned().unwrap_or_default();
+        (0..lines).map(|line| cells.iter().map(|one| cell(one, line)).collect()).collect()
     }
 
     /// Number columns in which some figure carries a `*`: the others get a space in its place, so
@@ -145,29 +220,35 @@ impl Table {
         self.rows.iter().chain(&self.total)
     }
 
+    /// How wide each column would be with room for everything.
+    fn natural(&self, marked: &[bool]) -> Vec<usize> {
+        let widths = self.columns.iter().enumerate().map(|(index, column)| {
+            let header = column.header.lines().map(UnicodeWidthStr::width).max().unwrap_or(0);
+            let pad = usize::from(marked[index]);
+            let cells = self
+                .all_rows()
+                .map(|row| row[index].width() + if row[index].ends_with('*') { 0 } else { pad });
+            cells.max().unwrap_or(0).min(column.most).max(header + pad)
+        });
+        widths.collect()
+    }
+
+    fn gaps(&self) -> usize {
+        GAP.len() * self.columns.len().saturating_sub(1)
+    }
+
     fn widths(&self, limit: usize, marked: &[bool]) -> Vec<usize> {
-        let mut widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, column)| {
-                let header = column.header.lines().map(UnicodeWidthStr::width).max().unwrap_or(0);
-                let pad = usize::from(marked[index]);
-                let cells = self.all_rows().map(|row| {
-                    row[index].width() + if row[index].ends_with('*') { 0 } else { pad }
-                });
-                cells.max().unwrap_or(0).min(column.most).max(header + pad)
-            })
-            .collect();
-        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        let mut widths = self.natural(marked);
         // The widest label gives way first.
-        while widths.iter().sum::<usize>() + gaps > limit {
-            let labels = widths.iter_mut().zip(&self.columns);
-            let labels =
-                labels.filter(|(_, column)| column.align == Align::Left).map(|(width, _)| width);
-            match labels.max_by_key(|width| **width) {
-                Some(width) if *width > LABEL_MIN => *width -= 1,
-                _ => break,
+        while widths.iter().sum::<usize>() + self.gaps() > limit {
+            let labels = widths.iter_mut().zip(&self.columns).filter(|(width, column)| {
+                let least = if column.wraps { PROSE_MIN } else { LABEL_MIN };
+                column.align == Align::Left && **width > least
+            });
+            // Words are not lost where they wrap, so they give way before labels.
+            match labels.max_by_key(|(width, column)| (column.wraps, **width)) {
+                Some((width, _)) => *width -= 1,
+                None => break,
             }
         }
         widths
@@ -226,4 +307,34 @@ pub fn shortened(text: &str, width: usize) -> String {
     }
     out.push('\u{2026}');
     out
+}
+
+/// A text as lines of at most `width` cells, broken between words; a word that is wider than that
+/// goes on in the next line.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let start = |lines: &mut Vec<String>, used: &mut usize| {
+            lines.push(String::new());
+            *used = 0;
+        };
+        if used > 0 && used + 1 + word.width() > width {
+            start(&mut lines, &mut used);
+        }
+        if used > 0 {
+            lines.last_mut().expect("never empty").push(' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            let cells = c.width().unwrap_or(0);
+            if used > 0 && used + cells > width {
+                start(&mut lines, &mut used);
+            }
+            lines.last_mut().expect("never empty").push(c);
+            used += cells;
+        }
+    }
+    lines
 }

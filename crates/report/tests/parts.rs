@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use quantity::Money;
 use report::csv::{self, Csv};
 use report::json::Json;
+use report::number::usd as usd_text;
 use report::number::{
     decimals, dollars, duration, money_share, per_mille, per_mtok, per_thousand, percent,
 };
 use report::object;
-use report::table::{Style, Table, printable, shortened};
+use report::table::{Style, Table, printable, shortened, wrapped};
 
 fn usd(text: &str) -> Money {
     text.parse().unwrap()
@@ -104,4 +105,31 @@ proptest! {
         let json = Json::from(text.as_str()).line();
         prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
+}
+
+#[test]
+fn words_go_on_below_and_minor_figures_give_way_in_their_turn() {
+    let mut table = Table::default().text("name").number("one").minor("two", 2).minor("three", 1);
+    table = table.prose("words");
+    let words = "claude-opus-4-6 answers well enough with the same tokens";
+    table.row(["a-name-of-20-letters", "1", "2", "3", words].map(str::to_owned));
+    let at = |width| table.render(Style { width, colour: false });
+    assert_eq!(at(120).lines().count(), 3);
+    assert!(at(60).contains("three") && !at(54).contains("three") && at(54).contains("two"));
+    assert!(!at(49).contains("two"));
+    let narrow = at(49);
+    assert!(narrow.lines().all(|line| line.chars().count() <= 49), "{narrow}");
+    let joined = narrow.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(joined.contains("answers well enough with the same tokens"), "{narrow}");
+    assert!(narrow.contains("claude-opus-4-6"), "{narrow}");
+    assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
+    assert_eq!(wrapped("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
+    assert_eq!(wrapped("", 4), [""]);
+}
+
+#[test]
+fn an_amount_with_its_sign_is_never_hidden() {
+    let texts =
+        [("1.5", 2), ("0.001", 2), ("0", 2)].map(|(text, places)| usd_text(usd(text), places));
+    assert_eq!(texts, ["$1.50", "<$0.01", "$0.00"]);
 }

@@ -4,10 +4,13 @@
 #[path = "../../facts/tests/fixture/mod.rs"]
 mod fixture;
 
-use facts::{Answer, Attempt, Exchange, PriceRecord, Query, Rollup};
+use std::collections::BTreeSet;
+
+use facts::{Answer, Attempt, Charged, Exchange, PriceRecord, Query, Rollup};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
-use quantity::{Money, PriceRowId, UnixTime};
+use proptest::prelude::*;
+use quantity::{Money, Period, PriceRowId, UnixTime};
 use report::{Bill, BookLine, Style, exchange, record};
 use tariff::Book;
 use tariff::estimate::{Idea, estimate};
@@ -159,7 +162,7 @@ fn journal_records_as_lines() {
         record::price(&hourly()),
         record::admission(&exchange.admission),
         record::dispatch(dispatch),
-        record::attempt_end(end),
+        record::attempt_end(end, Some(&exchange.admission.prompt)),
         record::settlement(&exchange.settlement),
     ];
     assert_snapshot!(lines.join("\n"));
@@ -196,4 +199,137 @@ fn an_estimate_in_every_form() {
     assert!(text.contains("$500.00 a day, $15,000.00 per 30 days"), "{text}");
     assert_snapshot!("an_estimate_as_text", text);
     assert_snapshot!("an_estimate_as_json", report.json());
+}
+
+#[test]
+fn a_period_in_which_nothing_happened_says_so_and_shows_hours_that_were_paid() {
+    let asked = |since: &str, until: Option<&str>, prices: &[PriceRecord]| {
+        let period = Period {
+            start: Some(since.parse().unwrap()),
+            end: until.map(|until| until.parse().unwrap()),
+        };
+        let mut rollup = Rollup::new(Query { by: vec!["route".parse().unwrap()], period });
+        prices.iter().for_each(|price| rollup.price(price));
+        some_hours().iter().for_each(|exchange| rollup.add(exchange));
+        Bill::new(&rollup.answer(now()), &book(), now()).text(Style::default())
+    };
+    let paid = asked("2026-11-22T15:45:00Z", None, &[hourly()]);
+    assert!(paid.contains("No exchanges in this period.\n"), "{paid}");
+    assert!(paid.contains("own GPUs") && paid.contains("15 min 00 s"), "{paid}");
+    assert!(!paid.contains("token class") && !paid.contains("All usage"), "{paid}");
+    let before = asked("2026-11-21T00:00:00Z", Some("2026-11-22T00:00:00Z"), &[hourly()]);
+    assert!(before.ends_with("No exchanges in this period.\n"), "{before}");
+    let to_come = asked("2027-01-01T00:00:00Z", None, &[hourly()]);
+    assert!(to_come.contains("\nfrom 2027-01-01 00:00 UTC, which is to come;"), "{to_come}");
+    assert!(to_come.ends_with("No exchanges in this period.\n"), "{to_come}");
+    let month = asked("2027-01-01T00:00:00Z", Some("2027-02-01T00:00:00Z"), &[]);
+    assert!(month.contains("2027-01-01 00:00 to 2027-02-01 00:00 UTC, which is"), "{month}");
+}
+
+#[test]
+fn a_bill_in_80_columns_leaves_figures_out_before_it_cuts_labels() {
+    let style = Style { width: 80, ..Style::default() };
+    let bill = text(&["route", "model"], &some_hours(), &[hourly()], style);
+    assert!(bill.lines().all(|line| line.chars().count() <= 80), "{bill}");
+    assert!(bill.contains("agent-plan  claude-sonnet-4"), "{bill}");
+    assert_snapshot!(bill);
+}
+
+#[test]
+fn prices_of_ones_own_are_shown_beside_the_list() {
+    let mut exchanges = vec![Sample::default().exchange(1)];
+    let Charged::Priced { lines, .. } = &mut exchanges[0].attempts[0].end.charged else { panic!() };
+    for line in lines {
+        line.contracted = line.contracted.scaled(1, 2).unwrap();
+    }
+    let bill = text(&["route"], &exchanges, &[], Style::default());
+    assert!(
+        bill.contains("own prices: $0.000122 less than the $0.000244 at list prices"),
+        "{bill}"
+    );
+}
+
+/// The values of a column of a CSV without quotes.
+fn column(csv: &str, name: &str) -> Vec<String> {
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let index = lines.next().unwrap().iter().position(|header| *header == name).unwrap();
+    lines.map(|line| line[index].to_owned()).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_cost_column_of_csv_sums_to_the_bill(
+        picked in prop::collection::vec(0_usize..9, 0..6),
+        hours in prop::option::of((0_u64..10_000_000_000_000, 0_i64..200)),
+        by in prop::sample::select(vec![vec![], vec!["route"], vec!["team", "model"]]),
+    ) {
+        let hourly = hours.map(|(pico, minutes)| PriceRecord::PerHour {
+            upstream: "gpu".to_owned(),
+            cost: Some(Money::from_pico(i128::from(pico))),
+            from: UnixTime::from_nanos(now().nanos() - 60_000_000_000 * minutes),
+        });
+        let all = some_hours();
+        let exchanges: Vec<Exchange> = picked.iter().map(|index| all[*index].clone()).collect();
+        let answer = ask(&by, &exchanges, hourly.as_slice());
+        let csv = Bill::new(&answer, &book(), now()).csv();
+        let costs = column(&csv, "cost_usd");
+        let costs = costs.iter().filter(|cost| !cost.is_empty());
+        let sum: Money = costs.map(|cost| cost.parse::<Money>().unwrap()).sum();
+        prop_assert_eq!(sum, answer.spend());
+        let idle = column(&csv, "line").iter().filter(|line| *line == "idle").count();
+        prop_assert_eq!(idle, answer.hosting.iter().filter(|line| line.idle > Money::ZERO).count());
+    }
+}
+
+/// Every key of a JSON value, those of maps by label, class and cause apart.
+fn keys(json: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match json {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_of_the_json_forms_is_explained() {
+    let page = include_str!("../../../docs/json.md");
+    let mut found = BTreeSet::new();
+    let mut read = |text: &str| keys(&serde_json::from_str(text).unwrap(), &mut found);
+    let answer = ask(&["route"], &some_hours(), &[hourly()]);
+    read(&Bill::new(&answer, &book(), now()).json());
+    for exchange in some_hours() {
+        read(&exchange::json(&exchange));
+        read(&record::admission(&exchange.admission));
+        for Attempt { dispatch, end } in &exchange.attempts {
+            read(&record::dispatch(dispatch));
+            read(&record::attempt_end(end, Some(&exchange.admission.prompt)));
+        }
+        read(&record::settlement(&exchange.settlement));
+    }
+    read(&record::price(&hourly()));
+    let row = PriceRecord::PerUse { row: PriceRowId::of(b"row"), text: "provider=a".to_owned() };
+    read(&record::price(&row));
+    let (prices, idea) = idea();
+    let found_model = tariff::Found { provider: "acme".to_owned(), model: "large".to_owned() };
+    let large = estimate(&prices, &found_model, now(), idea, &[]).unwrap();
+    let against = [("large".to_owned(), Ok(large.clone()))];
+    let book = book();
+    read(
+        &report::estimate::EstimateReport {
+            idea,
+            estimate: &large,
+            against: &against,
+            book: &book,
+        }
+        .json(),
+    );
+    // Keys that are labels of the fixture.
+    found.remove("release");
+    let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(found.len() > 100 && missing.is_empty(), "{} keys, missing: {missing:?}", found.len());
 }

@@ -3,7 +3,7 @@
 use facts::{Answer, Group, HostedLine, Measures};
 use quantity::{Money, TokenClass};
 
-use super::{Bill, class_cost, paid, per_useful_mtok, shown, utilisation};
+use super::{Bill, class_cost, idle_name, paid, per_useful_mtok, shown, utilisation};
 use crate::csv::{self, Csv};
 use crate::json::Json;
 use crate::number::{Cost, blended, class_price, per_thousand};
@@ -52,16 +52,18 @@ impl Bill<'_> {
     }
 
     /// The groups as CSV: the dimensions, then figures named as in JSON, the price book and the period
-    /// in every row. Unknown is empty. Idle hours of own GPUs are in no group and so in no row.
+    /// in every row. What is unknown or does not apply is empty. Idle hours of own GPUs have rows of
+    /// their own, whose `line` is `idle`, so that `cost_usd` sums to the bill.
     #[must_use]
     pub fn csv(&self) -> String {
-        const FIGURES: [&str; 14] = [
+        const FIGURES: [&str; 15] = [
             "exchanges",
             "completed",
             "attempts",
             "cost_usd",
             "usd_per_1k_exchanges",
             "usd_per_mtok",
+            "list_cost_usd",
             "estimated_cost_usd",
             "waste_usd",
             "hosted_cost_usd",
@@ -76,7 +78,8 @@ impl Bill<'_> {
         let classes = TokenClass::ALL.iter();
         let classes = classes.flat_map(|class| [format!("{class}_tokens"), format!("{class}_usd")]);
         let basis = ["price_book", "price_book_as_of", "period"].map(str::to_owned);
-        csv.row(by.chain(FIGURES.map(str::to_owned)).chain(classes).chain(basis));
+        let line = || ["line".to_owned()];
+        csv.row(by.chain(line()).chain(FIGURES.map(str::to_owned)).chain(classes).chain(basis));
         let basis = [csv::label(&self.book.name), self.book.as_of.to_string(), self.period()];
         for Group { key, measures } in &self.answer.groups {
             let cost = Cost::of(measures).amount();
@@ -89,6 +92,7 @@ impl Bill<'_> {
                 text(cost),
                 text(cost.and_then(|cost| per_thousand(cost, measures.exchanges))),
                 text(blended(measures)),
+                measures.list_cost.to_string(),
                 measures.estimated_cost.to_string(),
                 measures.waste.values().copied().sum::<Money>().to_string(),
                 measures.hosted_cost.to_string(),
@@ -101,6 +105,19 @@ impl Bill<'_> {
             let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
                 [tokens.to_string(), text(class_cost(measures, class))]
             });
+            let line = ["use".to_owned()];
+            csv.row(labels.chain(line).chain(figures).chain(classes).chain(basis.clone()));
+        }
+        for line in self.idle() {
+            let dimensions = self.answer.query.by.len();
+            let name = (dimensions > 0).then(|| csv::label(&idle_name(line)));
+            let rest = std::iter::repeat_n(String::new(), dimensions.saturating_sub(1));
+            let figures = FIGURES.map(|figure| match figure {
+                "cost_usd" => line.idle.to_string(),
+                _ => String::new(),
+            });
+            let classes = std::iter::repeat_n(String::new(), 2 * TokenClass::ALL.len());
+            let labels = name.into_iter().chain(rest).chain(["idle".to_owned()]);
             csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
         }
         csv.finish()
