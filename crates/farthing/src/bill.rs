@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if start.zip(end).is_some_and(|(start, end)| start >= end) {
         bail!("--since is not before --until: the period is empty");
     }
-    let query = Query { by: arguments.by.clone(), period: Period { start, end } };
+    let query = Query { by: dimensions(&arguments.by)?, period: Period { start, end } };
     let data = DataDir::open(&config.data_dir)?;
     // Derived routes go by the names that were given to them since.
     let answer = answer(&data, &query, now)?;
@@ -94,6 +94,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         bill.text(output::style())
     })
+}
+
+/// Each dimension once. Names of tags are lower-case: they come from headers, whose case is lost.
+fn dimensions(by: &[Dimension]) -> anyhow::Result<Vec<Dimension>> {
+    let mut once = Vec::new();
+    for dimension in by {
+        let dimension = match dimension {
+            Dimension::Tag(name) => Dimension::Tag(name.to_lowercase()),
+            other => other.clone(),
+        };
+        if once.contains(&dimension) {
+            bail!("--by: `{dimension}` is named twice");
+        }
+        once.push(dimension);
+    }
+    Ok(once)
 }
 
 /// The answer to a query, from the warehouse and what came to the journal since.

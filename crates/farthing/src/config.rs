@@ -188,7 +188,14 @@ impl Config {
         let routes = raw.routes.into_iter();
         let routes =
             routes.map(|(name, route)| (name, RouteSettings { cost_header: route.cost_header }));
-        let rows = raw.prices.iter().enumerate().map(|(index, price)| own_row(index, price));
+        let book = Book::builtin();
+        let own = |name: &str| {
+            let mut named = upstreams.iter().filter_map(|upstream| upstream.provider.as_deref());
+            named.any(|provider| provider.trim().eq_ignore_ascii_case(name))
+        };
+        let known = |provider: &str| book.has_provider(provider) || own(provider);
+        let rows = raw.prices.iter().enumerate();
+        let rows = rows.map(|(index, price)| own_row(index, price, &known));
         let rows: Vec<PriceRow> = rows.collect::<anyhow::Result<_>>()?;
         let settings = Settings {
             listen,
@@ -204,7 +211,7 @@ impl Config {
         Ok(Self {
             settings,
             data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
-            book: Book::builtin().with_rows(rows),
+            book: book.with_rows(rows),
             simulated,
             file: None,
         })
@@ -309,8 +316,31 @@ fn duration(field: &str, text: &str) -> anyhow::Result<Duration> {
     })
 }
 
-fn own_row(index: usize, price: &RawPrice) -> anyhow::Result<PriceRow> {
+/// Prices of one's own. What a model takes in and gives out must have a price, be it nothing: a row
+/// that forgets one would leave exchanges unpriced.
+fn own_row(
+    index: usize,
+    price: &RawPrice,
+    known: &dyn Fn(&str) -> bool,
+) -> anyhow::Result<PriceRow> {
     let at = || format!("invalid `prices[{index}]`");
+    if !known(&price.provider) {
+        let provider = &price.provider;
+        return Err(anyhow!(
+            "invalid `provider`: expected one of the price book or of `provider` of an upstream, \
+             found `{provider}`"
+        )
+        .context(at()));
+    }
+    for needed in ["input_uncached", "output_text"] {
+        if !price.prices.contains_key(needed) {
+            return Err(anyhow!(
+                "`{needed}` is missing: expected US dollars per million tokens such as \"2.50\", or \
+                 \"0\" if they are free"
+            )
+            .context(at()));
+        }
+    }
     let mut prices = Vec::new();
     for (class, value) in &price.prices {
         // A float would not be the text that was written.
@@ -423,6 +453,22 @@ mod tests {
     }
 
     #[test]
+    fn own_prices_are_for_providers_of_the_book_or_of_an_upstream_and_may_be_nothing() {
+        let upstream =
+            "[upstreams.a]\nkind = \"vllm\"\nbase_url = \"http://x/v1\"\nprovider = \"lab\"\n";
+        let row = |provider: &str| {
+            format!(
+                "{upstream}[[prices]]\nprovider = \"{provider}\"\nmodel = \"m\"\n\
+                 input_uncached = \"0\"\noutput_text = \"0\""
+            )
+        };
+        for provider in ["lab", "openai"] {
+            assert_eq!(parse(&row(provider)).unwrap().book.own_rows().count(), 1);
+        }
+        assert!(parse(&row("laboratory")).is_err());
+    }
+
+    #[test]
     fn errors_name_the_key_what_was_found_and_what_was_expected() {
         for (text, expected) in [
             ("listen = \"here\"", "invalid `listen`: expected an address"),
@@ -458,8 +504,20 @@ mod tests {
                 "invalid `upstreams.a.idle_timeout`: expected a time such as",
             ),
             (
-                "[[prices]]\nprovider = \"own\"\nmodel = \"m\"\ninput_uncached = 2.5",
+                "[[prices]]\nprovider = \"groq\"\nmodel = \"m\"\ninput_uncached = 2.5\noutput_text = \"1\"",
                 "expected `input_uncached` as a text such as \"2.50\", found a float",
+            ),
+            (
+                "[[prices]]\nprovider = \"groq\"\nmodel = \"m\"",
+                "invalid `prices[0]`: `input_uncached` is missing: expected US dollars",
+            ),
+            (
+                "[[prices]]\nprovider = \"groq\"\nmodel = \"m\"\ninput_uncached = \"0\"",
+                "invalid `prices[0]`: `output_text` is missing",
+            ),
+            (
+                "[[prices]]\nprovider = \"opnai\"\nmodel = \"m\"\ninput_uncached = \"1\"\noutput_text = \"1\"",
+                "invalid `prices[0]`: invalid `provider`: expected one of the price book or",
             ),
         ] {
             let error = format!("{:#}", parse(text).err().unwrap());

@@ -1,5 +1,7 @@
 //! `farthing journal`: the record of every exchange, as it is on disk.
 
+use std::collections::HashMap;
+
 use anyhow::bail;
 use journal::Body;
 use quantity::grouped;
@@ -71,12 +73,23 @@ fn check(data: &DataDir) -> anyhow::Result<()> {
 fn dump(data: &DataDir) -> anyhow::Result<()> {
     let mut reader = data.journal()?;
     let mut out = String::new();
+    // What an attempt was sent is told at its admission.
+    let mut prompts = HashMap::new();
     while let Some(record) = reader.next()? {
         let line = match record.decode()?.body {
-            Body::Admitted(admission) => report::record::admission(&admission),
+            Body::Admitted(admission) => {
+                let line = report::record::admission(&admission);
+                prompts.insert(admission.exchange, admission.prompt);
+                line
+            }
             Body::Dispatched(dispatch) => report::record::dispatch(&dispatch),
-            Body::AttemptEnded(end) => report::record::attempt_end(&end),
-            Body::Settled(settlement) => report::record::settlement(&settlement),
+            Body::AttemptEnded(end) => {
+                report::record::attempt_end(&end, prompts.get(&end.exchange))
+            }
+            Body::Settled(settlement) => {
+                prompts.remove(&settlement.exchange);
+                report::record::settlement(&settlement)
+            }
             Body::Price(price) => report::record::price(&price),
             Body::Unknown { kind, version, bytes, .. } => format!(
                 r#"{{"kind":"unknown","number":{kind},"version":{version},"bytes":{}}}"#,

@@ -12,9 +12,9 @@ const CHAT: &str = r#"{"model":"m","stream":true}"#;
 
 #[test]
 fn an_estimate_takes_the_prices_of_the_configuration() {
-    let home = Home::new(PRICES);
-    let arguments = ["estimate", "--model", "test/m", "--in", "2000", "--out", "1500"];
-    let arguments = [&arguments[..], &["--per-day", "25000"]].concat();
+    let home = Home::new(&both("127.0.0.1:1".parse().unwrap()));
+    let arguments = ["estimate", "--model", "test/m", "--in", "2k", "--out", "1500"];
+    let arguments = [&arguments[..], &["--per-day", "25,000"]].concat();
     let json = home.run(&[&arguments[..], &["--json"]].concat()).json();
     // (2,000 x $2.50 + 1,500 x $10) / 1,000,000 x 25,000
     assert_eq!(
@@ -43,13 +43,16 @@ async fn a_bill_by_tag_has_a_row_for_each_value_and_slices_of_time_sum_to_the_wh
     assert_eq!(Call::chat(CHAT).send(&gateway).await.status, 200);
     let csv = home.run(&["bill", "--by", "tag:tier", "--csv"]).ok();
     let mut rows: Vec<String> = csv.lines().map(|row| row.replace('\r', "")).collect();
-    assert!(rows.remove(0).starts_with("tag:tier,exchanges,completed,attempts,cost_usd,"), "{csv}");
+    assert!(
+        rows.remove(0).starts_with("tag:tier,line,exchanges,completed,attempts,cost_usd,"),
+        "{csv}"
+    );
     rows.sort();
     let cost = |count: i128| Money::from_pico(count * COST);
     let starts = [
-        format!("\"silver \"\"x\"\", y\",2,2,2,{},", cost(2)),
-        format!(",1,1,1,{},", cost(1)),
-        format!("gold,3,3,3,{},", cost(3)),
+        format!("\"silver \"\"x\"\", y\",use,2,2,2,{},", cost(2)),
+        format!(",use,1,1,1,{},", cost(1)),
+        format!("gold,use,3,3,3,{},", cost(3)),
     ];
     assert_eq!(rows.len(), 3, "{csv}");
     for (row, start) in rows.iter().zip(starts) {

@@ -123,7 +123,7 @@ async fn a_configuration_is_checked_without_serving() {
             vec!["`upstreams.a.hourly_cost`", "\"2.50\"", "found `much`"],
         ),
         (
-            "[[prices]]\nprovider = \"p\"\nmodel = \"m\"\noutput_text = \"-1\"",
+            "[[prices]]\nprovider = \"groq\"\nmodel = \"m\"\ninput_uncached = \"1\"\noutput_text = \"-1\"",
             vec!["`prices[0]`", "output_text", "found `-1`"],
         ),
         ("[models.a]\nupstream = \"b\"", vec!["upstream", "expected one of", "found `b`"]),
