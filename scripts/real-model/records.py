@@ -8,8 +8,8 @@ import subprocess
 from usage import of_classes
 
 # One attempt in the journal: `usage` is `None` if it is unknown, `source` says where it comes from,
-# `end` how the attempt ended.
-Attempt = collections.namedtuple("Attempt", "usage source end")
+# `doubts` what is doubtful about it, `end` how the attempt ended.
+Attempt = collections.namedtuple("Attempt", "usage source doubts end")
 
 
 def run(farthing, *arguments, data_dir):
@@ -35,7 +35,7 @@ def journal(farthing, data_dir):
         elif record["kind"] == "attempt_ended":
             usage = record["usage"]
             known = None if usage is None else of_classes(usage["tokens"], usage)
-            attempt = Attempt(known, record["usage_source"], record["end"])
+            attempt = Attempt(known, record["usage_source"], record["doubts"], record["end"])
             attempts[routes[record["exchange"]]].append(attempt)
     return attempts
 

@@ -449,7 +449,9 @@ impl AttemptMeter {
     }
 
     fn lower_bound(&self, doubts: Doubts) -> Doubts {
-        let doubts = doubts.with(Doubt::LowerBound);
+        // What was learned of the model errs to both sides.
+        let learned = self.ratio.is_learned();
+        let doubts = if learned { doubts } else { doubts.with(Doubt::LowerBound) };
         // Reasoning that was not shown may have been billed all the same.
         let hidden = self.api != Api::OpenAiEmbeddings && !self.seen.output.shows_reasoning();
         if hidden { doubts.with(Doubt::ReasoningUnknown) } else { doubts }

@@ -51,6 +51,11 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
+    /// Whether estimates go by it, rather than by the rule of thumb.
+    pub(crate) fn is_learned(&self) -> bool {
+        self.input.calls >= TRUSTED_AFTER || self.output.calls >= TRUSTED_AFTER
+    }
+
     /// Input tokens of so many bytes of prompt; `None` while nothing better than the rule of thumb
     /// is known.
     pub(crate) fn input(&self, bytes: u64) -> Option<TokenCount> {
