@@ -89,7 +89,9 @@ impl Shared {
             input_estimate: ask.request.input_estimate(),
             bound: None,
         };
-        let meter = self.meter(ask, &targets[0], &mut dispatch);
+        // Targets in turn, then from the first again.
+        let target_of = |ordinal: u32| &targets[ordinal as usize % targets.len()];
+        let meter = self.meter(ask, target_of(0), &mut dispatch);
         // Nothing is sent on before the admission is on the journal. In a task of its own, which goes
         // on if the client leaves meanwhile: only what is known to be admitted may settle.
         let mut started =
@@ -97,9 +99,9 @@ impl Shared {
         loop {
             let run = started.unwrap_or(Err(JournalError::Closed));
             let run = run.map_err(|error| Failure::of_journal(Some(&error)))?;
-            let target = &targets[dispatch.ordinal as usize % targets.len()];
+            let target = target_of(dispatch.ordinal);
             let tried = self.attempt(upstreams, ask, target, run, slot).await;
-            let (again, mut run) = match tried {
+            let (again, run) = match tried {
                 Tried::Reply(mut reply) => {
                     let (parts, metered, passing) = &mut *reply;
                     let ended = metered.gather(passing.stream, GATHERED).await;
@@ -130,17 +132,10 @@ impl Shared {
             dispatch.at = run.now();
             let round = dispatch.ordinal as usize >= targets.len();
             dispatch.reason = if round { AttemptReason::Retry } else { AttemptReason::Fallback };
-            let target = &targets[dispatch.ordinal as usize % targets.len()];
+            let target = target_of(dispatch.ordinal);
             slot = match self.slots.take(&self.settings, target.upstream).await {
                 Ok(slot) => slot,
-                Err(failure) => {
-                    return Err(match run.settle(Close::BodyEnd) {
-                        Some(ticket) => ticket
-                            .await
-                            .map_or_else(|error| Failure::of_journal(Some(&error)), |()| failure),
-                        None => failure,
-                    });
-                }
+                Err(failure) => return Err(failed(run, failure).await),
             };
             let meter = self.meter(ask, target, &mut dispatch);
             started = tokio::spawn(run.go_on(meter)).await;
@@ -252,7 +247,7 @@ impl Shared {
     }
 }
 
-/// Settles an exchange whose last attempt gave no reply, before its client is told.
+/// Settles an exchange whose last attempt ended without a reply to pass on, before its client is told.
 async fn failed(mut run: Run, failure: Failure) -> Failure {
     match run.settle(Close::Reset) {
         Some(ticket) => {

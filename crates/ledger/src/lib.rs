@@ -141,15 +141,6 @@ impl Ledger {
         ends.collect()
     }
 
-    /// As [`lost`](Self::lost), and closes them here.
-    pub fn close_lost(&mut self, now: UnixTime) -> Vec<(Option<AttemptEnd>, Settlement)> {
-        let lost = self.lost(now);
-        for exchange in std::mem::take(&mut self.open).into_keys() {
-            self.remember(exchange);
-        }
-        lost
-    }
-
     /// Ids are ordered by time: the least is the oldest.
     fn remember(&mut self, exchange: ExchangeId) {
         self.settled.insert(exchange);

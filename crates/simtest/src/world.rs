@@ -443,9 +443,9 @@ impl World {
         let (writer, _) =
             Writer::open(self.storage.clone(), wall, random).map_err(ReadError::Journal)?;
         let mut writer = writer.with_segment_bytes(self.plan.segment_bytes);
-        let (mut replay, _) = Replay::read(&self.storage)?;
+        let (replay, _) = Replay::read(&self.storage)?;
         let mut batch = Batch::new();
-        let lost = replay.ledger.close_lost(wall);
+        let lost = replay.ledger.lost(wall);
         for (end, settlement) in lost {
             if self.mutant == Some(Mutant::ForgetLost) {
                 continue;
