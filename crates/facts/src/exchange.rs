@@ -58,6 +58,8 @@ closed_list! {
         Metadata = 3, "metadata";
         /// Nothing said: a keyed hash of the system prompt.
         Derived = 4, "derived";
+        /// The virtual key that was presented.
+        Key = 5, "key";
     }
 }
 
@@ -242,6 +244,8 @@ pub struct Admission {
     pub labels: Labels,
     /// Keyed hash of the credential presented: who may look the exchange up.
     pub caller: Option<Fingerprint>,
+    /// The name of the virtual key presented; it is no secret.
+    pub key: Option<String>,
     /// The client SDK's own count of retries, where it sends one.
     pub client_retry: Option<u32>,
     /// Bytes of the request's body.

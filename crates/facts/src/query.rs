@@ -30,13 +30,15 @@ pub enum Dimension {
     Day,
     /// The API spoken.
     Api,
+    /// The virtual key presented.
+    Key,
 }
 
 /// A text that names no dimension.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected one of `route`, `model`, `task_type`, `task`, `team`, `user`, `tag:NAME`, `upstream`, \
-     `day`, `api`, found `{0}`"
+     `day`, `api`, `key`, found `{0}`"
 )]
 pub struct ParseDimensionError(String);
 
@@ -53,6 +55,7 @@ impl FromStr for Dimension {
             "upstream" => Self::Upstream,
             "day" => Self::Day,
             "api" => Self::Api,
+            "key" => Self::Key,
             _ => match text.strip_prefix("tag:") {
                 Some(name) if !name.is_empty() => Self::Tag(name.to_owned()),
                 _ => return Err(ParseDimensionError(text.to_owned())),
@@ -73,6 +76,7 @@ impl fmt::Display for Dimension {
             Self::Upstream => "upstream",
             Self::Day => "day",
             Self::Api => "api",
+            Self::Key => "key",
             Self::Tag(name) => return write!(f, "tag:{name}"),
         })
     }
@@ -97,6 +101,7 @@ impl Dimension {
             Self::Upstream => Some(attempt?.dispatch.upstream.clone()),
             Self::Day => Some(exchange.admission.at.day().to_string()),
             Self::Api => Some(exchange.admission.api.name().to_owned()),
+            Self::Key => exchange.admission.key.clone(),
         }
     }
 }

@@ -195,7 +195,7 @@ fn years_of_hours_do_not_overflow() {
     assert_eq!(measures(&answer, "a").hosted_cost, answer.hosting[0].busy);
 }
 
-const DIMENSIONS: [&str; 10] = [
+const DIMENSIONS: [&str; 11] = [
     "route",
     "model",
     "task_type",
@@ -205,6 +205,7 @@ const DIMENSIONS: [&str; 10] = [
     "upstream",
     "day",
     "api",
+    "key",
     "tag:release",
 ];
 

@@ -83,6 +83,7 @@ impl Shared {
             tier_asked: asked.tier.clone(),
             labels,
             caller,
+            key: None,
             client_retry: retries.and_then(|count| count.parse().ok()),
             request_bytes: body.len() as u64,
             prompt: asked.prompt.clone(),

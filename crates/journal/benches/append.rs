@@ -187,6 +187,7 @@ impl Facts {
                     tags: vec![],
                 },
                 caller: Some(Fingerprint(7)),
+                key: None,
                 client_retry: Some(0),
                 request_bytes: 6000,
                 prompt: PromptShape {

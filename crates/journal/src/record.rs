@@ -237,6 +237,7 @@ layout! {
         9 maybe caller,
         10 maybe client_retry,
         11 one request_bytes,
+        22 maybe key,
         labels: Labels {
             12 one route,
             13 one route_source,

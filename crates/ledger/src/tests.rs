@@ -33,6 +33,7 @@ fn admission(n: u8) -> Admission {
         tier_asked: None,
         labels,
         caller: None,
+        key: None,
         client_retry: None,
         request_bytes: 0,
         prompt: PromptShape::default(),

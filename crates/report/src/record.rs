@@ -114,6 +114,7 @@ pub(crate) fn admission_fields(record: &Admission) -> Fields {
             "tags" => Json::Object(tags),
         },
         "caller" => record.caller.map(|caller| caller.to_string()),
+        "key" => record.key.as_ref(),
         "client_retry" => record.client_retry,
         "request_bytes" => record.request_bytes,
         "prompt" => prompt(&record.prompt),

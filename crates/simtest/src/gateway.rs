@@ -173,6 +173,7 @@ pub(crate) fn admit(wire: &Wire, id: ExchangeId, at: UnixTime, retry: u32) -> Ad
             tags: Vec::new(),
         },
         caller: None,
+        key: None,
         client_retry: Some(retry),
         request_bytes: wire.request.len() as u64,
         prompt: asked.prompt,

@@ -208,6 +208,7 @@ fn exchange(random: &mut Random, at: UnixTime) -> [Body; 4] {
             tags: vec![("release".to_owned(), format!("r{}", random.below(40)))],
         },
         caller: Some(Fingerprint(random.below(1_000))),
+        key: None,
         client_retry: None,
         request_bytes: counts[0] * 4,
         prompt: PromptShape {

@@ -14,7 +14,7 @@ use crate::bytes::{Taker, put_counted};
 use crate::column::{Builder, Column};
 
 /// What has a dictionary, tags apart, in the order of their numbers on disk.
-pub(crate) const DIMENSIONS: [Dimension; 9] = [
+pub(crate) const DIMENSIONS: [Dimension; 10] = [
     Dimension::Route,
     Dimension::Model,
     Dimension::TaskType,
@@ -24,10 +24,11 @@ pub(crate) const DIMENSIONS: [Dimension; 9] = [
     Dimension::Upstream,
     Dimension::Day,
     Dimension::Api,
+    Dimension::Key,
 ];
 
 /// The number of the sets of tags.
-pub(crate) const TAGS: u16 = 9;
+pub(crate) const TAGS: u16 = 10;
 
 pub(crate) const UPSTREAM: u16 = 6;
 
@@ -43,6 +44,7 @@ pub(crate) fn number(dimension: &Dimension) -> u16 {
         Dimension::Upstream => UPSTREAM,
         Dimension::Day => 7,
         Dimension::Api => 8,
+        Dimension::Key => 9,
         Dimension::Tag(_) => TAGS,
     }
 }

@@ -39,6 +39,7 @@ fn admission() -> Admission {
             tags: vec![("env".to_owned(), "prod".to_owned()), ("x".to_owned(), String::new())],
         },
         caller: Some(Fingerprint(0xdead_beef)),
+        key: text("care-bot"),
         client_retry: Some(2),
         request_bytes: 4321,
         prompt: PromptShape {
@@ -152,7 +153,7 @@ fn round_trip_raw(kind: u8, version: u8, body: &[u8]) -> Result<Record, JournalE
 fn the_bytes_of_each_kind_are_these() {
     let hex = |bytes: Vec<u8>| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
     let golden = [
-        (Body::Admitted(admission()), ADMITTED),
+        (Body::Admitted(Admission { key: None, ..admission() }), ADMITTED),
         (Body::Dispatched(dispatch()), DISPATCHED),
         (Body::AttemptEnded(attempt_end()), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
@@ -162,6 +163,10 @@ fn the_bytes_of_each_kind_are_these() {
     for (body_of, expected) in golden {
         assert_eq!(hex(body(&body_of)), expected, "{body_of:?}");
     }
+    // Field 22 came later.
+    let (before, after) = ADMITTED.split_once("620773").unwrap();
+    let keyed = format!("{before}b20108{}620773{after}", hex(b"care-bot".to_vec()));
+    assert_eq!(hex(body(&admission())), keyed);
     let charges = [Charged::Hosted, Charged::NotBilled, Charged::Unpriced { reason: "a".into() }];
     let tails = charges.map(|charged| {
         let bytes = body(&AttemptEnd { charged, tools_called: vec![], ..attempt_end() });
@@ -196,6 +201,7 @@ fn facts_come_back_as_they_were() {
         choices: None,
         tier_asked: None,
         caller: None,
+        key: None,
         client_retry: None,
         labels: Labels {
             route: String::new(),

@@ -11,7 +11,7 @@ use quantity::Period;
 use crate::workload::{any_sample, join, mixed, write};
 use crate::{at, bill, files, from_journal, from_warehouse, query, samples, warehouse};
 
-const DIMENSIONS: [&str; 12] = [
+const DIMENSIONS: [&str; 13] = [
     "route",
     "model",
     "task_type",
@@ -21,6 +21,7 @@ const DIMENSIONS: [&str; 12] = [
     "upstream",
     "day",
     "api",
+    "key",
     "tag:release",
     "tag:tag-3",
     "tag:none",

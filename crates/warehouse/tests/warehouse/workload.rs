@@ -111,6 +111,7 @@ fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
             tags,
         },
         caller: None,
+        key: maybe(&["ci", "bot"], source),
         client_retry: None,
         request_bytes: 100,
         prompt: PromptShape::default(),
