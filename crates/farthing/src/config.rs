@@ -1,5 +1,7 @@
 //! The configuration: read as it is written, then checked and turned into settings.
 
+mod line;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -94,7 +96,7 @@ struct RawPrice {
 }
 
 /// The configuration, checked. Not for printing: it holds keys.
-pub(crate) struct Config {
+pub struct Config {
     /// What the gateway is told.
     pub(crate) settings: Settings,
     /// Where the data are.
@@ -130,8 +132,19 @@ impl Config {
     }
 
     /// Reads a text, with the environment as a function.
-    fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// For what is no configuration: with its line and key, what was found and what was expected.
+    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        // It names lines itself.
         let raw: Raw = toml::from_str(text)?;
+        Self::checked(raw, env).map_err(|error| match line::of(&error, text) {
+            Some(line) => error.context(format!("line {line}")),
+            None => error,
+        })
+    }
+
+    fn checked(raw: Raw, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let listen = raw.listen.as_deref().unwrap_or(LISTEN);
         let listen: SocketAddr = listen.parse().map_err(|_| {
             anyhow!("invalid `listen`: expected an address such as `{LISTEN}`, found `{listen}`")
@@ -412,6 +425,9 @@ fn default_data_dir() -> PathBuf {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -439,17 +455,30 @@ mod tests {
     fn the_sample_is_valid_as_it_stands_and_with_every_comment_taken_off() {
         let sample = include_str!("../../../farthing.sample.toml");
         parse(sample).unwrap();
-        let settings: Vec<&str> = sample
-            .lines()
-            .map(|line| {
-                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
-            })
-            .collect();
-        let settings = settings.join("\n");
+        let settings = properties::without_comments(sample);
         assert_ne!(settings, sample);
         let config = Config::parse(&settings, &|_| Some("a-key".to_owned())).unwrap();
         assert!(config.settings.upstreams.len() > 2 && !config.settings.models.is_empty());
         config.settings.check().unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let model = "[models.\"a.b\"]\nupstream = \"openai\"\nfallback = [{ upstream = \"openai\" },\n\
+                     { upstream = \"c\" }]";
+        let price = "[[prices]]\nprovider = \"groq\"\nmodel = \"m\"\ninput_uncached = \"0\"\noutput_text = 1.5";
+        for (text, line) in [
+            ("\n[retry]\nmax_wait = \"1s\"\nattempts = 0", 4),
+            ("[upstreams.a]\nkind = \"openai\"\n[upstreams.\"a.b\"]\n\nkind = \"gpt\"", 5),
+            ("[upstreams.a]\nkind = \"openai\"\n[upstreams.b]\nkind = \"vllm\"", 3),
+            ("[upstreams.a]\nkind = \"openai\"\n[upstreams.b]\nkindd = \"vllm\"", 4),
+            (model, 4),
+            (price, 5),
+            (&format!("{}\n{price}", price.replace("1.5", "\"1.5\"")), 10),
+        ] {
+            let error = format!("{:#}", parse(text).err().unwrap());
+            assert!(error.starts_with(&format!("line {line}: ")), "{error}\nshould be line {line}");
+        }
     }
 
     #[test]

@@ -1,74 +1,10 @@
-//! The `farthing` command: what LLM tokens really cost, measured, priced and explained.
-
-mod bill;
-mod config;
-mod data;
-mod demo;
-mod estimate;
-mod journal_cmd;
-mod output;
-mod project;
-mod serve;
-mod watch;
-
-use std::path::PathBuf;
-use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
+//! The `farthing` program. All of it is in the library.
 
 /// Exchanges are made on one thread and dropped on another, where the system's allocator is slow: this
 /// one takes a tenth off the CPU time of a small exchange.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What every useful LLM token and every finished task really costs, why, and how to pay less.
-#[derive(Parser)]
-#[command(name = "farthing", version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// An hour of a small company's traffic in a minute: no key, no GPU, real metering
-    Demo(demo::Arguments),
-    /// Gateway, ledger and dashboard: clients change only their base URL
-    Serve(serve::Arguments),
-    /// What was spent, by route, model, team and more
-    Bill(bill::Arguments),
-    /// The bill of an idea before any traffic, and what each lever would save
-    Estimate(estimate::Arguments),
-    /// Check or print the journal, the record of every exchange
-    Journal(journal_cmd::Arguments),
-}
-
-/// Where the configuration and the data are.
-#[derive(clap::Args, Clone, Debug)]
-struct Place {
-    /// Configuration file [default: farthing.toml, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data directory, with the journal [default: as configured, else in the user's data folder]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-}
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match arguments.command {
-        Command::Demo(arguments) => demo::run(arguments),
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Bill(arguments) => bill::run(&arguments),
-        Command::Estimate(arguments) => estimate::run(&arguments),
-        Command::Journal(arguments) => journal_cmd::run(&arguments),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("farthing: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> std::process::ExitCode {
+    farthing::main()
 }

@@ -77,7 +77,7 @@ fn files_stay_readable() {
 #[test]
 fn the_readme_names_only_commands_that_exist() {
     let readme = text("README.md");
-    let main = text("crates/farthing/src/main.rs");
+    let main = text("crates/farthing/src/lib.rs");
     let commands = readme.lines().filter_map(|line| line.strip_prefix("farthing "));
     let mut seen = 0;
     for command in commands.filter_map(|line| line.split(' ').next()) {
