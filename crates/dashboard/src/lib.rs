@@ -6,7 +6,7 @@
 mod view;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use facts::{Dimension, Exchange, PriceRecord, Query, Rollup};
 use quantity::UnixTime;
@@ -20,6 +20,8 @@ const RECENT: usize = 200;
 #[derive(Debug)]
 pub struct Dashboard {
     book: BookLine,
+    /// Routes that were recorded before they had these names.
+    route_names: BTreeMap<String, String>,
     routes: Rollup,
     models: Rollup,
     /// Newest first.
@@ -54,13 +56,29 @@ impl Dashboard {
     /// An empty page that names this price book.
     #[must_use]
     pub fn new(book: BookLine) -> Self {
-        let by = |dimension| Rollup::new(Query { by: vec![dimension], ..Query::default() });
-        Self {
-            book,
-            routes: by(Dimension::Route),
-            models: by(Dimension::Model),
-            recent: VecDeque::with_capacity(RECENT),
-        }
+        let [routes, models] = Self::queries().map(Rollup::new);
+        let recent = VecDeque::with_capacity(RECENT);
+        Self { book, route_names: BTreeMap::new(), routes, models, recent }
+    }
+
+    /// What it keeps answered.
+    #[must_use]
+    pub fn queries() -> [Query; 2] {
+        [Dimension::Route, Dimension::Model].map(|by| Query { by: vec![by], ..Query::default() })
+    }
+
+    /// Goes on from what was counted before, of each of the [`queries`](Self::queries).
+    #[must_use]
+    pub fn with_counted(mut self, [routes, models]: [Rollup; 2]) -> Self {
+        (self.routes, self.models) = (routes, models);
+        self
+    }
+
+    /// Shows routes under names that were given to them later.
+    #[must_use]
+    pub fn with_route_names(mut self, names: BTreeMap<String, String>) -> Self {
+        self.route_names = names;
+        self
     }
 
     /// Takes note of a price.
@@ -73,6 +91,11 @@ impl Dashboard {
     pub fn settled(&mut self, exchange: &Exchange) {
         self.routes.add(exchange);
         self.models.add(exchange);
+        self.list(exchange);
+    }
+
+    /// Lists a settled exchange that is counted already.
+    pub fn list(&mut self, exchange: &Exchange) {
         if exchange.admission.api.only_shows() {
             return;
         }
@@ -94,7 +117,8 @@ impl Dashboard {
                 ("text/css; charset=utf-8", include_str!("page/style.css").into())
             }
             "/farthing/api/bill" => {
-                let (routes, models) = (self.routes.answer(now), self.models.answer(now));
+                let routes = self.routes.answer(now).renamed(&Dimension::Route, &self.route_names);
+                let models = self.models.answer(now);
                 let bill = view::bill(&routes, &models, &self.book, now);
                 ("application/json", bill.line().into())
             }

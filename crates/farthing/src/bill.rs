@@ -114,7 +114,9 @@ fn dimensions(by: &[Dimension]) -> anyhow::Result<Vec<Dimension>> {
 
 /// The answer to a query, from the warehouse and what came to the journal since.
 pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Result<Answer> {
-    let answered = data.warehouse()?.answer(query, now)?;
+    let warehouse = data.warehouse()?;
+    crate::project::tell_if_long(&warehouse)?;
+    let answered = warehouse.answer(query, now)?;
     let Answered { answer, open, unknown, missing, refreshed } = answered;
     if open > 0 {
         eprintln!("farthing: {open} exchanges are not settled; they are not in the bill");

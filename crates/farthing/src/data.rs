@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use facts::{Exchange, PriceRecord};
 use journal::{Body, DirStorage, Reader};
 use ledger::Ledger;
 use quantity::HashKey;
@@ -16,17 +15,13 @@ use warehouse::Warehouse;
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir(PathBuf);
 
-/// What reading a journal brings.
-pub(crate) enum Told {
-    /// A whole exchange.
-    Settled(Box<Exchange>),
-    /// A price that came into use.
-    Price(PriceRecord),
-}
-
-/// What was left when the journal ended.
+/// What a journal holds.
 #[derive(Debug, Default)]
-pub(crate) struct Rest {
+pub(crate) struct Read {
+    /// Exchanges that are settled.
+    pub(crate) settled: u64,
+    /// Records of prices.
+    pub(crate) prices: u64,
     /// Exchanges that are admitted and not settled.
     pub(crate) ledger: Ledger,
     /// Records of kinds that this version does not know.
@@ -119,23 +114,24 @@ impl DataDir {
     }
 
     /// Reads the whole journal through the ledger.
-    pub(crate) fn read(&self, mut tell: impl FnMut(Told)) -> anyhow::Result<Rest> {
+    pub(crate) fn read(&self) -> anyhow::Result<Read> {
         let mut reader = self.journal()?;
-        let mut rest = Rest::default();
+        let mut read = Read::default();
         while let Some(record) = reader.next()? {
             match record.decode()?.body {
-                Body::Admitted(admission) => rest.ledger.admit(admission)?,
-                Body::Dispatched(dispatch) => rest.ledger.dispatch(dispatch)?,
-                Body::AttemptEnded(end) => rest.ledger.end(end)?,
+                Body::Admitted(admission) => read.ledger.admit(admission)?,
+                Body::Dispatched(dispatch) => read.ledger.dispatch(dispatch)?,
+                Body::AttemptEnded(end) => read.ledger.end(end)?,
                 Body::Settled(settlement) => {
-                    tell(Told::Settled(Box::new(rest.ledger.settle(settlement)?)));
+                    read.ledger.settle(settlement)?;
+                    read.settled += 1;
                 }
-                Body::Price(price) => tell(Told::Price(price)),
-                Body::Unknown { .. } => rest.unknown += 1,
+                Body::Price(_) => read.prices += 1,
+                Body::Unknown { .. } => read.unknown += 1,
             }
         }
-        rest.missing = reader.gaps().iter().map(|gap| gap.count).sum();
-        Ok(rest)
+        read.missing = reader.gaps().iter().map(|gap| gap.count).sum();
+        Ok(read)
     }
 
     /// Where it is.

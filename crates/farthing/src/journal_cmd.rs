@@ -7,7 +7,7 @@ use journal::Body;
 use quantity::grouped;
 
 use crate::config::Config;
-use crate::data::{DataDir, Told};
+use crate::data::DataDir;
 use crate::{Place, output};
 
 /// Check or print the journal, the record of every exchange
@@ -37,11 +37,7 @@ fn open(place: &Place) -> anyhow::Result<DataDir> {
 }
 
 fn check(data: &DataDir) -> anyhow::Result<()> {
-    let (mut exchanges, mut prices) = (0_u64, 0_u64);
-    let rest = data.read(|told| match told {
-        Told::Settled(_) => exchanges += 1,
-        Told::Price(_) => prices += 1,
-    })?;
+    let read = data.read()?;
     let mut reader = data.journal()?;
     let mut records = 0_u64;
     while reader.next()?.is_some() {
@@ -51,10 +47,10 @@ fn check(data: &DataDir) -> anyhow::Result<()> {
     let mut out = format!(
         "{} records: {} settled exchanges, {} open, {} prices, {} of a newer version\n",
         grouped(records),
-        grouped(exchanges),
-        grouped(rest.ledger.open() as u64),
-        grouped(prices),
-        grouped(rest.unknown),
+        grouped(read.settled),
+        grouped(read.ledger.open() as u64),
+        grouped(read.prices),
+        grouped(read.unknown),
     );
     for tail in &tails {
         out.push_str(&format!(
@@ -64,8 +60,8 @@ fn check(data: &DataDir) -> anyhow::Result<()> {
         ));
     }
     output::print(&out)?;
-    if rest.missing > 0 {
-        bail!("{} records are missing in the middle of the journal", rest.missing);
+    if read.missing > 0 {
+        bail!("{} records are missing in the middle of the journal", read.missing);
     }
     Ok(())
 }

@@ -5,11 +5,25 @@ use std::time::Duration;
 
 use anyhow::Context;
 use journal::DirStorage;
+use quantity::grouped;
 use warehouse::Warehouse;
 
 /// How often it is seen whether a segment was sealed: one in a few minutes at a thousand exchanges a
 /// second.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// More of the journal than is projected in a second or two.
+const LONG: u64 = 256 << 20;
+
+/// Says so if what is asked of the warehouse next will take a while.
+pub(crate) fn tell_if_long(warehouse: &Warehouse<DirStorage>) -> anyhow::Result<()> {
+    let bytes = warehouse.unprojected()?;
+    if bytes >= LONG {
+        let megabytes = grouped(bytes >> 20);
+        eprintln!("farthing: projecting {megabytes} MiB of the journal, which is needed once");
+    }
+    Ok(())
+}
 
 /// A thread that projects, until this is dropped. It is not waited for: a projection that is not
 /// finished is made another time.

@@ -1,5 +1,6 @@
 //! `farthing serve`: gateway, journal and dashboard in one process.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,13 +9,15 @@ use dashboard::Dashboard;
 use facts::PriceRecord;
 use gateway::{Clock, Gateway, Recent};
 use journal::{Batch, Committer, DirStorage, Options, Writer};
+use ledger::Ledger;
 use quantity::{Money, grouped};
 use simulated::Simulated;
 use tokio::net::TcpListener;
+use warehouse::Folded;
 
 use crate::bill::book_line;
 use crate::config::Config;
-use crate::data::{DataDir, Told};
+use crate::data::DataDir;
 use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
 use crate::{Place, output};
@@ -207,28 +210,9 @@ impl Service {
             );
         }
 
-        let recent = Recent::default();
-        let mut dashboard = Dashboard::new(book_line(&config.book));
-        let mut hourly = std::collections::BTreeMap::new();
-        let mut rest = data.read(|told| match told {
-            Told::Settled(mut exchange) => {
-                let route = &mut exchange.admission.labels.route;
-                if let Some(name) = config.settings.route_names.get(route) {
-                    route.clone_from(name);
-                }
-                dashboard.settled(&exchange);
-                recent.insert(&Arc::from(exchange));
-            }
-            Told::Price(price) => {
-                dashboard.price(&price);
-                if let PriceRecord::PerHour { upstream, cost, .. } = price {
-                    hourly.insert(upstream, cost);
-                }
-            }
-        })?;
-
+        let Known { mut ledger, mut dashboard, recent, hourly } = Known::load(&config, data)?;
         let mut batch = Batch::new();
-        let lost = rest.ledger.lost(now);
+        let lost = ledger.lost(now);
         if !lost.is_empty() {
             eprintln!(
                 "farthing: {} exchanges were under way when the last gateway stopped; what they \
@@ -239,10 +223,10 @@ impl Service {
         for (end, settlement) in lost {
             if let Some(end) = end {
                 batch.push(&end)?;
-                rest.ledger.end(end)?;
+                ledger.end(end)?;
             }
             batch.push(&settlement)?;
-            let exchange = Arc::new(rest.ledger.settle(settlement)?);
+            let exchange = Arc::new(ledger.settle(settlement)?);
             dashboard.settled(&exchange);
             recent.insert(&exchange);
         }
@@ -309,10 +293,50 @@ impl Service {
     }
 }
 
+/// What the journal tells a gateway that begins: the same as if it had read every record.
+struct Known {
+    /// What a killed predecessor left open.
+    ledger: Ledger,
+    dashboard: Dashboard,
+    recent: Recent,
+    /// What upstreams cost by the hour.
+    hourly: BTreeMap<String, Option<Money>>,
+}
+
+impl Known {
+    fn load(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
+        let warehouse = data.warehouse()?;
+        crate::project::tell_if_long(&warehouse)?;
+        let Folded { rollups, ledger, hourly: prices, .. } =
+            warehouse.fold(&Dashboard::queries())?;
+        let mut dashboard = Dashboard::new(book_line(&config.book))
+            .with_route_names(config.settings.route_names.clone());
+        if let Ok(rollups) = rollups.try_into() {
+            dashboard = dashboard.with_counted(rollups);
+        }
+        let mut hourly = BTreeMap::new();
+        for price in prices {
+            if let PriceRecord::PerHour { upstream, cost, .. } = price {
+                hourly.insert(upstream, cost);
+            }
+        }
+        let recent = Recent::default();
+        for mut exchange in warehouse.newest(Recent::MOST)? {
+            let route = &mut exchange.admission.labels.route;
+            if let Some(name) = config.settings.route_names.get(route) {
+                route.clone_from(name);
+            }
+            dashboard.list(&exchange);
+            recent.insert(&Arc::new(exchange));
+        }
+        Ok(Self { ledger, dashboard, recent, hourly })
+    }
+}
+
 /// Hourly costs that are configured otherwise than the journal knows; `None` where one ended.
 fn hourly_changes(
     config: &Config,
-    known: &std::collections::BTreeMap<String, Option<Money>>,
+    known: &BTreeMap<String, Option<Money>>,
 ) -> Vec<(String, Option<Money>)> {
     let upstreams = &config.settings.upstreams;
     let configured = upstreams.iter().filter(|upstream| upstream.hourly_cost.is_some());

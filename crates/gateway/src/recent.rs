@@ -9,6 +9,7 @@ use quantity::{ExchangeId, Fingerprint};
 /// Memory for exchanges that can be looked up; older ones are in the journal. An exchange takes about
 /// a kilobyte, and more if its prompt has many messages.
 const KEPT_BYTES: usize = 32 << 20;
+const LEAST_BYTES: usize = 1_024;
 
 /// The latest settled exchanges by id.
 #[derive(Debug, Default)]
@@ -22,6 +23,9 @@ struct Kept {
 }
 
 impl Recent {
+    /// No more exchanges than this are ever kept.
+    pub const MOST: usize = KEPT_BYTES / LEAST_BYTES;
+
     /// Keeps an exchange, and forgets the oldest if there are too many.
     pub fn insert(&self, exchange: &Arc<Exchange>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,5 +53,5 @@ impl Recent {
 /// About what an exchange takes in memory, bytes.
 fn size(exchange: &Exchange) -> usize {
     let prompt = &exchange.admission.prompt;
-    1_024 + prompt.messages.len() * size_of::<MessageShape>() + prompt.tools.len() * 64
+    LEAST_BYTES + prompt.messages.len() * size_of::<MessageShape>() + prompt.tools.len() * 64
 }

@@ -33,6 +33,7 @@ mod bytes;
 mod column;
 mod flat;
 mod labels;
+mod newest;
 mod parallel;
 mod project;
 mod projection;
@@ -42,8 +43,8 @@ mod shelf;
 use std::io;
 use std::path::PathBuf;
 
-use facts::{Answer, Query, Rollup};
-use journal::{Body, JournalError, RawRecord, Segment, Storage, StreamPosition, segments};
+use facts::{Answer, PriceRecord, Query, Rollup};
+use journal::{Body, JournalError, RawRecord, Segment, Storage, segments};
 use ledger::{Ledger, LedgerError};
 use quantity::{UnixTime, WriterId};
 
@@ -94,6 +95,23 @@ pub struct Answered {
     pub refreshed: Refreshed,
 }
 
+/// What the whole journal amounts to: the same as if every record had been read.
+#[derive(Debug)]
+pub struct Folded {
+    /// Of each query what is counted, to be kept up to date from here on.
+    pub rollups: Vec<Rollup>,
+    /// Exchanges that are admitted and not settled.
+    pub ledger: Ledger,
+    /// Prices by the hour, in the order of the journal.
+    pub hourly: Vec<PriceRecord>,
+    /// Records of kinds that this version does not know.
+    pub unknown: u64,
+    /// Records missing in the middle of a stream.
+    pub missing: u64,
+    /// What was projected on the way.
+    pub refreshed: Refreshed,
+}
+
 /// What was projected.
 #[derive(Debug, Default)]
 pub struct Refreshed {
@@ -115,8 +133,9 @@ struct Piece {
 
 /// What the records outside of rows amount to.
 struct Rest {
-    rollup: Rollup,
+    rollups: Vec<Rollup>,
     ledger: Ledger,
+    hourly: Vec<PriceRecord>,
     unknown: u64,
     missing: u64,
 }
@@ -162,20 +181,48 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// # Errors
     /// As [`refresh`](Self::refresh), for anything the journal holds.
     pub fn answer(&self, query: &Query, now: UnixTime) -> Result<Answered, WarehouseError> {
+        let queries = std::slice::from_ref(query);
+        let Folded { rollups, ledger, unknown, missing, refreshed, .. } = self.fold(queries)?;
+        let rollup = rollups.into_iter().next().expect("one for the query");
+        let answer = rollup.answer(now);
+        Ok(Answered { answer, open: ledger.open(), unknown, missing, refreshed })
+    }
+
+    /// What the whole journal amounts to. Projects what [`refresh`](Self::refresh) would.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh), for anything the journal holds.
+    pub fn fold(&self, queries: &[Query]) -> Result<Folded, WarehouseError> {
         let (pieces, refreshed) = self.pieces(&segments(&self.journal)?)?;
         let (rest, parts) = parallel::beside(
             self.processors,
-            || self.rest(&pieces, query),
+            || self.rest(&pieces, queries),
             pieces.len(),
-            || Rollup::new(query.clone()),
-            |rollup, index| self.scan(&pieces[index], query, rollup),
+            || begun(queries),
+            |rollups, index| self.scan(&pieces[index], queries, rollups),
         );
-        let Rest { mut rollup, ledger, unknown, missing } = rest?;
+        let Rest { mut rollups, ledger, hourly, unknown, missing } = rest?;
         for part in parts {
-            rollup.merge(part?);
+            for (rollup, part) in rollups.iter_mut().zip(part?) {
+                rollup.merge(part);
+            }
         }
-        let answer = rollup.answer(now);
-        Ok(Answered { answer, open: ledger.open(), unknown, missing, refreshed })
+        Ok(Folded { rollups, ledger, hourly, unknown, missing, refreshed })
+    }
+
+    /// How many bytes of the journal an answer would have to project first: many only if the
+    /// projections are gone, or were made by another version.
+    ///
+    /// # Errors
+    /// Those of the journal's storage.
+    pub fn unprojected(&self) -> Result<u64, WarehouseError> {
+        let mut bytes = 0;
+        for segment in segments(&self.journal)? {
+            if self.is_due(&segment)? && self.found(&segment)?.is_none() {
+                bytes += segment.bytes(&self.journal)?;
+            }
+        }
+        Ok(bytes)
     }
 
     /// All segments in the order of the journal, with a projection of those that should have one.
@@ -251,26 +298,64 @@ impl<S: Storage + Sync> Warehouse<S> {
         read(&anew).map_err(|Unsound| WarehouseError::Defect(segment.file_name()))
     }
 
-    /// Adds the rows of a piece to a rollup.
+    /// Adds the rows of a piece to the rollup of each query.
     fn scan(
         &self,
         piece: &Piece,
-        query: &Query,
-        rollup: &mut Rollup,
+        queries: &[Query],
+        rollups: &mut [Rollup],
     ) -> Result<(), WarehouseError> {
-        if let Some(projection) = &piece.projection {
+        let Some(projection) = &piece.projection else { return Ok(()) };
+        for (query, rollup) in queries.iter().zip(rollups) {
             let scan = |projection: &Projection| scan::scan(projection, query);
             self.read(&piece.segment, projection, scan)?.add_to(rollup);
         }
         Ok(())
     }
 
-    /// Reads what is not in rows: loose records, and what follows projections.
-    fn rest(&self, pieces: &[Piece], query: &Query) -> Result<Rest, WarehouseError> {
-        let rollup = Rollup::new(query.clone());
-        let mut rest = Rest { rollup, ledger: Ledger::default(), unknown: 0, missing: 0 };
+    /// Reads what is not in the rows of a piece: loose records, and what follows its projection. Gives
+    /// how many records are missing in it, and the sequence that would come next.
+    fn outside(
+        &self,
+        Piece { segment, projection }: &Piece,
+        mut take: impl FnMut(&RawRecord<'_>) -> Result<(), WarehouseError>,
+    ) -> Result<(u64, u64), WarehouseError> {
+        let (mut missing, mut position) = (0, None);
+        if let Some(projection) = projection {
+            let writer = segment.writer();
+            let block = self.read(segment, projection, |projection| {
+                let block = projection.bytes(projection::LOOSE)?;
+                project::loose(&block, writer).map(|_| ())?;
+                Ok(block)
+            })?;
+            let loose = project::loose(&block, writer);
+            let loose = loose.map_err(|Unsound| WarehouseError::Defect(segment.file_name()))?;
+            loose.iter().try_for_each(&mut take)?;
+            missing = projection.head.missing;
+            if segment.is_sealed() {
+                return Ok((missing, projection.head.position.next_sequence));
+            }
+            position = Some(projection.head.position);
+        }
+        let mut records = segment.records(&self.journal, position)?;
+        while let Some(record) = records.next()? {
+            take(&record)?;
+        }
+        Ok((missing + records.missing(), records.position().next_sequence))
+    }
+
+    /// Reads what is not in rows.
+    fn rest(&self, pieces: &[Piece], queries: &[Query]) -> Result<Rest, WarehouseError> {
+        let mut rest = Rest {
+            rollups: begun(queries),
+            ledger: Ledger::default(),
+            hourly: Vec::new(),
+            unknown: 0,
+            missing: 0,
+        };
         let mut expected: Option<(WriterId, u64)> = None;
-        for Piece { segment, projection } in pieces {
+        for piece in pieces {
+            let segment = &piece.segment;
             let (writer, found) = (segment.writer(), segment.first_sequence());
             let sequence = expected.filter(|(of, _)| *of == writer).map_or(1, |(_, next)| next);
             let missing = found.checked_sub(sequence).ok_or_else(|| JournalError::Order {
@@ -279,32 +364,9 @@ impl<S: Storage + Sync> Warehouse<S> {
                 expected: sequence,
                 found,
             })?;
-            rest.missing += missing;
-            let mut position: Option<StreamPosition> = None;
-            if let Some(projection) = projection {
-                let block = self.read(segment, projection, |projection| {
-                    let block = projection.bytes(projection::LOOSE)?;
-                    project::loose(&block, writer).map(|_| ())?;
-                    Ok(block)
-                })?;
-                let loose = project::loose(&block, writer);
-                let loose = loose.map_err(|Unsound| WarehouseError::Defect(segment.file_name()))?;
-                loose.iter().try_for_each(|record| rest.take(record))?;
-                rest.unknown += projection.head.unknown;
-                rest.missing += projection.head.missing;
-                position = Some(projection.head.position);
-            }
-            let next = match position {
-                Some(position) if segment.is_sealed() => position.next_sequence,
-                _ => {
-                    let mut records = segment.records(&self.journal, position)?;
-                    while let Some(record) = records.next()? {
-                        rest.take(&record)?;
-                    }
-                    rest.missing += records.missing();
-                    records.position().next_sequence
-                }
-            };
+            let (within, next) = self.outside(piece, |record| rest.take(record))?;
+            rest.missing += missing + within;
+            rest.unknown += piece.projection.as_ref().map_or(0, |found| found.head.unknown);
             expected = Some((writer, next));
         }
         Ok(rest)
@@ -317,10 +379,23 @@ impl Rest {
             Body::Admitted(admission) => self.ledger.admit(admission)?,
             Body::Dispatched(dispatch) => self.ledger.dispatch(dispatch)?,
             Body::AttemptEnded(end) => self.ledger.end(end)?,
-            Body::Settled(settlement) => self.rollup.add(&self.ledger.settle(settlement)?),
-            Body::Price(price) => self.rollup.price(&price),
+            Body::Settled(settlement) => {
+                let exchange = self.ledger.settle(settlement)?;
+                self.rollups.iter_mut().for_each(|rollup| rollup.add(&exchange));
+            }
+            Body::Price(price) => {
+                self.rollups.iter_mut().for_each(|rollup| rollup.price(&price));
+                if let PriceRecord::PerHour { .. } = price {
+                    self.hourly.push(price);
+                }
+            }
             Body::Unknown { .. } => self.unknown += 1,
         }
         Ok(())
     }
+}
+
+/// A rollup for each query.
+fn begun(queries: &[Query]) -> Vec<Rollup> {
+    queries.iter().cloned().map(Rollup::new).collect()
 }

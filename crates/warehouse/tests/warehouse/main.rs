@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod damage;
+mod resumed;
 mod same;
 mod workload;
 

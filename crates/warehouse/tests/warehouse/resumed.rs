@@ -1,0 +1,96 @@
+//! What a gateway goes on from is what it would know from every record of the journal.
+
+use facts::{Exchange, PriceRecord, Query, Rollup};
+use journal::{Body, MemoryStorage, Reader};
+use ledger::Ledger;
+use proptest::prelude::*;
+use quantity::Period;
+use warehouse::{Folded, Warehouse};
+
+use crate::workload::{any_sample, join, mixed, write};
+use crate::{now, query, warehouse};
+
+/// Everything, record by record.
+fn replayed(journal: &MemoryStorage) -> (Ledger, Vec<Exchange>, Vec<PriceRecord>) {
+    let mut reader = Reader::open(journal.clone()).unwrap();
+    let (mut ledger, mut settled, mut hourly) = (Ledger::default(), Vec::new(), Vec::new());
+    while let Some(record) = reader.next().unwrap() {
+        match record.decode().unwrap().body {
+            Body::Admitted(admission) => ledger.admit(admission).unwrap(),
+            Body::Dispatched(dispatch) => ledger.dispatch(dispatch).unwrap(),
+            Body::AttemptEnded(end) => ledger.end(end).unwrap(),
+            Body::Settled(settlement) => settled.push(ledger.settle(settlement).unwrap()),
+            Body::Price(price) => hourly.push(price),
+            Body::Unknown { .. } => {}
+        }
+    }
+    (ledger, settled, hourly)
+}
+
+fn check(warehouse: &Warehouse<MemoryStorage>, journal: &MemoryStorage, count: usize) {
+    let (ledger, settled, hourly) = replayed(journal);
+    let queries: [Query; 2] =
+        [&["route"][..], &["model", "upstream"]].map(|by| query(by, Period::default()));
+    let mut folded: Folded = warehouse.fold(&queries).unwrap();
+    assert_eq!(folded.hourly, hourly);
+    // Those that are open settle as lost, in what was folded as in what was replayed.
+    let lost = ledger.lost(now());
+    assert_eq!(folded.ledger.lost(now()), lost);
+    for (query, rollup) in queries.iter().zip(&mut folded.rollups) {
+        let mut expected = Rollup::new(query.clone());
+        hourly.iter().for_each(|price| expected.price(price));
+        settled.iter().for_each(|exchange| expected.add(exchange));
+        assert_eq!(rollup.answer(now()), expected.answer(now()));
+    }
+    for (end, settlement) in lost {
+        end.into_iter().for_each(|end| folded.ledger.end(end).unwrap());
+        let exchange = folded.ledger.settle(settlement).unwrap();
+        folded.rollups.iter_mut().for_each(|rollup| rollup.add(&exchange));
+    }
+    let total = folded.rollups[0].answer(now()).total;
+    let counted = settled.iter().filter(|exchange| exchange.is_counted()).count();
+    assert!(total.exchanges >= counted as u64, "the lost count as well");
+    let newest = warehouse.newest(count).unwrap();
+    assert_eq!(newest, settled[settled.len().saturating_sub(count)..].to_vec());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_gateway_goes_on_as_if_it_had_read_every_record(
+        samples in prop::collection::vec(any_sample(), 1..40),
+        others in prop::collection::vec(any_sample(), 0..10),
+        segment_bytes in 100_u64..6_000,
+        most in prop::sample::select(&[0_u64, 500, 4_000, u64::MAX][..]),
+        count in 0_usize..50,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = MemoryStorage::new();
+        let warehouse = warehouse(directory.path(), &journal, most);
+        write(&journal, 7, segment_bytes, &mut mixed(7, &samples));
+        check(&warehouse, &journal, count);
+        let other = MemoryStorage::new();
+        write(&other, 3, segment_bytes, &mut mixed(3, &others));
+        join(&journal, &other);
+        check(&warehouse, &journal, count);
+    }
+}
+
+#[test]
+fn only_the_segments_with_the_newest_exchanges_are_read() {
+    let journal = MemoryStorage::new();
+    write(&journal, 7, 4_000, &mut mixed(7, &crate::samples(300)));
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = warehouse(directory.path(), &journal, u64::MAX);
+    let expected = warehouse.newest(20).unwrap();
+    // Damage behind the first records of an early segment, which only a reader of all would meet.
+    let name = journal::Storage::list(&journal).unwrap().remove(0);
+    let mut bytes = journal.bytes(&name);
+    bytes[60] ^= 1;
+    journal.set_bytes(&name, bytes);
+    assert_eq!(warehouse.newest(20).unwrap(), expected);
+    assert!(warehouse.newest(10_000).is_err(), "a reader of all meets it");
+}
