@@ -1,22 +1,24 @@
 """The things measured: how each is set up in front of the upstream, and asked for its version."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
 import subprocess
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts" / "lib"))
-from services import Service, free_port  # noqa: E402
+from page import commit
+from services import Service, free_port
 
 MODEL = "gpt-4o-mini"
 LOAD = os.environ["FARTHING_BENCH_LOAD"]
 FARTHING = os.environ["FARTHING_BENCH_FARTHING"]
 LITELLM = os.environ["FARTHING_BENCH_LITELLM"]
+PORTKEY = pathlib.Path(os.environ["FARTHING_BENCH_PORTKEY"])
 # LiteLLM refuses to start without a master key of its own. Nothing here ever leaves the machine.
 KEY = "sk-bench-0000000000000000"
-HEADERS = [f"authorization: Bearer {KEY}"]
+# Those that the machine gives us: with pinning, load and upstream have the first, a target the last.
+CORES = sorted(os.sched_getaffinity(0))
 
 
 @dataclasses.dataclass
@@ -25,13 +27,29 @@ class Target:
     address: str
     # The server whose CPU time is counted; none for the direct way.
     service: Service | None
+    # What a client has to send along.
+    headers: list[str] = dataclasses.field(default_factory=lambda: [f"authorization: Bearer {KEY}"])
 
 
-def upstream(folder):
+def on(core, command):
+    """The command, kept on one core if one is named."""
+    return command if core is None else ["taskset", "--cpu-list", str(core), *command]
+
+
+def upstream(folder, core):
     """The fast upstream itself, as a service."""
     address = f"127.0.0.1:{free_port()}"
-    service = Service("upstream", [LOAD, "upstream", address], f"http://{address}/", folder / "upstream.log")
-    return address, service
+    command = on(core, [LOAD, "upstream", address])
+    return address, Service("upstream", command, f"http://{address}/", folder / "upstream.log")
+
+
+def start(stack, name, folder, to, core):
+    """A target, running until the stack is left."""
+    target = TARGETS[name](folder, to)
+    if target.service:
+        target.service.command = on(core, target.service.command)
+        stack.enter_context(target.service)
+    return target
 
 
 def direct(_folder, to):
@@ -50,7 +68,7 @@ daemon off;
 worker_processes 2;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
 {temporary}
@@ -123,7 +141,30 @@ litellm_settings:
     return Target("litellm", f"127.0.0.1:{port}", service)
 
 
-TARGETS = {"direct": direct, "nginx": nginx, "farthing": farthing, "litellm": litellm}
+def portkey(folder, to):
+    """As its package starts, but for the address: it has no option for one and would listen on all."""
+    port = free_port()
+    loopback = folder / "loopback.cjs"
+    loopback.write_text("""
+const { Server } = require("node:net");
+const { listen } = Server.prototype;
+Server.prototype.listen = function (first, ...rest) {
+  const port = typeof first === "object" ? first.port : first;
+  return listen.call(this, { port, host: "127.0.0.1" }, rest.find((one) => typeof one === "function"));
+};
+""")
+    server = PORTKEY / "node_modules/@portkey-ai/gateway/build/start-server.js"
+    command = ["node", "--require", loopback, server, f"--port={port}", "--headless"]
+    address = f"127.0.0.1:{port}"
+    service = Service(
+        "portkey", command, f"http://{address}/", folder / "portkey.log", environment={"NODE_ENV": "production"}
+    )
+    target = Target("portkey", address, service)
+    target.headers += ["x-portkey-provider: openai", f"x-portkey-custom-host: http://{to}/v1"]
+    return target
+
+
+TARGETS = {"direct": direct, "nginx": nginx, "farthing": farthing, "portkey": portkey, "litellm": litellm}
 
 
 def version(name):
@@ -131,12 +172,14 @@ def version(name):
     if name == "direct":
         return None
     if name == "farthing":
-        describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-        commit = subprocess.run(describe, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True)
-        return f"farthing at {commit.stdout.strip() or 'an unknown commit'}"
+        return commit()
     if name == "nginx":
         answer = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
         return "nginx " + re.search(r"nginx/(\S+)", answer)[1]
-    pip = pathlib.Path(LITELLM).with_name("pip")
-    answer = subprocess.run([pip, "show", "litellm"], capture_output=True, text=True).stdout
-    return "LiteLLM " + re.search(r"^Version: (\S+)", answer, re.M)[1]
+    if name == "portkey":
+        package = json.loads((PORTKEY / "node_modules/@portkey-ai/gateway/package.json").read_text())
+        node = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+        return f"Portkey {package['version']} on Node {node.removeprefix('v')}"
+    python = pathlib.Path(LITELLM).with_name("python")
+    tell = "import importlib.metadata as m, platform as p; print(m.version('litellm'), 'on Python', p.python_version())"
+    return "LiteLLM " + subprocess.run([python, "-c", tell], capture_output=True, text=True).stdout.strip()

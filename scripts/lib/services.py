@@ -107,6 +107,16 @@ def stop_on_sigterm():
 
 def cpu_seconds(pid):
     """User and system time of a process and of all its living descendants, since they started."""
+    return sum(ticks for _, ticks in _family(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid):
+    """The process and all its living descendants."""
+    return [process for process, _ in _family(pid)]
+
+
+def _family(pid):
+    """The process and its living descendants, each with the clock ticks it has run."""
     parents, ticks = {}, {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -125,4 +135,4 @@ def cpu_seconds(pid):
             process = parents.get(process, 0)
         return process == pid
 
-    return sum(ticks[process] for process in ticks if belongs(process)) / os.sysconf("SC_CLK_TCK")
+    return [(process, ticks[process]) for process in ticks if belongs(process)]

@@ -1,15 +1,20 @@
-//! The clients: a closed loop over a number of connections, with every reply checked.
+//! The clients, with every reply checked: a closed loop over a number of connections, or arrivals that
+//! do not wait for replies.
 
 use crate::http::Connection;
 use crate::payload::{self, Shape};
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, LocalSet};
 
 /// A reply that takes longer counts as an error.
-const REPLY_LIMIT: Duration = Duration::from_secs(60);
+const REPLY_LIMIT: Duration = Duration::from_secs(180);
+/// More exchanges at once are errors: the target does not keep up with the arrivals.
+const OPEN_LIMIT: usize = 10_000;
 /// A connection gives up after this many errors in a row: the target is broken, not slow.
 const ERRORS_IN_A_ROW: usize = 5;
 
@@ -17,16 +22,27 @@ const ERRORS_IN_A_ROW: usize = 5;
 pub(crate) struct Plan {
     pub(crate) address: String,
     pub(crate) shape: Shape,
-    pub(crate) connections: usize,
-    /// No request starts later than this; those under way are finished and counted.
+    pub(crate) load: Load,
+    /// No request starts later than this, but for the first of each connection of a closed loop; those
+    /// under way are finished and counted.
     pub(crate) duration: Duration,
     pub(crate) request: Vec<u8>,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Load {
+    /// On so many connections, each time the last reply is complete.
+    Closed { connections: usize },
+    /// So many per second, at random like those of independent clients, however long replies take.
+    Open { rate: f64 },
 }
 
 /// What all connections saw together.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// Time from the first byte sent to the last byte read, sorted at the end.
+    /// Time from the moment at which the request was to be sent to the last byte read, sorted at the
+    /// end. In a closed loop that moment is when it was sent.
     latencies: Vec<Duration>,
     errors: usize,
     first_error: String,
@@ -78,21 +94,91 @@ impl Outcome {
 pub(crate) async fn run(plan: Plan) -> Result<Outcome, String> {
     let plan = Rc::new(plan);
     let start = now();
-    let mut outcome = LocalSet::new()
-        .run_until(async {
-            let clients: Vec<_> = (0..plan.connections)
-                .map(|_| tokio::task::spawn_local(client(Rc::clone(&plan), start)))
-                .collect();
-            let mut outcome = Outcome::default();
-            for client in clients {
-                outcome.merge(client.await.map_err(|error| error.to_string())?);
-            }
-            Ok::<_, String>(outcome)
-        })
-        .await?;
+    let run = async {
+        match plan.load {
+            Load::Closed { connections } => closed(&plan, connections, start).await,
+            Load::Open { rate } => open(&plan, rate).await,
+        }
+    };
+    let mut outcome = LocalSet::new().run_until(run).await?;
     outcome.elapsed = start.elapsed();
     outcome.latencies.sort_unstable();
     Ok(outcome)
+}
+
+async fn closed(plan: &Rc<Plan>, connections: usize, start: Instant) -> Result<Outcome, String> {
+    let mut clients = JoinSet::new();
+    for _ in 0..connections {
+        clients.spawn_local(client(Rc::clone(plan), start));
+    }
+    let mut outcome = Outcome::default();
+    while let Some(client) = clients.join_next().await {
+        outcome.merge(client.map_err(|error| error.to_string())?);
+    }
+    Ok(outcome)
+}
+
+async fn open(plan: &Rc<Plan>, rate: f64) -> Result<Outcome, String> {
+    let (due, mut arrivals) = mpsc::unbounded_channel();
+    let duration = plan.duration;
+    // Linux lets a sleep last 50 us longer unless told otherwise; threads inherit it.
+    std::fs::write("/proc/self/timerslack_ns", "1").ok();
+    let pacer = std::thread::spawn(move || pace(rate, duration, &due));
+    let outcome = Rc::new(RefCell::new(Outcome::default()));
+    let idle = Rc::new(RefCell::new(Vec::new()));
+    let mut under_way = JoinSet::new();
+    while let Some(intended) = arrivals.recv().await {
+        while under_way.try_join_next().is_some() {}
+        if under_way.len() >= OPEN_LIMIT {
+            outcome.borrow_mut().failed(format!("{OPEN_LIMIT} exchanges are open"));
+            continue;
+        }
+        let (plan, outcome, idle) = (Rc::clone(plan), Rc::clone(&outcome), Rc::clone(&idle));
+        under_way.spawn_local(async move {
+            let connection = idle.borrow_mut().pop();
+            let mut body = Vec::new();
+            let reply = exchange(&plan, connection, &mut body);
+            let reply = tokio::time::timeout(REPLY_LIMIT, reply).await;
+            let mut outcome = outcome.borrow_mut();
+            match reply.unwrap_or_else(|_| Err(too_late())) {
+                Ok(kept) => {
+                    outcome.latencies.push(intended.elapsed());
+                    idle.borrow_mut().extend(kept);
+                }
+                Err(error) => outcome.failed(error),
+            }
+        });
+    }
+    while under_way.join_next().await.is_some() {}
+    pacer.join().map_err(|_| "the pacer panicked")?;
+    Ok(outcome.take())
+}
+
+/// Tells of each arrival when it is due. A thread of its own: the runtime's timers tick in
+/// milliseconds.
+fn pace(rate: f64, duration: Duration, due: &mpsc::UnboundedSender<Instant>) {
+    let start = now();
+    let mut after = Duration::ZERO;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    loop {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // 53 bits make a number in (0, 1]; the spacings of a Poisson process are exponential.
+        let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        after += Duration::from_secs_f64(-uniform.ln() / rate);
+        if after >= duration {
+            return;
+        }
+        std::thread::sleep((start + after).saturating_duration_since(now()));
+        if due.send(start + after).is_err() {
+            return;
+        }
+    }
+}
+
+fn too_late() -> String {
+    format!("no whole reply within {REPLY_LIMIT:?}")
 }
 
 async fn client(plan: Rc<Plan>, start: Instant) -> Outcome {
@@ -100,7 +186,7 @@ async fn client(plan: Rc<Plan>, start: Instant) -> Outcome {
     let mut connection = None;
     let mut body = Vec::new();
     let mut errors_in_a_row = 0;
-    while start.elapsed() < plan.duration && errors_in_a_row < ERRORS_IN_A_ROW {
+    loop {
         let sent = now();
         let reply = exchange(&plan, connection.take(), &mut body);
         match tokio::time::timeout(REPLY_LIMIT, reply).await {
@@ -114,12 +200,14 @@ async fn client(plan: Rc<Plan>, start: Instant) -> Outcome {
                 errors_in_a_row += 1;
             }
             Err(_) => {
-                outcome.failed(format!("no whole reply within {REPLY_LIMIT:?}"));
+                outcome.failed(too_late());
                 errors_in_a_row += 1;
             }
         }
+        if start.elapsed() >= plan.duration || errors_in_a_row >= ERRORS_IN_A_ROW {
+            return outcome;
+        }
     }
-    outcome
 }
 
 /// One request and its checked reply; gives the connection back if it stays open.

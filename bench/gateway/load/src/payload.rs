@@ -7,6 +7,8 @@ const BODY_BYTES: usize = 1024;
 
 /// Asks the upstream to pace its stream; every gateway passes the field on.
 const PACED_USER: &str = "paced";
+/// The same, for a stream that stays open for long.
+const SLOW_USER: &str = "slow-reader";
 /// Stands once in every chunk's text, and nowhere else.
 const MARK: &str = "piece";
 /// Ends the text of a unary reply, so that a cut one is noticed.
@@ -21,6 +23,8 @@ pub(crate) enum Shape {
     Stream,
     /// Chunks some milliseconds apart, as from a model; each has to be passed on by itself.
     Paced,
+    /// Chunks so far apart that many streams are open at once.
+    Slow,
 }
 
 impl Shape {
@@ -29,6 +33,7 @@ impl Shape {
             "unary" => Some(Self::Unary),
             "stream" => Some(Self::Stream),
             "paced" => Some(Self::Paced),
+            "slow" => Some(Self::Slow),
             _ => None,
         }
     }
@@ -38,7 +43,11 @@ impl Shape {
 /// that meters has to ask for it, and to take it out of the reply again.
 pub(crate) fn request(host: &str, shape: Shape, model: &str, headers: &[&str]) -> Vec<u8> {
     let stream = shape != Shape::Unary;
-    let user = if shape == Shape::Paced { PACED_USER } else { "bench" };
+    let user = match shape {
+        Shape::Unary | Shape::Stream => "bench",
+        Shape::Paced => PACED_USER,
+        Shape::Slow => SLOW_USER,
+    };
     let body = padded(|text| {
         format!(
             r#"{{"model":"{model}","stream":{stream},"user":"{user}","max_tokens":128,"messages":[{{"role":"user","content":"{text}"}}]}}"#
@@ -98,7 +107,7 @@ pub(crate) fn check(shape: Shape, body: &[u8]) -> Result<(), String> {
             }
             Ok(())
         }
-        Shape::Stream | Shape::Paced => {
+        Shape::Stream | Shape::Paced | Shape::Slow => {
             let chunks = count(body, MARK);
             if chunks != CHUNKS {
                 return Err(format!("expected {CHUNKS} chunks, found {chunks}"));
@@ -122,6 +131,8 @@ pub(crate) fn wants(body: &[u8]) -> (Shape, bool) {
         Shape::Unary
     } else if count(&compact, PACED_USER) > 0 {
         Shape::Paced
+    } else if count(&compact, SLOW_USER) > 0 {
+        Shape::Slow
     } else {
         Shape::Stream
     };
@@ -183,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_upstream_sees_what_the_clients_want() {
-        for shape in [Shape::Unary, Shape::Stream, Shape::Paced] {
+        for shape in [Shape::Unary, Shape::Stream, Shape::Paced, Shape::Slow] {
             assert_eq!(wants(&request("h", shape, "m", &[])), (shape, false));
         }
         assert_eq!(

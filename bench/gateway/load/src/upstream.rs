@@ -10,6 +10,8 @@ use tokio::task::LocalSet;
 
 /// Between the chunks of a paced stream: 200 tokens per second, a fast model.
 const PACE: Duration = Duration::from_millis(5);
+/// Between those of a slow one, which is so open for half a minute.
+const SLOW_PACE: Duration = Duration::from_millis(300);
 
 struct Replies {
     unary: Vec<u8>,
@@ -51,9 +53,13 @@ async fn answer(socket: TcpStream, replies: &Replies) -> Result<()> {
             connection.write(&replies.unary).await?;
             continue;
         }
-        let mut pace = tokio::time::interval(PACE);
+        let mut pace = match shape {
+            Shape::Unary | Shape::Stream => None,
+            Shape::Paced => Some(tokio::time::interval(PACE)),
+            Shape::Slow => Some(tokio::time::interval(SLOW_PACE)),
+        };
         for piece in if usage { &replies.with_usage } else { &replies.plain } {
-            if shape == Shape::Paced {
+            if let Some(pace) = &mut pace {
                 pace.tick().await;
             }
             connection.write(piece).await?;
