@@ -29,7 +29,7 @@ pub fn charge<'b>(
     let Some(model) = model_served.or(dispatch.model.as_deref()) else {
         return unpriced("no model named".to_owned());
     };
-    let key = Key { provider, model, tier: tier_served, at: dispatch.at };
+    let key = Key::new(provider, model, dispatch.at).on(tier_served);
     match book.charge(&key, &metered.usage) {
         Ok((row, charge)) => {
             let lines = charge.lines.iter().map(|line| ChargeLine {
@@ -69,7 +69,7 @@ pub fn bound(
     };
     let tier = request.tier.as_deref();
     let (provider, model) = (dispatch.provider.as_deref()?, dispatch.model.as_deref()?);
-    let row = book.quote(&Key { provider, model, tier, at: dispatch.at }).ok()?;
+    let row = book.quote(&Key::new(provider, model, dispatch.at).on(tier)).ok()?;
     let classes = [TokenClass::InputUncached, TokenClass::CacheWrite5m, TokenClass::CacheWrite1h];
     let cost = |input_class| {
         let mut usage = Usage::default();

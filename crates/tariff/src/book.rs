@@ -6,9 +6,11 @@ use std::sync::{Arc, LazyLock};
 use quantity::{Day, UnixTime};
 
 use crate::charge::Unpriced;
-use crate::row::{PriceRow, STANDARD, Source};
+use crate::contract::Contract;
+use crate::reader::Reader;
+use crate::row::{Fit, Misfit, PriceRow, STANDARD, Source};
 use crate::rule::Rule;
-use crate::text::{ParseBookError, ParseRowError, check_name, parse_fields, split_field};
+use crate::text::{ParseBookError, ParseRowError};
 
 const BUILTIN: &str = include_str!("../book/genai-prices.txt");
 
@@ -23,6 +25,24 @@ pub struct Key<'a> {
     pub tier: Option<&'a str>,
     /// When the attempt was dispatched.
     pub at: UnixTime,
+    /// The region that served, where it is known.
+    pub region: Option<&'a str>,
+    /// As far as was known then; `None` is everything that is known.
+    pub known_at: Option<UnixTime>,
+}
+
+impl<'a> Key<'a> {
+    /// A model of a provider at an instant, on the standard tier, in no region that is told.
+    #[must_use]
+    pub const fn new(provider: &'a str, model: &'a str, at: UnixTime) -> Self {
+        Self { provider, model, tier: None, at, region: None, known_at: None }
+    }
+
+    /// The same on a tier; none is standard.
+    #[must_use]
+    pub const fn on(self, tier: Option<&'a str>) -> Self {
+        Self { tier, ..self }
+    }
 }
 
 /// What a report says of the book that priced it.
@@ -65,20 +85,35 @@ pub struct ModelInfo<'a> {
 }
 
 /// A price book. Cheap to clone.
+///
+/// It has layers: rows of one's own and of contracts beat those of books that were laid over it, and
+/// these beat its own. What a layer does not price the next one may.
 #[derive(Debug, Clone)]
 pub struct Book {
-    pub(crate) tables: Arc<Tables>,
+    /// In order of precedence; at least one.
+    pub(crate) layers: Vec<Arc<Tables>>,
     /// By provider and lower-case model: rows that beat those of the tables.
     pub(crate) own: BTreeMap<(String, String), Vec<PriceRow>>,
 }
 
+/// A row that was looked at for a price, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Considered<'a> {
+    /// The row.
+    pub row: &'a PriceRow,
+    /// Why it does not fit; `None` if it does.
+    pub misfit: Option<Misfit>,
+    /// Whether it is the one.
+    pub chosen: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Tables {
-    source: Source,
-    as_of: Day,
-    licence: String,
-    origin: String,
-    left_out: usize,
+    pub(crate) source: Source,
+    pub(crate) as_of: Day,
+    pub(crate) licence: String,
+    pub(crate) origin: String,
+    pub(crate) left_out: usize,
     pub(crate) providers: Vec<Provider>,
 }
 
@@ -90,12 +125,12 @@ pub(crate) struct Provider {
     /// Matches models that are this provider's where none is named.
     pub(crate) serves: Option<Rule>,
     /// Providers whose models it resells at their standard prices.
-    borrows: Vec<String>,
+    pub(crate) borrows: Vec<String>,
     pub(crate) models: Vec<Model>,
     /// Lower-case names that models have outright, each with the first model of that name.
-    names: BTreeMap<String, usize>,
+    pub(crate) names: BTreeMap<String, usize>,
     /// Models that match by more than names, in order.
-    rules: Vec<(usize, Rule)>,
+    pub(crate) rules: Vec<(usize, Rule)>,
 }
 
 #[derive(Debug)]
@@ -123,10 +158,19 @@ impl Book {
         let mut line = 0_usize;
         for raw in text.lines() {
             line = line.saturating_add(1);
-            reader.read(raw.trim()).map_err(|error| ParseBookError { line, error })?;
+            reader.read(line, raw.trim()).map_err(|error| ParseBookError { line, error })?;
         }
-        let tables = reader.finish().map_err(|error| ParseBookError { line, error })?;
-        Ok(Self { tables: Arc::new(tables), own: BTreeMap::new() })
+        let tables = reader.finish()?;
+        Ok(Self { layers: vec![Arc::new(tables)], own: BTreeMap::new() })
+    }
+
+    /// The book with others laid over it, the first of them uppermost. Their own rows are not taken.
+    #[must_use]
+    pub fn under(mut self, others: impl IntoIterator<Item = Self>) -> Self {
+        let mut layers: Vec<_> = others.into_iter().flat_map(|other| other.layers).collect();
+        layers.append(&mut self.layers);
+        self.layers = layers;
+        self
     }
 
     /// The book with more rows, which beat its own for the same provider id, model and tier wherever
@@ -140,63 +184,143 @@ impl Book {
         self
     }
 
+    /// The book with a discount on those of its rows that a contract is for. Rows of one's own keep
+    /// their prices: they were agreed one by one.
+    ///
+    /// # Errors
+    /// [`ParseRowError`] for a contract that is for no row of the book, which is a slip.
+    pub fn with_contract(mut self, contract: &Contract) -> Result<Self, ParseRowError> {
+        let mut rows = Vec::new();
+        for layer in &self.layers {
+            let models = layer.providers.iter().flat_map(|provider| &provider.models);
+            for list in models.flat_map(|model| &model.rows) {
+                rows.extend(contract.row(list)?);
+            }
+        }
+        if rows.is_empty() {
+            let expected = "a provider, models and tiers of which the book has rows";
+            return Err(ParseRowError::new("contract", expected, &contract.name));
+        }
+        // Below those of one's own: of equals the last one wins.
+        for row in rows {
+            let key = (row.provider().to_lowercase(), row.model().to_lowercase());
+            self.own.entry(key).or_default().insert(0, row);
+        }
+        Ok(self)
+    }
+
     /// The row in force.
     ///
     /// `default`, `auto`, `on_demand` and no tier at all are the standard tier; any other tier needs
-    /// prices of its own. A row limited to a window of the day beats one that is not, then the later
-    /// start wins.
+    /// prices of its own. Of several rows that fit, one for the region beats one for any, one limited
+    /// to a part of the week beats one that is not, then the later start wins, then the one that became
+    /// known later.
     ///
     /// # Errors
     /// [`Unpriced`] says what is missing. It is total: there is no default price.
     pub fn quote(&self, key: &Key<'_>) -> Result<&PriceRow, Unpriced> {
-        let asked_provider = key.provider.trim().to_lowercase();
-        let asked_model = key.model.to_lowercase();
-        let tier = canonical_tier(key.tier);
-        let provider = self.provider(&asked_provider);
-        let provider_id = provider.map_or(asked_provider.as_str(), |provider| &provider.id);
-        let found = provider.and_then(|provider| self.tables.model(provider, &asked_model));
+        let asked = Asked::of(key);
+        let mut shelves = self.shelves(&asked);
+        shelves.find_map(|shelf| shelf.best(&asked)).ok_or_else(|| self.why_not(key, &asked))
+    }
 
-        let own = |model: &str| self.own.get(&(provider_id.to_owned(), model.to_lowercase()));
-        let own = own(&asked_model).or_else(|| found.and_then(|found| own(&found.model.id)));
-        let own = own.map_or(&[][..], Vec::as_slice);
-        if let Some(row) = in_force(own, &tier, key.at) {
-            return Ok(row);
+    /// Every row of the model, in the order of precedence of their layers, with why it does not fit or
+    /// that it does; one that fits and is not chosen is beaten by the one that is.
+    #[must_use]
+    pub fn explain(&self, key: &Key<'_>) -> Vec<Considered<'_>> {
+        let asked = Asked::of(key);
+        let chosen = self.quote(key).ok();
+        let mut considered = Vec::new();
+        for Shelf { rows, .. } in self.shelves(&asked) {
+            considered.extend(rows.iter().map(|row| Considered {
+                row,
+                misfit: asked.fit(row).err(),
+                chosen: chosen.is_some_and(|chosen| std::ptr::eq(chosen, row)),
+            }));
         }
-        let listed = found.map_or(&[][..], |found| found.rows_for(&tier));
-        if let Some(row) = in_force(listed, &tier, key.at) {
-            return Ok(row);
-        }
-        if provider.is_none() && !self.has_own(provider_id) {
-            return Err(Unpriced::UnknownProvider { provider: key.provider.to_owned() });
-        }
-        let (provider, model) = (provider_id.to_owned(), key.model.to_owned());
-        if found.is_none() && own.is_empty() {
-            return Err(Unpriced::UnknownModel { provider, model });
-        }
-        let model = found.map_or(model, |found| found.model.id.to_string());
-        if own.iter().chain(listed).any(|row| row.tier() == tier) {
-            return Err(Unpriced::NotInForce { provider, model, tier, at: key.at });
-        }
-        Err(Unpriced::NoPriceForTier { provider, model, tier })
+        considered
     }
 
     /// The book's own row in force, whatever own rows say.
     pub(crate) fn listed(&self, key: &Key<'_>) -> Option<&PriceRow> {
-        let tier = canonical_tier(key.tier);
-        let provider = self.provider(&key.provider.trim().to_lowercase())?;
-        let found = self.tables.model(provider, &key.model.to_lowercase())?;
-        in_force(found.rows_for(&tier), &tier, key.at)
+        let asked = Asked::of(key);
+        self.shelves(&asked).filter(|shelf| !shelf.own).find_map(|shelf| shelf.best(&asked))
+    }
+
+    /// Where rows of the model may be, in order of precedence.
+    fn shelves<'b>(&'b self, asked: &Asked<'_>) -> impl Iterator<Item = Shelf<'b>> + use<'b> {
+        let first = self.layers.iter().find_map(|layer| self.found(layer, asked));
+        let provider = match first {
+            Some((provider, _)) => Some(&*provider.id),
+            None => self
+                .layers
+                .iter()
+                .find_map(|layer| Some(&*self.provider(layer, &asked.provider)?.id)),
+        };
+        let provider = provider.unwrap_or(&asked.provider).to_owned();
+        let own = |model: &str| self.own.get(&(provider.clone(), model.to_lowercase()));
+        let own = own(&asked.model).or_else(|| own(&first?.1.model.id));
+        let own = own.map(|rows| Shelf { rows, own: true, standard_only: false });
+        let found = self.layers.iter().filter_map(|layer| self.found(layer, asked));
+        let listed: Vec<_> = found
+            .map(|(_, found)| Shelf {
+                rows: &found.model.rows,
+                own: false,
+                standard_only: found.borrowed,
+            })
+            .collect();
+        own.into_iter().chain(listed)
+    }
+
+    fn found<'b>(
+        &'b self,
+        layer: &'b Tables,
+        asked: &Asked<'_>,
+    ) -> Option<(&'b Provider, FoundModel<'b>)> {
+        let provider = self.provider(layer, &asked.provider)?;
+        Some((provider, layer.model(provider, &asked.model)?))
+    }
+
+    /// What is missing for a price.
+    fn why_not(&self, key: &Key<'_>, asked: &Asked<'_>) -> Unpriced {
+        let provider = self.layers.iter().find_map(|layer| self.provider(layer, &asked.provider));
+        let provider_id = provider.map_or(&*asked.provider, |provider| &provider.id);
+        if provider.is_none() && !self.has_own(provider_id) {
+            return Unpriced::UnknownProvider { provider: key.provider.to_owned() };
+        }
+        let (provider, model) = (provider_id.to_owned(), key.model.to_owned());
+        let rows: Vec<_> =
+            self.shelves(asked).flat_map(|shelf| shelf.rows_for(&asked.tier)).collect();
+        if self.shelves(asked).next().is_none() {
+            return Unpriced::UnknownModel { provider, model };
+        }
+        let found = self.layers.iter().find_map(|layer| self.found(layer, asked));
+        let model = found.map_or(model, |(_, found)| found.model.id.to_string());
+        let tier = asked.tier.clone();
+        if rows.is_empty() {
+            return Unpriced::NoPriceForTier { provider, model, tier };
+        }
+        let other_region = |row: &&PriceRow| matches!(asked.fit(row), Err(Misfit::Region(_)));
+        if rows.iter().all(other_region) {
+            let region = key.region.unwrap_or("none told").to_owned();
+            return Unpriced::NoPriceForRegion { provider, model, tier, region };
+        }
+        Unpriced::NotInForce { provider, model, tier, at: key.at }
     }
 
     /// Whether the book itself has a provider of this id; other names of it do not count.
     #[must_use]
     pub fn has_provider(&self, id: &str) -> bool {
-        self.tables.providers.iter().any(|provider| provider.id.eq_ignore_ascii_case(id))
+        self.providers().any(|provider| provider.id.eq_ignore_ascii_case(id))
     }
 
-    /// All models with their rows, in the order of the book; own rows apart.
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.layers.iter().flat_map(|layer| &layer.providers)
+    }
+
+    /// All models with their rows, in the order of the books; own rows apart.
     pub fn models(&self) -> impl Iterator<Item = ModelInfo<'_>> {
-        self.tables.providers.iter().flat_map(|provider| {
+        self.providers().flat_map(|provider| {
             provider.models.iter().map(|model| ModelInfo {
                 provider: &provider.id,
                 model: &model.id,
@@ -214,25 +338,27 @@ impl Book {
     /// Name, date and size of the book.
     #[must_use]
     pub fn info(&self) -> BookInfo {
+        let top = self.layers.first().expect("a book has at least the layer it was read from");
         let rows = || self.models().flat_map(|model| model.rows);
+        let names: Vec<_> = self.layers.iter().map(|layer| &*layer.source.book).collect();
         BookInfo {
-            name: self.tables.source.book.to_string(),
-            as_of: self.tables.as_of,
-            licence: self.tables.licence.clone(),
-            origin: self.tables.origin.clone(),
-            providers: self.tables.providers.len(),
+            name: names.join(" + "),
+            as_of: top.as_of,
+            licence: top.licence.clone(),
+            origin: top.origin.clone(),
+            providers: self.providers().count(),
             models: self.models().count(),
             rows: rows().count(),
             rounded: rows().map(|row| row.rounded().count()).sum(),
-            left_out: self.tables.left_out,
+            left_out: self.layers.iter().map(|layer| layer.left_out).sum(),
             own_rows: self.own_rows().count(),
         }
     }
 
-    /// The book's provider of this lower-case id or alias. A provider with own rows is no alias: a
+    /// A layer's provider of this lower-case id or alias. A provider with own rows is no alias: a
     /// self-hosted `my-openai` is not OpenAI.
-    pub(crate) fn provider(&self, name: &str) -> Option<&Provider> {
-        let found = self.tables.provider(name)?;
+    pub(crate) fn provider<'b>(&'b self, layer: &'b Tables, name: &str) -> Option<&'b Provider> {
+        let found = layer.provider(name)?;
         (&*found.id == name || !self.has_own(name)).then_some(found)
     }
 
@@ -251,9 +377,52 @@ fn canonical_tier(tier: Option<&str>) -> String {
     }
 }
 
-fn in_force<'a>(rows: &'a [PriceRow], tier: &str, at: UnixTime) -> Option<&'a PriceRow> {
-    let active = rows.iter().filter(|row| row.tier() == tier && row.in_force(at));
-    active.max_by_key(|row| (row.daily().is_some(), row.from()))
+/// What is asked for, in the form in which rows are compared with it.
+struct Asked<'a> {
+    provider: String,
+    model: String,
+    tier: String,
+    key: &'a Key<'a>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(key: &'a Key<'a>) -> Self {
+        Self {
+            provider: key.provider.trim().to_lowercase(),
+            model: key.model.to_lowercase(),
+            tier: canonical_tier(key.tier),
+            key,
+        }
+    }
+
+    fn fit(&self, row: &PriceRow) -> Result<Fit, Misfit> {
+        row.fit(&self.tier, self.key.region, self.key.at, self.key.known_at)
+    }
+}
+
+/// Rows of one model in one layer.
+#[derive(Clone, Copy)]
+struct Shelf<'a> {
+    rows: &'a [PriceRow],
+    own: bool,
+    /// A reseller's tiers are its own: what it borrows is the standard price.
+    standard_only: bool,
+}
+
+impl<'a> Shelf<'a> {
+    fn rows_for(self, tier: &str) -> impl Iterator<Item = &'a PriceRow> + use<'a> {
+        let none = self.standard_only && tier != STANDARD;
+        let tier = tier.to_owned();
+        self.rows.iter().filter(move |row| !none && row.tier() == tier)
+    }
+
+    fn best(self, asked: &Asked<'_>) -> Option<&'a PriceRow> {
+        if self.standard_only && asked.tier != STANDARD {
+            return None;
+        }
+        let fitting = self.rows.iter().filter_map(|row| Some((asked.fit(row).ok()?, row)));
+        fitting.max_by_key(|(fit, _)| *fit).map(|(_, row)| row)
+    }
 }
 
 /// A model and whether it is another provider's.
@@ -261,13 +430,6 @@ fn in_force<'a>(rows: &'a [PriceRow], tier: &str, at: UnixTime) -> Option<&'a Pr
 pub(crate) struct FoundModel<'a> {
     pub(crate) model: &'a Model,
     borrowed: bool,
-}
-
-impl<'a> FoundModel<'a> {
-    /// Its rows, as far as they hold for a tier: a reseller's tiers are its own.
-    fn rows_for(self, tier: &str) -> &'a [PriceRow] {
-        if self.borrowed && tier != STANDARD { &[] } else { &self.model.rows }
-    }
 }
 
 impl Tables {
@@ -343,135 +505,4 @@ fn with_long_dates(name: &str) -> Option<String> {
     });
     let name = parts.collect::<Vec<_>>().join("-");
     changed.then_some(name)
-}
-
-#[derive(Default)]
-struct Reader {
-    head: BTreeMap<&'static str, String>,
-    source: Option<Source>,
-    providers: Vec<Provider>,
-    tiers: BTreeMap<String, Arc<str>>,
-}
-
-/// Words that begin a line; any other begins a price row with its tier.
-const HEAD: [&str; 5] = ["book", "as_of", "licence", "origin", "left_out"];
-
-impl Reader {
-    fn read(&mut self, line: &str) -> Result<(), ParseRowError> {
-        if line.is_empty() || line.starts_with('#') {
-            return Ok(());
-        }
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let rest = rest.trim();
-        if let Some(key) = HEAD.iter().copied().find(|key| *key == word) {
-            if self.head.insert(key, rest.to_owned()).is_some() {
-                return Err(ParseRowError::new(key, "the key once", rest));
-            }
-            return Ok(());
-        }
-        match word {
-            "provider" => {
-                check_name(word, rest)?;
-                self.provider(rest);
-            }
-            "called" => self.last_provider(word)?.called = Some(Rule::parse(word, rest)?),
-            "serves" => self.last_provider(word)?.serves = Some(Rule::parse(word, rest)?),
-            "borrows" => {
-                self.last_provider(word)?.borrows = rest.split(' ').map(str::to_owned).collect();
-            }
-            "model" => {
-                let (id, rule) = match rest.split_once(" : ") {
-                    Some((id, rule)) => (id, Rule::parse(word, rule)?),
-                    None => (rest, Rule::equals(rest)),
-                };
-                check_name(word, id)?;
-                self.last_provider(word)?.add_model(id, rule);
-            }
-            "deprecated" => self.last_model(word)?.deprecated = true,
-            tier => self.row(tier, rest)?,
-        }
-        Ok(())
-    }
-
-    fn provider(&mut self, id: &str) {
-        self.providers.push(Provider {
-            id: id.into(),
-            called: None,
-            serves: None,
-            borrows: Vec::new(),
-            models: Vec::new(),
-            names: BTreeMap::new(),
-            rules: Vec::new(),
-        });
-    }
-
-    fn row(&mut self, tier: &str, fields: &str) -> Result<(), ParseRowError> {
-        let source = self.source()?;
-        let tier = self.tiers.entry(tier.to_owned()).or_insert_with(|| Arc::from(tier)).clone();
-        let pairs = fields.split_whitespace().map(split_field);
-        let fields = parse_fields(pairs.collect::<Result<Vec<_>, _>>()?)?;
-        let provider = self.last_provider(&tier)?.id.clone();
-        let model = self.last_model(&tier)?;
-        let row = PriceRow::new(provider, model.id.clone(), tier, fields, source)?;
-        model.rows.push(row);
-        Ok(())
-    }
-
-    fn last_provider(&mut self, key: &str) -> Result<&mut Provider, ParseRowError> {
-        let missing = || ParseRowError::new(key, "a `provider` line before", "none");
-        self.providers.last_mut().ok_or_else(missing)
-    }
-
-    fn last_model(&mut self, key: &str) -> Result<&mut Model, ParseRowError> {
-        let missing = || ParseRowError::new(key, "a `model` line before", "none");
-        self.last_provider(key)?.models.last_mut().ok_or_else(missing)
-    }
-
-    fn source(&mut self) -> Result<Source, ParseRowError> {
-        if self.source.is_none() {
-            let source = Source { book: self.head("book")?.into(), as_of: Some(self.as_of()?) };
-            check_name("book", &source.book)?;
-            self.source = Some(source);
-        }
-        self.source.clone().ok_or_else(|| ParseRowError::new("book", "a name", "none"))
-    }
-
-    fn as_of(&self) -> Result<Day, ParseRowError> {
-        let text = self.head("as_of")?;
-        text.parse().map_err(|_| ParseRowError::new("as_of", "a date such as `2026-11-22`", text))
-    }
-
-    fn head(&self, key: &'static str) -> Result<&str, ParseRowError> {
-        let found = self.head.get(key).map(String::as_str);
-        found.ok_or_else(|| ParseRowError::new(key, "such a line at the head of the book", "none"))
-    }
-
-    fn finish(mut self) -> Result<Tables, ParseRowError> {
-        let left_out = self.head("left_out")?;
-        let left_out =
-            left_out.parse().map_err(|_| ParseRowError::new("left_out", "a number", left_out))?;
-        let source = self.source()?;
-        Ok(Tables {
-            source,
-            as_of: self.as_of()?,
-            licence: self.head("licence")?.to_owned(),
-            origin: self.head("origin")?.to_owned(),
-            left_out,
-            providers: self.providers,
-        })
-    }
-}
-
-impl Provider {
-    fn add_model(&mut self, id: &str, rule: Rule) {
-        let index = self.models.len();
-        self.models.push(Model { id: id.into(), deprecated: false, rows: Vec::new() });
-        let (names, rest) = rule.split_names();
-        for name in names {
-            self.names.entry(name).or_insert(index);
-        }
-        if let Some(rest) = rest {
-            self.rules.push((index, rest));
-        }
-    }
 }

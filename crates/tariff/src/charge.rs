@@ -1,9 +1,9 @@
 //! What a usage costs at a row, line by line, exactly.
 
-use quantity::{Billable, Money, PriceRowId, TokenCount, Unit, UnitPrice, Usage};
+use quantity::{Billable, Money, PriceRowId, TokenClass, TokenCount, Unit, UnitPrice, Usage};
 
 use crate::book::{Book, Key};
-use crate::row::PriceRow;
+use crate::row::{Above, Price, PriceRow};
 
 /// Why something has no price. It is reported as unpriced, never as $0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,18 @@ pub enum Unpriced {
         /// The instant asked for.
         at: quantity::UnixTime,
     },
+    /// The model has prices for the tier, but only in other regions.
+    #[error("no price of `{provider}/{model}` for tier `{tier}` in region `{region}`")]
+    NoPriceForRegion {
+        /// The provider's id.
+        provider: String,
+        /// The model's id.
+        model: String,
+        /// The tier.
+        tier: String,
+        /// As asked for.
+        region: String,
+    },
     /// The row has no price for something that was used.
     #[error("no price for `{item}` of `{provider}/{model}`, tier `{tier}`")]
     NoPriceFor {
@@ -67,6 +79,7 @@ impl Unpriced {
             Self::UnknownModel { .. } => "unknown_model",
             Self::NoPriceForTier { .. } => "no_price_for_tier",
             Self::NotInForce { .. } => "not_in_force",
+            Self::NoPriceForRegion { .. } => "no_price_for_region",
             Self::NoPriceFor { .. } => "no_price_for_item",
         }
     }
@@ -77,7 +90,8 @@ impl Unpriced {
 pub struct Charge {
     /// The price row that every line used.
     pub row: PriceRowId,
-    /// One line for each billable that was used, in the order of [`Billable::all`].
+    /// One line for each billable that was used and each rate that it has (several where prices are
+    /// graduated), in the order of [`Billable::all`].
     pub lines: Vec<ChargeLine>,
     /// The contracted total.
     pub total: Money,
@@ -125,20 +139,19 @@ impl Charge {
     /// a fee per call that only the list knows is a line that costs nothing.
     fn list_at(&mut self, listed: &PriceRow, usage: &Usage) {
         const CALL: Billable = Billable::Unit(Unit::Call);
-        let price_of = |item| {
-            let (_, price) = listed.price_for(item)?;
-            Some(price.at_input(usage.input()).price())
-        };
-        for line in &mut self.lines {
-            if let Some(price) = price_of(line.item) {
-                line.list_price = price;
-                line.list_amount = price.times(line.count);
+        let mut lines = Vec::with_capacity(self.lines.len());
+        for same in self.lines.chunk_by(|one, next| one.item == next.item) {
+            let Some(item) = same.first().map(|line| line.item) else { continue };
+            match listed.price_for(item) {
+                Some((_, price)) => list_parts(&mut lines, same, price, usage),
+                None => lines.extend_from_slice(same),
             }
         }
         let count = listed.billed_count(CALL, usage);
-        let fee = price_of(CALL).filter(|_| count > TokenCount::ZERO);
-        if let Some(list_price) = fee.filter(|_| self.lines.iter().all(|line| line.item != CALL)) {
-            self.lines.push(ChargeLine {
+        let fee = listed.price(CALL).map(|price| price.base().price());
+        let fee = fee.filter(|_| count > TokenCount::ZERO);
+        if let Some(list_price) = fee.filter(|_| lines.iter().all(|line| line.item != CALL)) {
+            lines.push(ChargeLine {
                 item: CALL,
                 priced_as: CALL,
                 count,
@@ -147,16 +160,59 @@ impl Charge {
                 list_price,
                 list_amount: list_price.times(count),
             });
-            self.lines.sort_by_key(|line| line.item);
+            lines.sort_by_key(|line| line.item);
         }
+        self.lines = lines;
         self.list_total = self.lines.iter().map(|line| line.list_amount).sum();
     }
 }
 
+/// The lines of one billable, cut where the list's price changes too, each with its list price.
+fn list_parts(out: &mut Vec<ChargeLine>, lines: &[ChargeLine], list: &Price, usage: &Usage) {
+    let Some(item) = lines.first().map(|line| line.item) else { return };
+    let mut before = tokens_before(item, usage);
+    for line in lines {
+        let count = line.count.get();
+        for (part, rate) in list.parts(usage.input(), before, count) {
+            let Some(count) = TokenCount::new(part) else { continue };
+            let list_price = rate.price();
+            let (amount, list_amount) = (line.price.times(count), list_price.times(count));
+            out.push(ChargeLine { count, amount, list_price, list_amount, ..*line });
+        }
+        before = before.saturating_add(count);
+    }
+}
+
+/// Where the tokens of a class begin, in the order in which graduated prices count them.
+fn tokens_before(item: Billable, usage: &Usage) -> u64 {
+    use TokenClass::{
+        CacheRead, CacheReadAudio, CacheReadImage, CacheReadVideo, CacheWrite1h, CacheWrite5m,
+        InputAudio, InputImage, InputUncached, InputVideo, OutputAudio, OutputImage, OutputText,
+        OutputVideo, Reasoning,
+    };
+    const INPUT: [TokenClass; 10] = [
+        CacheRead,
+        CacheReadAudio,
+        CacheReadImage,
+        CacheReadVideo,
+        CacheWrite5m,
+        CacheWrite1h,
+        InputUncached,
+        InputAudio,
+        InputImage,
+        InputVideo,
+    ];
+    const OUTPUT: [TokenClass; 5] = [Reasoning, OutputText, OutputAudio, OutputImage, OutputVideo];
+    let Billable::Tokens(class) = item else { return 0 };
+    let order = if class.is_input() { &INPUT[..] } else { &OUTPUT[..] };
+    let before = order.iter().take_while(|other| **other != class);
+    before.fold(0, |sum, other| sum.saturating_add(usage.tokens[*other].get()))
+}
+
 impl PriceRow {
-    /// Prices a usage of one attempt. Count times price never rounds; thresholds look at all input
-    /// tokens of the attempt. A fee per call is charged at least once where anything was used; a row
-    /// without one makes calls free of a fee.
+    /// Prices a usage of one attempt. Count times price never rounds; cliffs look at all input tokens
+    /// of the attempt, graduated prices at where its tokens stand. A fee per call is charged at least
+    /// once where anything was used; a row without one makes calls free of a fee.
     ///
     /// # Errors
     /// [`Unpriced::NoPriceFor`] if something was used that neither has a price here nor a class to
@@ -165,7 +221,8 @@ impl PriceRow {
         self.charge_at_input(usage, usage.input())
     }
 
-    /// As [`Self::charge`], for the sum of exchanges that each have so many input tokens.
+    /// As [`Self::charge`], for the sum of exchanges that each have so many input tokens. Graduated
+    /// prices see the sum as one exchange.
     pub(crate) fn charge_at_input(&self, usage: &Usage, input: u64) -> Result<Charge, Unpriced> {
         let mut lines = Vec::new();
         for item in Billable::all() {
@@ -181,18 +238,22 @@ impl PriceRow {
                     item,
                 });
             };
-            let price = price.at_input(input).price();
-            let amount = price.times(count);
-            let (list_price, list_amount) = (price, amount);
-            lines.push(ChargeLine {
-                item,
-                priced_as,
-                count,
-                price,
-                amount,
-                list_price,
-                list_amount,
-            });
+            let before = if price.above() == Above::Rest { tokens_before(item, usage) } else { 0 };
+            for (part, rate) in price.parts(input, before, count.get()) {
+                let Some(count) = TokenCount::new(part) else { continue };
+                let price = rate.price();
+                let amount = price.times(count);
+                let (list_price, list_amount) = (price, amount);
+                lines.push(ChargeLine {
+                    item,
+                    priced_as,
+                    count,
+                    price,
+                    amount,
+                    list_price,
+                    list_amount,
+                });
+            }
         }
         Ok(Charge {
             row: self.id(),

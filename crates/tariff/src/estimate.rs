@@ -126,7 +126,7 @@ pub fn estimate(
     if idea.cached_percent > 100 {
         return Err(EstimateError::CachedPercent(idea.cached_percent));
     }
-    let key = Key { provider: &model.provider, model: &model.model, tier: None, at };
+    let key = Key::new(&model.provider, &model.model, at);
     let row = book.quote(&key)?;
     let plan = Plan::of(idea);
     let per_exchange = plan.bill_of_one(row)?;

@@ -1,6 +1,8 @@
 //! Which provider's model a person means by a bare name.
 
-use crate::book::Book;
+use std::collections::BTreeSet;
+
+use crate::book::{Book, Provider};
 
 /// A model that the book can quote: `provider` and `model` are good for a [`crate::Key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +59,16 @@ impl Book {
         let own = self.own.keys().filter(|(_, model)| *model == lower);
         let mut serving: Vec<String> = own.map(|(provider, _)| provider.clone()).collect();
         if serving.is_empty() {
-            let makers = self.tables.providers.iter().filter(|provider| {
+            let mut makers = self.serving_any(&lower).filter(|provider| {
                 provider.serves.as_ref().is_some_and(|rule| rule.matches(&lower))
             });
-            let mut makers = makers.filter(|maker| self.tables.model(maker, &lower).is_some());
             serving.extend(makers.next().map(|maker| maker.id.to_string()));
         }
         if serving.is_empty() {
-            let all = self.tables.providers.iter();
-            let all = all.filter(|provider| self.tables.model(provider, &lower).is_some());
-            serving = all.map(|provider| provider.id.to_string()).collect();
+            serving = self.serving_any(&lower).map(|provider| provider.id.to_string()).collect();
+            // Layers may know the same provider.
+            let mut seen = BTreeSet::new();
+            serving.retain(|provider| seen.insert(provider.clone()));
         }
         match serving.as_slice() {
             [] => Err(FindError::Unknown { asked: asked.to_owned(), near: self.near(&lower) }),
@@ -78,15 +80,25 @@ impl Book {
         }
     }
 
+    /// Providers that have a model of this lower-case name, in the order of the books.
+    fn serving_any<'b>(&'b self, lower: &'b str) -> impl Iterator<Item = &'b Provider> {
+        self.layers.iter().flat_map(move |layer| {
+            let all = layer.providers.iter();
+            all.filter(move |provider| layer.model(provider, lower).is_some())
+        })
+    }
+
     /// The id of the named provider, if it serves that model.
     fn serving(&self, provider: &str, model: &str) -> Option<String> {
         let (provider, model) = (provider.to_lowercase(), model.to_lowercase());
         if self.own.contains_key(&(provider.clone(), model.clone())) {
             return Some(provider);
         }
-        let provider = self.provider(&provider)?;
-        self.tables.model(provider, &model)?;
-        Some(provider.id.to_string())
+        self.layers.iter().find_map(|layer| {
+            let provider = self.provider(layer, &provider)?;
+            layer.model(provider, &model)?;
+            Some(provider.id.to_string())
+        })
     }
 
     /// Names that contain the one asked for, or are a few letters off; nearest first.

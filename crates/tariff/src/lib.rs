@@ -7,15 +7,23 @@
 
 mod book;
 mod charge;
+mod check;
+mod contract;
 pub mod estimate;
+mod exchange;
 mod find;
+mod reader;
 mod row;
 mod rule;
 mod text;
+mod window;
 
-pub use book::{Book, BookInfo, Key, ModelInfo};
+pub use book::{Book, BookInfo, Considered, Key, ModelInfo};
 pub use charge::{Charge, ChargeLine, Unpriced};
+pub use contract::{Contract, Discount};
+pub use exchange::Exchange;
 pub use find::{FindError, Found};
-pub use row::{Daily, Price, PriceRow, Rate, STANDARD, Source};
+pub use row::{Above, Misfit, Price, PriceRow, Rate, STANDARD, Source, Terms};
 pub use rule::Rule;
-pub use text::{ParseBookError, ParseRowError};
+pub use text::{ParseBookError, ParseRowError, without_noise};
+pub use window::{Daily, Days, Window, Zone};

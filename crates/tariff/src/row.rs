@@ -1,10 +1,12 @@
-//! One price row: what a provider asks for a model on a tier, from a date on.
+//! One price row: what a provider asks for a model on a tier, and when that holds.
 
 use std::sync::Arc;
 
 use quantity::{Billable, Day, PriceRowId, TokenClass, TokenCount, UnitPrice, UnixTime};
 
+use crate::exchange::parse_exchange;
 use crate::text::{ParseRowError, check_name, parse_fields, parse_price};
+use crate::window::{Daily, Days, Window, Zone};
 
 /// The tier of an ordinary call.
 pub const STANDARD: &str = "standard";
@@ -63,12 +65,23 @@ impl Rate {
     }
 }
 
-/// The price of one billable: a rate, and other rates for exchanges with a long input.
+/// What the rates above thresholds are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Above {
+    /// Above the threshold, every token of the exchange has the other rate.
+    All,
+    /// Only the tokens beyond the threshold have it. Input stands in the order in which a context is
+    /// read: what was cached, what is written to the cache, then the rest; output follows reasoning.
+    Rest,
+}
+
+/// The price of one billable: a rate, and other rates for exchanges that are long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
     pub(crate) base: Rate,
     /// Ascending by threshold.
-    pub(crate) cliffs: Vec<(u64, Rate)>,
+    pub(crate) steps: Vec<(u64, Rate)>,
+    pub(crate) above: Above,
 }
 
 impl Price {
@@ -76,45 +89,67 @@ impl Price {
     /// threshold, to every token of the exchange.
     #[must_use]
     pub fn at_input(&self, input: u64) -> &Rate {
-        let passed = self.cliffs.iter().rev().find(|(threshold, _)| input > *threshold);
+        match self.above {
+            Above::All => self.rate_above(input),
+            Above::Rest => &self.base,
+        }
+    }
+
+    fn rate_above(&self, tokens: u64) -> &Rate {
+        let passed = self.steps.iter().rev().find(|(threshold, _)| tokens > *threshold);
         passed.map_or(&self.base, |(_, rate)| rate)
     }
 
-    /// The rate below every cliff.
+    /// The parts of `count` tokens that stand after `before` others, each with its rate: one part, but
+    /// for graduated prices.
+    pub(crate) fn parts(
+        &self,
+        input: u64,
+        before: u64,
+        count: u64,
+    ) -> impl Iterator<Item = (u64, &Rate)> {
+        let graduated = self.above == Above::Rest;
+        let end = before.saturating_add(count);
+        let whole = (!graduated).then(|| (count, self.rate_above(input)));
+        let steps = if graduated { self.steps.as_slice() } else { &[] };
+        let starts =
+            std::iter::once((0, &self.base)).chain(steps.iter().map(|(at, rate)| (*at, rate)));
+        let ends = steps.iter().map(|(at, _)| *at).chain([u64::MAX]);
+        let graded = starts.zip(ends).filter(move |_| graduated);
+        let graded = graded.filter_map(move |((from, rate), until)| {
+            let part = end.min(until).checked_sub(before.max(from)).filter(|part| *part > 0)?;
+            Some((part, rate))
+        });
+        whole.into_iter().chain(graded)
+    }
+
+    /// The rate below every threshold.
     #[must_use]
     pub fn base(&self) -> &Rate {
         &self.base
     }
 
-    /// Thresholds in input tokens, ascending, each with the rate above it.
+    /// Thresholds in tokens, ascending, each with the rate above it.
     #[must_use]
-    pub fn cliffs(&self) -> &[(u64, Rate)] {
-        &self.cliffs
+    pub fn steps(&self) -> &[(u64, Rate)] {
+        &self.steps
+    }
+
+    /// What the rates above thresholds are for.
+    #[must_use]
+    pub fn above(&self) -> Above {
+        self.above
     }
 
     pub(crate) fn rates(&self) -> impl Iterator<Item = &Rate> {
-        std::iter::once(&self.base).chain(self.cliffs.iter().map(|(_, rate)| rate))
+        std::iter::once(&self.base).chain(self.steps.iter().map(|(_, rate)| rate))
     }
-}
 
-/// A window of every day, UTC, in seconds since midnight; past midnight where `end` < `start`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Daily {
-    /// First second inside.
-    pub start: u32,
-    /// First second after.
-    pub end: u32,
-}
-
-impl Daily {
-    /// Whether the instant is inside.
-    #[must_use]
-    pub fn contains(self, at: UnixTime) -> bool {
-        const DAY_NANOS: i64 = 86_400_000_000_000;
-        const SECOND_NANOS: i64 = 1_000_000_000;
-        let second = at.nanos().rem_euclid(DAY_NANOS).div_euclid(SECOND_NANOS);
-        let (start, end) = (i64::from(self.start), i64::from(self.end));
-        if end < start { second >= start || second < end } else { second >= start && second < end }
+    /// Every rate changed by a function.
+    pub(crate) fn map(&self, mut change: impl FnMut(&Rate) -> Option<Rate>) -> Option<Self> {
+        let steps = self.steps.iter().map(|(at, rate)| Some((*at, change(rate)?)));
+        let steps = steps.collect::<Option<_>>()?;
+        Some(Self { base: change(&self.base)?, steps, above: self.above })
     }
 }
 
@@ -127,40 +162,104 @@ pub struct Source {
     pub as_of: Option<Day>,
 }
 
-/// What a provider asks for a model on a tier, from a date on.
+/// When and for whom a row holds. What is `None` does not limit it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// The first instant at which it is in force.
+    pub from: Option<UnixTime>,
+    /// The first instant at which it no longer is.
+    pub until: Option<UnixTime>,
+    /// When it became known: who asks what was known before does not find it.
+    pub known: Option<UnixTime>,
+    /// When it was found to be wrong, or replaced by one that was known later.
+    pub withdrawn: Option<UnixTime>,
+    /// The part of the week that it is limited to.
+    pub window: Window,
+    /// The region that must have served.
+    pub region: Option<Arc<str>>,
+    /// The currency in which it is quoted, if not US dollars, and the dollars that one was worth when
+    /// the prices were converted; `None` before they are.
+    pub currency: Option<(Arc<str>, Option<Box<str>>)>,
+    /// The discount on the list price that its prices have, `15%`.
+    pub discount: Option<Box<str>>,
+}
+
+/// What a provider asks for a model on a tier, and when that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceRow {
     pub(crate) id: PriceRowId,
     pub(crate) provider: Arc<str>,
     pub(crate) model: Arc<str>,
     pub(crate) tier: Arc<str>,
-    pub(crate) from: Option<UnixTime>,
-    pub(crate) daily: Option<Daily>,
+    pub(crate) terms: Terms,
     /// In the order of [`Billable`].
     pub(crate) prices: Vec<(Billable, Price)>,
     pub(crate) source: Source,
 }
 
+/// How well a row fits what was asked for: of several that fit, the greatest wins. A region beats
+/// none, a window beats none, then the later start wins, then what became known later.
+pub(crate) type Fit = (bool, bool, Option<UnixTime>, Option<UnixTime>);
+
+/// Why a row of the right model does not apply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It is for another tier.
+    #[error("is for tier `{0}`")]
+    Tier(String),
+    /// It is for another region.
+    #[error("is for region `{0}`")]
+    Region(String),
+    /// It is not in force yet.
+    #[error("begins at {0}")]
+    NotYet(UnixTime),
+    /// It is no longer in force.
+    #[error("ended at {0}")]
+    Over(UnixTime),
+    /// The instant is outside its part of the week.
+    #[error("holds {0} only")]
+    OutsideWindow(String),
+    /// It was not known then.
+    #[error("became known at {0}")]
+    NotKnown(UnixTime),
+    /// It was withdrawn.
+    #[error("was withdrawn at {0}")]
+    Withdrawn(UnixTime),
+}
+
 impl PriceRow {
-    /// A row of one's own, for a negotiated or a self-hosted price: standard tier, in force since
-    /// always. Prices are pairs of a class or unit name and US dollars per million tokens (see
-    /// [`Billable::quoted_per`] for units).
+    /// A row of one's own, for a negotiated or a self-hosted price. Fields are pairs of a key and its
+    /// text as in a price book: prices by class or unit in US dollars per million tokens (see
+    /// [`Billable::quoted_per`] for units), `tier`, `from`, `until`, `region`, `daily`, `days`, `zone`,
+    /// `currency`. Without these it is the standard tier's, in force since always.
     ///
     /// # Errors
-    /// [`ParseRowError`] for a name with blanks, an unknown class, a price that is no decimal.
+    /// [`ParseRowError`] for a name with blanks, an unknown key, a value that cannot be read.
     pub fn own<'a>(
         provider: &str,
         model: &str,
-        prices: impl IntoIterator<Item = (&'a str, &'a str)>,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ParseRowError> {
         let source = Source { book: "config".into(), as_of: None };
         let provider = check_name("provider", provider)?.into();
         let model = check_name("model", model)?.into();
-        Self::new(provider, model, STANDARD.into(), parse_fields(prices)?, source)
+        let mut tier = None;
+        let mut repeated = Ok(());
+        let fields = fields.into_iter().filter(|(key, value)| {
+            let is_tier = *key == "tier";
+            if is_tier && tier.replace(*value).is_some() {
+                repeated = Err(ParseRowError::new(key, "the key once", value));
+            }
+            !is_tier
+        });
+        let fields = parse_fields(fields)?;
+        repeated?;
+        let tier = check_name("tier", tier.unwrap_or(STANDARD))?.to_lowercase();
+        Self::new(provider, model, tier.into(), fields, source)
     }
 
-    /// Hash of the row's content; its source is not part of it, so that a price that a newer book
-    /// repeats stays the same row.
+    /// Hash of the row's content. Its source is not part of it, nor when it became known, so that a
+    /// price that a newer book repeats stays the same row.
     #[must_use]
     pub fn id(&self) -> PriceRowId {
         self.id
@@ -184,22 +283,23 @@ impl PriceRow {
         &self.tier
     }
 
-    /// Since when it is in force; `None`: since always.
+    /// When and for whom it holds.
     #[must_use]
-    pub fn from(&self) -> Option<UnixTime> {
-        self.from
-    }
-
-    /// The window of the day it is limited to.
-    #[must_use]
-    pub fn daily(&self) -> Option<Daily> {
-        self.daily
+    pub fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// Where it was read.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// When it became known: as it says itself, or else on the day of its book; `None` if it always
+    /// was, as rows of one's own are.
+    #[must_use]
+    pub fn known(&self) -> Option<UnixTime> {
+        self.terms.known.or_else(|| self.source.as_of?.start())
     }
 
     /// Its prices, in the order of [`Billable::all`].
@@ -223,22 +323,61 @@ impl PriceRow {
         std::iter::once(item).chain(fallbacks).find_map(|one| Some((one, self.price(one)?)))
     }
 
-    /// Prices (with cliffs counted apart) that were rounded on entering the book.
+    /// Prices (with those above thresholds counted apart) that were rounded on entering the book.
     pub fn rounded(&self) -> impl Iterator<Item = &Rate> {
         let rates = self.prices.iter().flat_map(|(_, price)| price.rates());
         rates.filter(|rate| rate.rounded_from.is_some())
     }
 
-    /// Whether it is in force at an instant.
-    #[must_use]
-    pub fn in_force(&self, at: UnixTime) -> bool {
-        self.from.is_none_or(|from| at >= from) && self.daily.is_none_or(|daily| daily.contains(at))
+    /// How well it fits a tier and region at an instant, as far as was known at another.
+    ///
+    /// # Errors
+    /// The first reason why it does not.
+    pub(crate) fn fit(
+        &self,
+        tier: &str,
+        region: Option<&str>,
+        at: UnixTime,
+        known_at: Option<UnixTime>,
+    ) -> Result<Fit, Misfit> {
+        let Terms { from, until, withdrawn, window, region: wanted, .. } = &self.terms;
+        if *self.tier != *tier {
+            return Err(Misfit::Tier(self.tier.to_string()));
+        }
+        if let Some(wanted) = wanted.as_deref()
+            && !region.is_some_and(|region| region.trim().eq_ignore_ascii_case(wanted))
+        {
+            return Err(Misfit::Region(wanted.to_owned()));
+        }
+        if let Some(from) = from.filter(|from| at < *from) {
+            return Err(Misfit::NotYet(from));
+        }
+        if let Some(until) = until.filter(|until| at >= *until) {
+            return Err(Misfit::Over(until));
+        }
+        if !window.is_always() && !window.contains(at) {
+            return Err(Misfit::OutsideWindow(window_text(window).trim().to_owned()));
+        }
+        let known = self.known();
+        if let (Some(known), Some(asked)) = (known, known_at)
+            && asked < known
+        {
+            return Err(Misfit::NotKnown(known));
+        }
+        if let Some(withdrawn) = withdrawn.filter(|end| known_at.is_none_or(|asked| asked >= *end))
+        {
+            return Err(Misfit::Withdrawn(withdrawn));
+        }
+        Ok((wanted.is_some(), !window.is_always(), *from, known))
     }
 
     /// The row as one line of text that [`Self::parse`] reads back.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = self.content();
+        for (key, at) in [("known", self.terms.known), ("withdrawn", self.terms.withdrawn)] {
+            text.push_str(&instant(key, at));
+        }
         text.push_str(" book=");
         text.push_str(&self.source.book);
         if let Some(day) = self.source.as_of {
@@ -250,21 +389,34 @@ impl PriceRow {
     /// What the id is the hash of.
     fn content(&self) -> String {
         let Self { provider, model, tier, .. } = self;
-        let mut text = format!("provider={provider} model={model} tier={tier}");
-        if let Some(from) = self.from {
-            text.push_str(" from=");
-            match from.day() {
-                day if day.start() == Some(from) => text.push_str(&day.to_string()),
-                _ => text.push_str(&format!("{from:?}")),
+        format!("provider={provider} model={model} tier={tier}{}", self.fields_text())
+    }
+
+    /// Terms and prices, as they stand in a book after the tier.
+    pub(crate) fn fields_text(&self) -> String {
+        let Terms { from, until, window, region, currency, discount, .. } = &self.terms;
+        let mut text = instant("from", *from) + &instant("until", *until);
+        if let Some(region) = region {
+            text.push_str(&format!(" region={region}"));
+        }
+        text.push_str(&window_text(window));
+        if let Some((currency, rate)) = currency {
+            text.push_str(&format!(" currency={currency}"));
+            if let Some(rate) = rate {
+                text.push_str(&format!(" rate={rate}"));
             }
         }
-        if let Some(daily) = self.daily {
-            text.push_str(&format!(" daily={daily}"));
+        if let Some(discount) = discount {
+            text.push_str(&format!(" discount={discount}"));
         }
         for (item, price) in &self.prices {
             text.push_str(&format!(" {item}={}", price.base.text(*item)));
-            for (threshold, rate) in &price.cliffs {
-                text.push_str(&format!(",{}>{threshold}", rate.text(*item)));
+            let sign = match price.above {
+                Above::All => ">",
+                Above::Rest => ">>",
+            };
+            for (threshold, rate) in &price.steps {
+                text.push_str(&format!(",{}{sign}{threshold}", rate.text(*item)));
             }
         }
         text
@@ -277,13 +429,25 @@ impl PriceRow {
         fields: Fields,
         source: Source,
     ) -> Result<Self, ParseRowError> {
-        let Fields { from, daily, mut prices } = fields;
+        let Fields { terms, mut prices } = fields;
+        let (from, until) = (terms.from, terms.until);
+        if let Some(until) = until.filter(|until| from.is_some_and(|from| *until <= from)) {
+            return Err(ParseRowError::new("until", "a time after `from`", &until.to_string()));
+        }
+        if let Some(zone) = terms.window.zone.as_ref().filter(|_| terms.window.is_always()) {
+            return Err(ParseRowError::new("zone", "`daily` or `days` beside it", zone.name()));
+        }
         prices.sort_by_key(|(item, _)| *item);
         let id = PriceRowId::from_bytes([0; 16]);
-        let mut row = Self { id, provider, model, tier, from, daily, prices, source };
+        let mut row = Self { id, provider, model, tier, terms, prices, source };
         row.refuse_ambiguous_fallback()?;
-        row.id = PriceRowId::of(row.content().as_bytes());
+        row.seal();
         Ok(row)
+    }
+
+    /// Gives it the id of its content.
+    pub(crate) fn seal(&mut self) {
+        self.id = PriceRowId::of(self.content().as_bytes());
     }
 
     /// Cached audio could be billed as cached or as audio: where both have a price it needs its own.
@@ -303,43 +467,95 @@ impl PriceRow {
     }
 }
 
+fn instant(key: &str, at: Option<UnixTime>) -> String {
+    match at {
+        None => String::new(),
+        Some(at) => match at.day() {
+            day if day.start() == Some(at) => format!(" {key}={day}"),
+            _ => format!(" {key}={at:?}"),
+        },
+    }
+}
+
+fn window_text(window: &Window) -> String {
+    let mut text = String::new();
+    if let Some(daily) = window.daily {
+        text.push_str(&format!(" daily={daily}"));
+    }
+    if let Some(days) = window.days {
+        text.push_str(&format!(" days={days}"));
+    }
+    if let Some(zone) = &window.zone {
+        text.push_str(&format!(" zone={}", zone.name()));
+    }
+    text
+}
+
 /// What a row says beside its key.
 #[derive(Default)]
 pub(crate) struct Fields {
-    pub(crate) from: Option<UnixTime>,
-    pub(crate) daily: Option<Daily>,
+    pub(crate) terms: Terms,
     pub(crate) prices: Vec<(Billable, Price)>,
 }
 
 impl Fields {
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), ParseRowError> {
-        let repeated = || ParseRowError::new(name, "the key once", value);
-        match name {
-            "from" => {
-                let expected = "a date such as `2026-11-22` or an instant";
-                let at = value.parse().map_err(|_| ParseRowError::new(name, expected, value))?;
-                if self.from.replace(at).is_some() {
-                    return Err(repeated());
-                }
-            }
+        let wrong = |expected: &str| ParseRowError::new(name, expected, value);
+        let instant =
+            || value.parse().map_err(|_| wrong("a date such as `2026-11-22` or an instant"));
+        let terms = &mut self.terms;
+        let repeated = match name {
+            "from" => terms.from.replace(instant()?).is_some(),
+            "until" => terms.until.replace(instant()?).is_some(),
+            "known" => terms.known.replace(instant()?).is_some(),
+            "withdrawn" => terms.withdrawn.replace(instant()?).is_some(),
             "daily" => {
-                let expected = "a window of the day such as `16:30:00-00:30:00`";
-                let daily =
-                    Daily::parse(value).ok_or_else(|| ParseRowError::new(name, expected, value))?;
-                if self.daily.replace(daily).is_some() {
-                    return Err(repeated());
+                let daily = Daily::parse(value);
+                let daily = daily
+                    .ok_or_else(|| wrong("a window of the day such as `16:30:00-00:30:00`"))?;
+                terms.window.daily.replace(daily).is_some()
+            }
+            "days" => {
+                let days = Days::parse(value);
+                let days = days.ok_or_else(|| wrong("days such as `mon-fri` or `sat,sun`"))?;
+                terms.window.days.replace(days).is_some()
+            }
+            "zone" => {
+                let zone = Zone::named(value);
+                let zone = zone.ok_or_else(|| wrong("a time zone such as `Asia/Shanghai`"))?;
+                terms.window.zone.replace(zone).is_some()
+            }
+            "region" => {
+                let region = check_name(name, value)?.to_lowercase();
+                terms.region.replace(region.into()).is_some()
+            }
+            "currency" => {
+                let plain = value.len() == 3 && value.bytes().all(|b| b.is_ascii_uppercase());
+                if !plain || value == "USD" {
+                    return Err(wrong("a currency such as `EUR`, or no such key for US dollars"));
                 }
+                terms.currency.replace((value.into(), None)).is_some()
+            }
+            "rate" => {
+                let expected = "the dollars of one unit of `currency`, which stands before it";
+                parse_exchange(value).ok_or_else(|| wrong(expected))?;
+                let currency = terms.currency.as_mut().ok_or_else(|| wrong(expected))?;
+                currency.1.replace(value.into()).is_some()
+            }
+            "discount" => {
+                crate::contract::Discount::parse(value)
+                    .ok_or_else(|| wrong("a discount such as `15%`"))?;
+                terms.discount.replace(value.into()).is_some()
             }
             _ => {
                 let expected = "a key, token class or unit that this version knows";
                 let item = Billable::from_name(name)
                     .ok_or_else(|| ParseRowError::new(name, expected, name))?;
-                if self.prices.iter().any(|(priced, _)| *priced == item) {
-                    return Err(repeated());
-                }
+                let known = self.prices.iter().any(|(priced, _)| *priced == item);
                 self.prices.push((item, parse_price(item, value)?));
+                known
             }
-        }
-        Ok(())
+        };
+        if repeated { Err(wrong("the key once")) } else { Ok(()) }
     }
 }

@@ -1,10 +1,8 @@
 //! The text forms of rows and their parts.
 
-use std::fmt;
-
 use quantity::{Billable, Money, UnitPrice};
 
-use crate::row::{Daily, Fields, Price, PriceRow, Rate, Source};
+use crate::row::{Above, Fields, Price, PriceRow, Rate, Source};
 
 /// A row's text that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,23 +94,82 @@ pub(crate) fn check_name<'a>(key: &str, name: &'a str) -> Result<&'a str, ParseR
     Ok(name)
 }
 
-/// `2.5` or, with a cliff, `2.5,5>272000`: 2.5, and 5 above 272,000 input tokens.
+/// `2.5`, or with a cliff `2.5,5>272000`: 2.5, and 5 above 272,000 input tokens; or graduated
+/// `2.5,5>>272000`: 5 for the tokens beyond.
 pub(crate) fn parse_price(item: Billable, text: &str) -> Result<Price, ParseRowError> {
-    let error =
-        || ParseRowError::new(item.name(), "US dollars such as `2.50` or `2.50,5>272000`", text);
+    let wrong = |expected: &str| ParseRowError::new(item.name(), expected, text);
+    let error = || wrong("US dollars such as `2.50`, `2.50,5>272000` or `2.50,5>>272000`");
+    let rate = |text: &str| {
+        if is_noise(text) {
+            return Err(wrong("a decimal as a price list writes it, not the noise of a float"));
+        }
+        parse_rate(item, text).ok_or_else(error)
+    };
     let mut parts = text.split(',');
-    let base = parse_rate(item, parts.next().unwrap_or_default()).ok_or_else(error)?;
-    let mut cliffs: Vec<(u64, Rate)> = Vec::new();
+    let base = rate(parts.next().unwrap_or_default())?;
+    let mut steps: Vec<(u64, Rate)> = Vec::new();
+    let mut above = None;
     for part in parts {
-        let (rate, threshold) = part.split_once('>').ok_or_else(error)?;
+        let (price, threshold) = part.split_once('>').ok_or_else(error)?;
+        let (threshold, kind) = match threshold.strip_prefix('>') {
+            Some(threshold) => (threshold, Above::Rest),
+            None => (threshold, Above::All),
+        };
+        if *above.get_or_insert(kind) != kind {
+            return Err(wrong("cliffs (`>`) or graduated steps (`>>`), not both"));
+        }
         let plain = threshold.bytes().all(|b| b.is_ascii_digit());
         let threshold = threshold.parse::<u64>().ok().filter(|_| plain).ok_or_else(error)?;
-        if cliffs.last().is_some_and(|(last, _)| *last >= threshold) {
-            return Err(ParseRowError::new(item.name(), "ascending thresholds", text));
+        if steps.last().is_some_and(|(last, _)| *last >= threshold) {
+            return Err(wrong("ascending thresholds"));
         }
-        cliffs.push((threshold, parse_rate(item, rate).ok_or_else(error)?));
+        steps.push((threshold, rate(price)?));
     }
-    Ok(Price { base, cliffs })
+    Ok(Price { base, steps, above: above.unwrap_or(Above::All) })
+}
+
+/// Whether a number is what a float left of a decimal: `0.30000000000000004`. No price list writes
+/// fifteen digits with a row of noughts or nines in them.
+pub(crate) fn is_noise(text: &str) -> bool {
+    let digits = significant(text);
+    digits.len() >= 15 && ["00000000", "99999999"].iter().any(|run| digits.contains(run))
+}
+
+fn significant(text: &str) -> String {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_start_matches('0').to_owned()
+}
+
+/// The decimal that a float stands for, where its text is noise: `0.30000000000000004` is `0.3`. For
+/// sources that wrote their prices from floats; `None` where there is nothing to clean.
+#[must_use]
+pub fn without_noise(text: &str) -> Option<String> {
+    if !is_noise(text) {
+        return None;
+    }
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let (whole, fraction) = mantissa.split_once('.')?;
+    // Twelve significant digits: three fewer than any noise has.
+    let kept = 12_usize.checked_sub(significant(whole).len())?;
+    let zeros = match significant(whole).is_empty() {
+        true => fraction.len().checked_sub(fraction.trim_start_matches('0').len())?,
+        false => 0,
+    };
+    let digits = u32::try_from(kept.checked_add(zeros)?.min(fraction.len())).ok()?;
+    let scale = u32::try_from(fraction.len()).ok()?;
+    let all: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let unit = 10_u128.checked_pow(scale.checked_sub(digits)?)?;
+    let rounded = all.checked_add(unit.checked_div(2)?)?.checked_div(unit)?;
+    let width = usize::try_from(digits).ok()?;
+    let text = format!("{rounded:0>fill$}", fill = width.checked_add(1)?);
+    let (whole, fraction) = text.split_at(text.len().checked_sub(width)?);
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    Some(format!("{whole}{point}{fraction}{exponent}"))
 }
 
 /// 2⁵⁶ pico-dollars, some $72,000 a token: no price is higher, and a sum of lines stays within i128.
@@ -132,33 +189,25 @@ fn parse_rate(item: Billable, text: &str) -> Option<Rate> {
     (price.pico() <= MAX_RATE).then(|| Rate::new(price, exact, text))
 }
 
-impl fmt::Display for Daily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clock = |second: u32| {
-            let (hour, rest) = (second.div_euclid(3600), second.rem_euclid(3600));
-            format!("{hour:02}:{:02}:{:02}", rest.div_euclid(60), rest.rem_euclid(60))
-        };
-        write!(f, "{}-{}", clock(self.start), clock(self.end))
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Daily {
-    /// Reads what `Display` wrote; `None` for anything else.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (start, end) = text.split_once('-')?;
-        Some(Self { start: parse_clock(start)?, end: parse_clock(end)? })
+    #[test]
+    fn the_noise_of_floats_is_told_from_decimals() {
+        for (noise, clean) in [
+            ("0.30000000000000004", "0.3"),
+            ("0.13999999999999999", "0.14"),
+            ("1.0399999999999998", "1.04"),
+            ("1.8000000000000001e-07", "1.8e-07"),
+            ("0.000000030000000000000004", "0.00000003"),
+            ("0.99999999999999999", "1"),
+            ("123.00000000000001", "123"),
+        ] {
+            assert_eq!(without_noise(noise).as_deref(), Some(clean));
+        }
+        for text in ["0.08333333333333333", "2.5", "0.0000001", "1e-7", "100000000", "", "x"] {
+            assert_eq!(without_noise(text), None, "{text}");
+        }
     }
-}
-
-/// `16:30:00` in seconds since midnight.
-fn parse_clock(text: &str) -> Option<u32> {
-    let mut second = 0_u32;
-    let mut parts = text.split(':');
-    for limit in [24, 60, 60] {
-        let part = parts.next()?;
-        let plain = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-        let value = part.parse::<u32>().ok().filter(|value| plain && *value < limit)?;
-        second = second.checked_mul(60)?.checked_add(value)?;
-    }
-    parts.next().is_none().then_some(second)
 }

@@ -10,7 +10,7 @@ fn at(text: &str) -> UnixTime {
 }
 
 fn key<'a>(provider: &'a str, model: &'a str, tier: Option<&'a str>) -> Key<'a> {
-    Key { provider, model, tier, at: at("2026-11-22T12:00:00Z") }
+    Key::new(provider, model, at("2026-11-22T12:00:00Z")).on(tier)
 }
 
 fn usd(row: &PriceRow, class: TokenClass) -> String {
@@ -170,7 +170,7 @@ fn own_rows_with_mistakes_are_refused() {
     );
     assert_eq!(
         text([("output_text", "1,5")]),
-        "invalid `output_text`: expected US dollars such as `2.50` or `2.50,5>272000`, found `1,5`"
+        "invalid `output_text`: expected US dollars such as `2.50`, `2.50,5>272000` or `2.50,5>>272000`, found `1,5`"
     );
     assert!(PriceRow::own("p", "a b", []).is_err());
     let ambiguous = [("cache_read", "1"), ("input_audio", "2")];
@@ -225,7 +225,7 @@ fn a_bad_line_is_named_with_key_expected_and_found() {
     for (bad, message) in [
         (
             "  model x\n    standard output_text=abc",
-            "line 21: invalid `output_text`: expected US dollars such as `2.50` or `2.50,5>272000`, found `abc`",
+            "line 21: invalid `output_text`: expected US dollars such as `2.50`, `2.50,5>272000` or `2.50,5>>272000`, found `abc`",
         ),
         (
             "  model x : gpt",
@@ -300,7 +300,7 @@ proptest! {
     #[test]
     fn quoting_never_panics(model in "\\PC{0,40}|(-?20[0-9]{0,7}[:x]?){0,4}", at in any::<i64>()) {
         let at = UnixTime::from_nanos(at);
-        let _ = Book::builtin().quote(&Key { provider: "openai", model: &model, tier: None, at });
-        let _ = Book::builtin().quote(&Key { provider: &model, model: &model, tier: Some(&model), at });
+        let _ = Book::builtin().quote(&Key::new("openai", &model, at));
+        let _ = Book::builtin().quote(&Key::new(&model, &model, at).on(Some(&model)));
     }
 }

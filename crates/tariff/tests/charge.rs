@@ -29,7 +29,7 @@ fn total(row: &PriceRow, counts: &[(&str, u32)]) -> String {
 fn bills_that_others_got_wrong_are_right() {
     let at = "2026-11-22".parse().unwrap();
     let book = Book::builtin();
-    let quote = |provider, model| book.quote(&Key { provider, model, tier: None, at }).unwrap();
+    let quote = |provider, model| book.quote(&Key::new(provider, model, at)).unwrap();
     // BerriAI/litellm#14849: cache hits were counted twice; $0.1849 is right at the prices of then.
     let counts = [("input_uncached", 5_005), ("cache_read", 257_955), ("output_text", 1_744)];
     let then = row(&[("input_uncached", "1.25"), ("cache_read", "0.625"), ("output_text", "10")]);
@@ -184,7 +184,7 @@ fn an_own_row_keeps_the_price_of_the_book_as_its_list_price() {
     let builtin = Book::builtin();
     let book = Book::builtin().with_rows([own]);
     let at = "2026-11-22".parse().unwrap();
-    let key = |model| Key { provider: "openai", model, tier: None, at };
+    let key = |model| Key::new("openai", model, at);
     let used = usage(&[("input_uncached", 176), ("cache_read", 1_024), ("reasoning", 27)]);
     let (_, list) = builtin.charge(&key("gpt-5-mini"), &used).unwrap();
     let (row, charge) = book.charge(&key("gpt-5-mini"), &used).unwrap();
@@ -203,7 +203,7 @@ fn an_own_row_keeps_the_price_of_the_book_as_its_list_price() {
     }
     let own = PriceRow::own("lab", "toy", [("input_uncached", "1"), ("output_text", "2")]).unwrap();
     let lab = Book::builtin().with_rows([own]);
-    let key = Key { provider: "lab", model: "toy", tier: None, at };
+    let key = Key::new("lab", "toy", at);
     let (_, charge) = lab.charge(&key, &used).unwrap();
     assert_eq!(charge.total, charge.list_total);
 }
@@ -214,7 +214,7 @@ fn a_fee_per_call_that_an_own_row_waives_is_on_the_list() {
                 provider lab\nmodel toy\nstandard input_uncached=2 output_text=4 calls=5\n";
     let own = PriceRow::own("lab", "toy", [("input_uncached", "1"), ("output_text", "4")]).unwrap();
     let book = Book::parse(text).unwrap().with_rows([own]);
-    let key = Key { provider: "lab", model: "toy", tier: None, at: "2026-11-22".parse().unwrap() };
+    let key = Key::new("lab", "toy", "2026-11-22".parse().unwrap());
     let (_, charge) = book.charge(&key, &usage(&[("input_uncached", 1_000)])).unwrap();
     assert_eq!(charge.total.to_string(), "0.001");
     assert_eq!(charge.list_total.to_string(), "0.007");

@@ -254,14 +254,15 @@ fn prices_text(prices: &Prices<'_>) -> anyhow::Result<String> {
 }
 
 fn price_text(price: &RawValue) -> anyhow::Result<String> {
+    let clean = |text: &str| tariff::without_noise(text).unwrap_or_else(|| text.to_owned());
     let text = price.get();
     if !text.starts_with('{') {
-        return Ok(text.to_owned());
+        return Ok(clean(text));
     }
     let tiered: Tiered<'_> = serde_json::from_str(text)?;
-    let mut text = tiered.base.get().to_owned();
+    let mut text = clean(tiered.base.get());
     for tier in &tiered.tiers {
-        write!(text, ",{}>{}", tier.price.get(), tier.start.get())?;
+        write!(text, ",{}>{}", clean(tier.price.get()), tier.start.get())?;
     }
     Ok(text)
 }

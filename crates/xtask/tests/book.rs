@@ -95,8 +95,7 @@ fn each_row(
             for tier in tiers_of(model) {
                 for at in TIMES {
                     let at = at.parse().unwrap();
-                    let key =
-                        Key { provider: &provider.id, model: &model.id, tier: Some(&tier), at };
+                    let key = Key::new(&provider.id, &model.id, at).on(Some(&tier));
                     if let Ok(row) = book.quote(&key) {
                         check(provider, model, &key, row);
                     }
@@ -355,7 +354,7 @@ fn names_lead_to_the_same_models_as_in_the_source() {
                     .with_provider_id(&provider.id)
                     .with_timestamp(UNIX_EPOCH + since);
                 let theirs = genai_prices::calculate(&request).map(|found| found.model_id).ok();
-                let key = Key { provider: &provider.id, model: &name, tier: None, at };
+                let key = Key::new(&provider.id, &name, at);
                 let ours = book.quote(&key).map(|row| row.model().to_owned()).ok();
                 if theirs.is_none() && ids.contains(&name.to_lowercase()) {
                     continue; // An id that is no name of its model.
