@@ -20,6 +20,8 @@ pub enum Fault {
     Fail,
     /// An append writes this many bytes and then fails; any other call just fails.
     Torn(usize),
+    /// A sync says that it was done and makes nothing durable; any other call does what it should.
+    LostSync,
     /// Like `Torn`, and every later call fails too: the process or the machine is gone.
     Crash(usize),
 }
@@ -121,7 +123,7 @@ impl Disk {
             return Err(0);
         }
         match fault {
-            None => Ok(()),
+            None | Some(Fault::LostSync) => Ok(()),
             Some(Fault::Fail) => Err(0),
             Some(Fault::Torn(written)) => Err(written),
             Some(Fault::Crash(written)) => {
@@ -129,6 +131,12 @@ impl Disk {
                 Err(written)
             }
         }
+    }
+
+    /// A call that makes things durable: whether it does.
+    fn sync(&mut self) -> io::Result<bool> {
+        let lost = self.faults.get(&self.calls) == Some(&Fault::LostSync);
+        self.change().map(|()| !lost)
     }
 
     fn change(&mut self) -> io::Result<()> {
@@ -174,8 +182,9 @@ impl Storage for MemoryStorage {
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.change()?;
-        disk.files.values_mut().for_each(|content| content.named = true);
+        if disk.sync()? {
+            disk.files.values_mut().for_each(|content| content.named = true);
+        }
         Ok(())
     }
 
@@ -203,9 +212,11 @@ impl StorageFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = lock(&self.disk);
-        disk.change()?;
+        let done = disk.sync()?;
         let content = disk.content(&self.name)?;
-        content.durable = content.bytes.len();
+        if done {
+            content.durable = content.bytes.len();
+        }
         Ok(())
     }
 

@@ -1,13 +1,16 @@
 //! The way of one exchange through the gateway, step by step in the order of the real one.
 
-use facts::{Attempt, AttemptEnd, Charged, Dispatch, Exchange, PriceRecord, Settlement, Verdict};
+use facts::{
+    Attempt, AttemptEnd, AttemptReason, Charged, Dispatch, Exchange, PriceRecord, Settlement,
+    Verdict,
+};
 use journal::Body;
 use metering::{AttemptMeter, Close, Step, charge};
-use quantity::{ExchangeId, Metered};
+use quantity::{ExchangeId, Metered, UnixTime};
 
 use crate::Violation;
 use crate::gateway::{
-    Run, Stage, Submission, Timer, admit, dispatch, may_pass_next_time, spoil, verdict,
+    Run, Sent, Stage, Submission, Timer, admit, dispatch, may_pass_next_time, spoil, verdict,
 };
 use crate::model::{Seen, check_bytes, check_request, completes};
 use crate::plan::{MS, Mutant};
@@ -35,7 +38,8 @@ impl World {
         let id = ExchangeId::new(wall, random);
         client.id = Some(id);
         let admission = admit(&client.wires[0], id, wall, client.retry);
-        let (meter, request) = dispatch(&client.wires[0], id, 0, wall, &self.book, mutant);
+        let (meter, request) =
+            dispatch(&client.wires[0], id, 0, AttemptReason::First, wall, &self.book, mutant);
         let records =
             vec![Body::Admitted(admission.clone()), Body::Dispatched(meter.dispatch().clone())];
         let mut run = Run::new(Timer { wall, started: now }, admission);
@@ -143,7 +147,9 @@ impl World {
         run.ordinal += 1;
         let id = client.id.expect("it was admitted");
         let wire = &client.wires[run.ordinal];
-        let (meter, request) = dispatch(wire, id, run.ordinal, at, &self.book, mutant);
+        let elsewhere = client.wires[run.ordinal - 1].kind.upstream != wire.kind.upstream;
+        let reason = if elsewhere { AttemptReason::Fallback } else { AttemptReason::Retry };
+        let (meter, request) = dispatch(wire, id, run.ordinal, reason, at, &self.book, mutant);
         let Some(open) = &run.open else { return };
         let mut records = open.unwritten.clone();
         let rows = open.new_rows.clone();
@@ -171,6 +177,13 @@ impl World {
         if run.at < wire.comes {
             let end = (run.at + 1 + self.random.net.index(chunk)).min(wire.comes);
             let chunk = bytes::Bytes::copy_from_slice(&wire.body[run.at..end]);
+            match wire.body.get(end - 1..=end) {
+                Some(b"\r\n") => self.report.count("cut in a line end"),
+                Some([_, 0x80..=0xbf]) => self.report.count("cut in a character"),
+                Some([b'\n' | b'\r', _]) => self.report.count("cut between lines"),
+                Some(_) => self.report.count("cut in a line"),
+                None => {}
+            }
             run.at = end;
             let step = match run.running() {
                 Some(meter) => meter.push(chunk, at),
@@ -180,7 +193,6 @@ impl World {
         }
         if wire.then == Then::Stall && run.ended.is_none() {
             run.ended = Some(false);
-            self.report.count("stall");
             self.schedule(IDLE, Event::Upstream(i));
             return Ok(());
         }
@@ -319,7 +331,11 @@ impl World {
         let Some(meter) = open.running.take() else { return };
         let dispatch = meter.dispatch().clone();
         let (mut row, book) = (None, &self.book);
+        let hosted = self.clients[i].wires[run.ordinal].kind.hosted;
         let price = |dispatch: &Dispatch, model: Option<&str>, tier: Option<&str>, m: &Metered| {
+            if hosted {
+                return Charged::Hosted;
+            }
             let mut dispatch = dispatch.clone();
             if mutant == Some(Mutant::PriceAtEnd) {
                 dispatch.at = wall;
@@ -328,7 +344,7 @@ impl World {
             row = used.cloned();
             charged
         };
-        let mut end: AttemptEnd = meter.close(how, at, price);
+        let mut end: AttemptEnd = meter.close_learning(how, at, &mut gateway.learner, price);
         spoil(mutant, &mut end);
         self.report.count(end.end.name());
         self.report.count(end.metered.source.name());
@@ -343,6 +359,17 @@ impl World {
         open.unwritten.push(Body::AttemptEnded(end.clone()));
         if mutant == Some(Mutant::LiveDiffers) {
             end.response_bytes += 1;
+        }
+        let wire = &self.clients[i].wires[run.ordinal];
+        if run.head || wire.contact != Contact::Reached {
+            wire.faults.iter().for_each(|fault| self.report.count(fault));
+            self.report.count(wire.ask.api.name());
+            self.report.count(wire.kind.convention.name());
+        }
+        let during = |change: &UnixTime| dispatch.at < *change && *change <= at;
+        if matches!(end.charged, Charged::Priced { .. }) && self.change.as_ref().is_some_and(during)
+        {
+            self.report.count("price change under way");
         }
         let attempt = Attempt { dispatch, end };
         self.clients[i].ended.push((attempt.clone(), seen));
@@ -384,7 +411,7 @@ impl World {
 }
 
 /// An attempt is about to be sent.
-fn begin(run: &mut Run, meter: AttemptMeter, request: bytes::Bytes) {
+fn begin(run: &mut Run, meter: AttemptMeter, request: Sent) {
     run.request = Some(request);
     if let Some(open) = &mut run.open {
         open.running = Some(meter);

@@ -8,7 +8,7 @@ use facts::{
     Verdict,
 };
 use journal::{Batch, Body, MemoryStorage, Writer};
-use metering::{AttemptMeter, Request, bound};
+use metering::{AttemptMeter, Learner, Request, bound};
 use quantity::{ExchangeId, HashKey, PriceRowId, UnixTime, Usage, UsageSource};
 use tariff::Book;
 
@@ -31,6 +31,7 @@ pub(crate) struct Gateway {
     pub(crate) runs: BTreeMap<usize, Run>,
     /// Price rows that are on the journal since the process started.
     pub(crate) rows: BTreeSet<PriceRowId>,
+    pub(crate) learner: Learner,
 }
 
 /// Which records of an exchange.
@@ -58,7 +59,7 @@ pub(crate) struct Run {
     /// Which attempt, from 0.
     pub(crate) ordinal: usize,
     /// The request for the upstream, until it is sent.
-    pub(crate) request: Option<bytes::Bytes>,
+    pub(crate) request: Option<Sent>,
     /// The client left before the admission or the dispatch was there.
     pub(crate) gone: bool,
     pub(crate) head: bool,
@@ -72,6 +73,12 @@ pub(crate) struct Run {
     pub(crate) last: Option<Vec<bytes::Bytes>>,
     /// Whether the body ended, and soundly.
     pub(crate) ended: Option<bool>,
+}
+
+/// What an upstream is asked.
+pub(crate) struct Sent {
+    pub(crate) path: String,
+    pub(crate) body: bytes::Bytes,
 }
 
 /// What there is to settle.
@@ -138,6 +145,7 @@ impl Gateway {
             failed: false,
             runs: BTreeMap::new(),
             rows: BTreeSet::new(),
+            learner: Learner::default(),
         }
     }
 
@@ -157,7 +165,7 @@ pub(crate) fn admit(wire: &Wire, id: ExchangeId, at: UnixTime, retry: u32) -> Ad
     Admission {
         exchange: id,
         at,
-        api: wire.api,
+        api: wire.ask.api,
         stream: asked.stream,
         model_asked: asked.model.clone(),
         max_tokens: asked.max_tokens,
@@ -175,7 +183,7 @@ pub(crate) fn admit(wire: &Wire, id: ExchangeId, at: UnixTime, retry: u32) -> Ad
         caller: None,
         key: None,
         client_retry: Some(retry),
-        request_bytes: wire.request.len() as u64,
+        request_bytes: wire.ask.request.len() as u64,
         prompt: asked.prompt,
     }
 }
@@ -185,33 +193,36 @@ pub(crate) fn dispatch(
     wire: &Wire,
     id: ExchangeId,
     ordinal: usize,
+    reason: AttemptReason,
     at: UnixTime,
     book: &Book,
     mutant: Option<Mutant>,
-) -> (AttemptMeter, bytes::Bytes) {
+) -> (AttemptMeter, Sent) {
     let asked = asked(wire);
-    let reason = if ordinal == 0 { AttemptReason::First } else { AttemptReason::Retry };
     let mut dispatch = Dispatch {
         exchange: id,
         ordinal: u32::try_from(ordinal).expect("a few"),
         at,
         reason,
-        upstream: wire.upstream.to_owned(),
-        provider: wire.provider.map(str::to_owned),
+        upstream: wire.kind.upstream.to_owned(),
+        provider: wire.kind.provider.map(str::to_owned),
         model: Some(wire.model.clone()),
         input_estimate: asked.input_estimate(),
         bound: None,
     };
-    dispatch.bound = bound(book, &dispatch, &asked, wire.request.len());
-    let asks = wire.convention.must_ask_for_usage();
-    let body = bytes::Bytes::copy_from_slice(&wire.request);
-    let sent = asked.rewrite(&body, Some(&wire.model), asks);
+    dispatch.bound = bound(book, &dispatch, &asked, wire.ask.request.len());
+    let asks = wire.kind.convention.must_ask_for_usage();
+    let body = bytes::Bytes::copy_from_slice(&wire.ask.request);
+    let body = asked.rewrite(&body, Some(&wire.model), asks);
+    let path = asked.rewrite_path(&wire.ask.path, Some(&wire.model)).into_owned();
     let strips = asked.strips_usage(asks) && mutant != Some(Mutant::KeepUsageChunk);
-    (AttemptMeter::new(wire.convention, &asked, strips, dispatch), sent)
+    (AttemptMeter::new(wire.kind.convention, &asked, strips, dispatch), Sent { path, body })
 }
 
 fn asked(wire: &Wire) -> Request {
-    Request::read(wire.api, &wire.request, &HashKey::new([7; 32])).expect("a sound request")
+    let ask = &wire.ask;
+    Request::read_at(ask.api, &ask.path, &ask.request, &HashKey::new([7; 32]))
+        .expect("a sound request")
 }
 
 /// Whether another try may fare better.

@@ -43,8 +43,10 @@ fn main() -> ExitCode {
         }
     });
     let (report, failures) = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    eprintln!("{:>12} {:>12}", "times", "seeds");
     for (name, count) in &report.counts {
-        eprintln!("{count:>12} {name}");
+        let worlds = report.worlds.get(name).copied().unwrap_or(0);
+        eprintln!("{count:>12} {worlds:>12}  {name}");
     }
     for failure in &failures {
         eprintln!("\n{failure}");

@@ -3,19 +3,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use facts::{AttemptEnd, Charged, End};
+use facts::{Api, AttemptEnd, Charged, End};
 use metering::Close;
 use quantity::{TokenClass, Unit, UnixTime, Usage, UsageSource};
 use workload::Random;
 
 use crate::Violation;
+use crate::gateway::Sent;
 use crate::wire::{Contact, Wire};
 
 /// Draws the text of a small price book whose prices change at `change`.
 pub(crate) fn book_text(random: &mut Random, change: Option<UnixTime>) -> String {
     let mut text =
         "book made-up-1\nas_of 2026-01-01\nlicence none\norigin here\nleft_out 0\n".to_owned();
-    for provider in ["openai", "anthropic", "deepseek", "x-ai", "mistral"] {
+    for provider in [
+        "openai",
+        "anthropic",
+        "google",
+        "deepseek",
+        "x-ai",
+        "openrouter",
+        "groq",
+        "mistral",
+        "together",
+        "fireworks",
+    ] {
         text += &format!("\nprovider {provider}\n  model alpha : =alpha | ^alpha-2026\n");
         let starts = std::iter::once(None).chain(change.map(Some));
         for from in starts {
@@ -193,8 +205,10 @@ pub(crate) fn cost_of(
     let usage = &end.metered.usage;
     let source = end.metered.source;
     let wrong = |id, what: &str| {
-        let Wire { convention, stream, .. } = wire;
-        Err(Violation::new(id, format!("{what}: {convention} stream={stream} {seen:?} {end:?}")))
+        let (convention, stream) = (wire.kind.convention, wire.ask.stream);
+        let api = wire.ask.api.name();
+        let what = format!("{what}: {convention} {api} stream={stream} {seen:?} {end:?}");
+        Err(Violation::new(id, what))
     };
     let refused = seen.head && (400..500).contains(&wire.status);
     if refused || wire.contact == Contact::Unreachable && seen.how == Close::Unreachable {
@@ -204,16 +218,17 @@ pub(crate) fn cost_of(
         };
     }
     let ok = seen.head && wire.status == 200;
-    if let Some(terminal) = wire.terminal.filter(|_| ok) {
-        let expected = if wire.fails { End::StreamError } else { End::Complete };
+    let body_ended = seen.how == Close::BodyEnd;
+    if ok {
+        let (may, must) = ends(wire, seen);
         let ended = matches!(end.end, End::Complete | End::StreamError);
-        let sure = seen.bytes >= terminal.must;
-        if sure && end.end != expected || seen.bytes < terminal.may && ended {
-            return wrong("SIM-10", "it did not end so");
+        if must.is_some_and(|must| must != end.end) || !may && ended {
+            return wrong("SIM-10", &format!("it ended as {must:?}"));
         }
     }
     let told = wire.told.filter(|told| ok && seen.bytes >= told.may);
-    let must = told.is_some_and(|told| seen.bytes >= told.must);
+    // Who knows that nothing follows reads an event that lacks its blank line.
+    let must = told.is_some_and(|told| body_ended || seen.bytes >= told.must);
     let (model, tier) = match told {
         Some(_) if must || source == UsageSource::Reported => {
             if source != UsageSource::Reported || *usage != wire.truth {
@@ -224,7 +239,9 @@ pub(crate) fn cost_of(
         }
         _ => {
             let pieces = wire.pieces.iter().filter(|piece| ok && seen.bytes >= **piece).count();
-            if source == UsageSource::Reported {
+            // A running count that covers all that passed, of a body that ended soundly, may be whole.
+            let may_be_whole = wire.running && end.end == End::Complete;
+            if source == UsageSource::Reported && !may_be_whole {
                 return wrong("SIM-8", "usage counts as reported that was not told");
             }
             if source != UsageSource::Unknown && usage.output() < pieces as u64 {
@@ -240,9 +257,13 @@ pub(crate) fn cost_of(
             (model, end.tier_served.as_deref())
         }
     };
+    if wire.kind.hosted {
+        let hosted = end.charged == Charged::Hosted;
+        return if hosted { Ok(0) } else { wrong("SIM-3", "it is paid by the hour") };
+    }
     let cost = match source {
         UsageSource::Unknown => None,
-        _ => prices.cost(wire.provider, model, tier, dispatched, usage),
+        _ => prices.cost(wire.kind.provider, model, tier, dispatched, usage),
     };
     match (&end.charged, cost) {
         (Charged::Unpriced { .. }, None) => Ok(0),
@@ -255,6 +276,27 @@ pub(crate) fn cost_of(
     }
 }
 
+/// Whether a reply of which so much came may count as whole, or failed by its own word; and as what it
+/// must.
+fn ends(wire: &Wire, seen: Seen) -> (bool, Option<End>) {
+    let body_ended = seen.how == Close::BodyEnd;
+    if let Some(terminal) = wire.terminal {
+        let whole = if wire.fails { End::StreamError } else { End::Complete };
+        if seen.bytes >= terminal.must || body_ended && seen.bytes >= terminal.may {
+            return (true, Some(whole));
+        }
+        if seen.bytes >= terminal.may {
+            return (true, None);
+        }
+    }
+    // Without it, a body that ended soundly after the reason to stop is whole.
+    let finished = wire.finish.is_some_and(|finish| seen.bytes >= finish.may);
+    match body_ended && finished {
+        true => (true, Some(End::Complete)),
+        false => (false, None),
+    }
+}
+
 /// Checks that the client has what the upstream sent, less the usage chunks that it did not ask for.
 /// `sent` bytes had come; with `whole`, nothing may be missing.
 pub(crate) fn check_bytes(
@@ -264,7 +306,7 @@ pub(crate) fn check_bytes(
     whole: bool,
 ) -> Result<(), Violation> {
     let expected = passed(wire, sent);
-    let ours = wire.stream && !wire.client_asks && wire.status == 200;
+    let ours = wire.ask.stream && !wire.ask.client_asks && wire.status == 200;
     // A torn usage chunk cannot be told from another: it may have passed or not, in part or whole.
     let torn = wire.usage_chunks.iter().find(|chunk| ours && chunk.contains(&sent));
     let least = torn.map_or(expected.len(), |chunk| expected.len() - (sent - chunk.start));
@@ -281,7 +323,7 @@ pub(crate) fn check_bytes(
 /// The first `sent` bytes of a body, less the usage chunks that are not for the client.
 fn passed(wire: &Wire, sent: usize) -> Vec<u8> {
     let (mut bytes, mut from) = (Vec::new(), 0);
-    let ours = wire.stream && !wire.client_asks && wire.status == 200;
+    let ours = wire.ask.stream && !wire.ask.client_asks && wire.status == 200;
     for chunk in wire.usage_chunks.iter().filter(|chunk| ours && chunk.end <= sent) {
         bytes.extend_from_slice(&wire.body[from..chunk.start]);
         from = chunk.end;
@@ -293,18 +335,30 @@ fn passed(wire: &Wire, sent: usize) -> Vec<u8> {
 /// Whether so many bytes make a reply complete for its client: they reach through the terminal event
 /// of a stream, or to the end of another body.
 pub(crate) fn completes(wire: &Wire, received: usize) -> bool {
-    let last = wire.terminal.map_or(wire.body.len(), |terminal| terminal.may);
-    received >= passed(wire, last).len()
+    received >= passed(wire, wire.whole).len()
 }
 
 /// Checks that the upstream was asked what the client asked, but for the model's name and the usage.
-pub(crate) fn check_request(wire: &Wire, sent: &[u8]) -> Result<(), Violation> {
+pub(crate) fn check_request(wire: &Wire, sent: &Sent) -> Result<(), Violation> {
     let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
-    let (Ok(mut expected), Ok(found)) = (json(&wire.request), json(sent)) else {
+    let (Ok(mut expected), Ok(found)) = (json(&wire.ask.request), json(&sent.body)) else {
         return Err(Violation::new("SIM-7", "the request is no JSON".to_owned()));
     };
-    expected["model"] = wire.model.as_str().into();
-    if wire.stream && wire.asks_usage() {
+    let mut path = String::new();
+    if wire.ask.api == Api::GeminiGenerate {
+        let method = if wire.ask.stream { "streamGenerateContent" } else { "generateContent" };
+        path = format!("/models/{}:{method}", wire.model);
+        if expected.get("model").is_some() {
+            expected["model"] = format!("models/{}", wire.model).into();
+        }
+    } else {
+        expected["model"] = wire.model.as_str().into();
+    }
+    if sent.path != path {
+        let what = format!("the upstream was asked at `{}`, not at `{path}`", sent.path);
+        return Err(Violation::new("SIM-7", what));
+    }
+    if wire.ask.stream && wire.asks_usage() {
         if !expected["stream_options"].is_object() {
             expected["stream_options"] = serde_json::json!({});
         }

@@ -40,6 +40,13 @@ pub(crate) struct Plan {
     pub(crate) full_disk: f64,
     pub(crate) failed_sync: f64,
     pub(crate) failed_cut: f64,
+    /// A sync that says it was done and was not.
+    pub(crate) lost_sync: f64,
+    /// Chance, at each start, that the cost of an hour changes.
+    pub(crate) rate_change: f64,
+    /// How often the warehouse is asked on the way, and what it leaves unprojected.
+    pub(crate) questions: u64,
+    pub(crate) most_unprojected: u64,
 }
 
 /// What upstreams do wrong, each with its probability.
@@ -47,6 +54,7 @@ pub(crate) struct Plan {
 pub(crate) struct WireFaults {
     pub(crate) reset: f64,
     pub(crate) stall: f64,
+    pub(crate) early_end: f64,
     pub(crate) no_usage: f64,
     pub(crate) repeated_usage: f64,
     pub(crate) running_usage: f64,
@@ -68,6 +76,7 @@ impl Plan {
         let wire = WireFaults {
             reset: some(0.25),
             stall: some(0.15),
+            early_end: some(0.15),
             no_usage: some(0.3),
             repeated_usage: some(0.4),
             running_usage: some(0.4),
@@ -80,6 +89,7 @@ impl Plan {
         };
         let client_leaves = some(0.3);
         let (full_disk, failed_sync, failed_cut) = (some(0.2), some(0.05), some(0.3));
+        let lost_sync = if random.chance(0.15) { 0.2 } else { 0.0 };
         let pick = |random: &mut Random, from: &[u64]| from[random.index(from.len())];
         Self {
             exchanges,
@@ -88,7 +98,7 @@ impl Plan {
             pace: pick(random, &[0, MS, 10 * MS]),
             sync_each: random.chance(0.4),
             segment_bytes: pick(random, &[1, 1 << 10, 8 << 10, 64 << 10]),
-            append: pick(random, &[0, MS / 10, 5 * MS]),
+            append: pick(random, &[0, MS / 10, 5 * MS, 700 * MS]),
             sync: pick(random, &[2 * MS, 10 * MS, 100 * MS]),
             wire,
             attempts: [1, 1, 2, 3][random.index(4)],
@@ -96,12 +106,16 @@ impl Plan {
             price_change: random.chance(0.6),
             clock_steps: random.chance(0.3),
             client_leaves,
-            kills: if random.chance(0.3) { 1 + random.below(3) } else { 0 },
-            power_cuts: [0.0, 0.5, 1.0][random.index(3)],
+            kills: if lost_sync > 0.0 || random.chance(0.3) { 1 + random.below(3) } else { 0 },
+            power_cuts: if lost_sync > 0.0 { 1.0 } else { [0.0, 0.5, 1.0][random.index(3)] },
             crash_calls: if random.chance(0.4) { 1 + random.below(2) } else { 0 },
             full_disk,
             failed_sync,
             failed_cut,
+            lost_sync,
+            rate_change: [0.0, 0.5][random.index(2)],
+            questions: random.below(3),
+            most_unprojected: pick(random, &[0, 1, 500, 4_000, u64::MAX]),
         }
     }
 }
@@ -137,6 +151,10 @@ pub enum Mutant {
     CutIsComplete,
     /// A bit that flipped on the disk is not looked for: the flip is taken for sound.
     BlindToFlips,
+    /// The idle time of an upstream that is paid by the hour is left out.
+    IdleForgotten,
+    /// The warehouse counts an exchange twice.
+    RowTwice,
 }
 
 impl Mutant {
@@ -156,5 +174,7 @@ impl Mutant {
         (Self::EstimateZero, "SIM-8"),
         (Self::BlindToFlips, "SIM-9"),
         (Self::CutIsComplete, "SIM-10"),
+        (Self::IdleForgotten, "SIM-11"),
+        (Self::RowTwice, "SIM-12"),
     ];
 }

@@ -9,6 +9,7 @@ use quantity::{Billable, ExchangeId, PriceRowId};
 use tariff::PriceRow;
 
 use crate::Violation;
+use crate::hours::Rate;
 use crate::model::prices_in;
 
 /// What a journal says.
@@ -19,6 +20,8 @@ pub(crate) struct Replay {
     pub(crate) admitted: BTreeMap<ExchangeId, usize>,
     pub(crate) settled: BTreeMap<ExchangeId, Exchange>,
     pub(crate) records: u64,
+    /// What upstreams cost by the hour.
+    pub(crate) rates: Vec<Rate>,
     /// Price rows, with the prices in their text.
     rows: BTreeMap<PriceRowId, BTreeSet<i128>>,
 }
@@ -93,7 +96,13 @@ impl Replay {
                 self.rows.insert(row, prices_in(&text));
                 Ok(())
             }
-            other => Err(Violation::new("SIM-2", format!("nobody wrote {other:?}"))),
+            Body::Price(PriceRecord::PerHour { upstream, cost, from }) => {
+                self.rates.push((upstream, cost, from));
+                Ok(())
+            }
+            other @ Body::Unknown { .. } => {
+                Err(Violation::new("SIM-2", format!("nobody wrote {other:?}")))
+            }
         }
     }
 }

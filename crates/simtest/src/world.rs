@@ -1,14 +1,17 @@
 //! The world of one seed: clients, upstreams, a disk and a gateway, one event after the other.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use facts::{Attempt, Exchange};
+use facts::{Attempt, Exchange, PriceRecord};
 use journal::{Batch, Fault, MemoryStorage, Writer};
-use quantity::{ExchangeId, UnixTime};
+use quantity::{ExchangeId, Money, UnixTime};
 use tariff::Book;
 use workload::Random;
 
 use crate::gateway::{Gateway, Stage, Submission};
+use crate::hours::Rate;
+use crate::kind::HOSTED;
 use crate::model::{PriceList, Seen, book_text};
 use crate::plan::{MS, Mutant, Plan};
 use crate::replay::{Follower, ReadError, Replay, sound};
@@ -38,6 +41,18 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) follower: Follower,
     pub(crate) report: Report,
+    /// When prices change.
+    pub(crate) change: Option<UnixTime>,
+    /// A sync that was said to be done was not, and no power cut has come since.
+    pub(crate) lied: bool,
+    /// The power was cut on such a disk, and nobody has looked at it since.
+    pub(crate) doubtful: bool,
+    /// What such a disk lost was seen: there is no more to check.
+    pub(crate) over: bool,
+    /// Where the warehouse stores its projections.
+    pub(crate) shelf: Option<PathBuf>,
+    /// What hours are configured to cost.
+    hourly: BTreeMap<&'static str, Option<Money>>,
 }
 
 /// A generator for each part, so that a change of one leaves the others as they were.
@@ -46,6 +61,7 @@ pub(crate) struct Dice {
     pub(crate) net: Random,
     pub(crate) client: Random,
     pub(crate) disk: Random,
+    pub(crate) shelf: Random,
     clock: Random,
 }
 
@@ -59,6 +75,8 @@ pub(crate) enum Event {
     TryAgain(usize),
     Leave(usize),
     StepClock,
+    /// Somebody asks for the bill.
+    Ask,
     Die,
     /// This gateway is stopped and started.
     Restart(u64),
@@ -99,6 +117,7 @@ impl World {
         seed: u64,
         mutant: Option<Mutant>,
         crash_at: Option<u64>,
+        shelf: Option<&Path>,
     ) -> Result<Self, Violation> {
         let root = Random::new(seed);
         let mut plan = Plan::draw(&mut root.fork("plan"));
@@ -122,6 +141,7 @@ impl World {
                 net: root.fork("net"),
                 client: root.fork("client"),
                 disk: root.fork("disk"),
+                shelf: root.fork("shelf"),
                 clock,
             },
             now: 0,
@@ -137,6 +157,12 @@ impl World {
             life: 0,
             clients: Vec::new(),
             report: Report::default(),
+            change,
+            lied: false,
+            doubtful: false,
+            over: false,
+            shelf: shelf.map(Path::to_owned),
+            hourly: BTreeMap::new(),
         };
         world.schedule(0, Event::Start);
         let mut at = 0;
@@ -147,6 +173,10 @@ impl World {
         for _ in 0..world.plan.kills {
             let at = world.random.disk.below(2 * span);
             world.schedule(at, Event::Die);
+        }
+        for _ in 0..world.plan.questions {
+            let at = world.random.shelf.below(span);
+            world.schedule(at, Event::Ask);
         }
         if world.plan.clock_steps {
             for _ in 0..1 + world.random.clock.below(3) {
@@ -159,7 +189,7 @@ impl World {
 
     /// Lets everything happen, until all clients have ended and the gateway was stopped.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
-        while let Some(((at, _), event)) = self.events.pop_first() {
+        while let Some(((at, _), event)) = self.events.pop_first().filter(|_| !self.over) {
             self.now = self.now.max(at);
             self.trace(event);
             self.happen(event)?;
@@ -214,6 +244,7 @@ impl World {
                 self.report.count("clock step");
                 Ok(())
             }
+            Event::Ask => self.ask(),
             Event::Die => {
                 self.die();
                 Ok(())
@@ -285,6 +316,9 @@ impl World {
                 self.inject(1, Fault::Fail, "failed cut");
             }
         }
+        // A new segment syncs the one before.
+        let ahead = self.random.disk.below(3);
+        self.lose_sync(ahead);
         let wall = self.wall();
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
         let mut done = gateway.writer.append(&mut batch, wall).map(drop);
@@ -331,9 +365,10 @@ impl World {
         }
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
         if done.is_ok() {
+            let durable = !self.lied;
             for (i, stage) in std::mem::take(&mut gateway.unsynced) {
                 if let Some(fate) = self.clients[i].fate(stage) {
-                    fate.durable = true;
+                    fate.durable = durable;
                 }
             }
         }
@@ -355,7 +390,7 @@ impl World {
         let Submission { client: i, stage, rows, .. } = submission;
         if let Some(fate) = self.clients[i].fate(stage) {
             fate.acknowledged = Some(ok);
-            fate.durable = ok && self.plan.sync_each;
+            fate.durable = ok && self.plan.sync_each && !self.lied;
         }
         let Some(gateway) = &mut self.gateway else { return Ok(()) };
         if ok {
@@ -376,6 +411,16 @@ impl World {
     fn fail_sync(&mut self) {
         if self.random.disk.chance(self.plan.failed_sync) {
             self.inject(0, Fault::Fail, "failed sync");
+        } else {
+            self.lose_sync(0);
+        }
+    }
+
+    /// The disk may say of a sync that it was done when it was not.
+    fn lose_sync(&mut self, ahead: u64) {
+        if self.random.disk.chance(self.plan.lost_sync) {
+            self.inject(ahead, Fault::LostSync, "lost sync");
+            self.lied = true;
         }
     }
 
@@ -386,6 +431,9 @@ impl World {
 
     /// The process is killed, or the power is cut. A new one starts later.
     fn die(&mut self) {
+        if self.died() {
+            self.report.count("died at a call");
+        }
         let dice = &mut self.random.disk;
         let power = dice.chance(self.plan.power_cuts);
         let kept = if dice.chance(0.5) { 0 } else { dice.index(2000) };
@@ -400,7 +448,14 @@ impl World {
             for fate in [&mut client.admission, &mut client.settlement] {
                 fate.may_be_gone |= power && !fate.durable;
             }
+            if power && self.lied && !client.settlement.durable {
+                client.booked = None;
+            }
         }
+        if power {
+            self.doubtful |= std::mem::take(&mut self.lied);
+        }
+        self.harm_shelf();
         if !self.events.values().any(|event| matches!(event, Event::Start)) {
             self.schedule(pause, Event::Start);
         }
@@ -423,13 +478,23 @@ impl World {
         match self.recover() {
             Ok(writer) => {
                 self.gateway = Some(Gateway::new(writer));
-                self.follower.move_to(&self.storage)?;
-                self.follower.poll()?;
-                self.check_recovered()
+                let followed = self.follower.move_to(&self.storage);
+                match followed.and_then(|()| self.follower.poll()) {
+                    Err(_) if self.doubtful => {
+                        self.give_up();
+                        Ok(())
+                    }
+                    followed => followed.and_then(|()| self.check_recovered()),
+                }
             }
             Err(_) if self.died() => {
                 self.report.count("died in recovery");
                 self.die();
+                Ok(())
+            }
+            // What a lying disk lost is told.
+            Err(_) if self.doubtful => {
+                self.give_up();
                 Ok(())
             }
             Err(ReadError::Journal(error)) => Err(sound(error)),
@@ -455,14 +520,52 @@ impl World {
             }
             batch.push(&settlement).map_err(ReadError::Journal)?;
         }
+        for (upstream, cost, from) in self.new_rates(&replay.rates, wall) {
+            let price = PriceRecord::PerHour { upstream, cost, from };
+            batch.push(&price).map_err(ReadError::Journal)?;
+        }
         writer.append(&mut batch, wall).map_err(ReadError::Journal)?;
         writer.sync().map_err(ReadError::Journal)?;
         Ok(writer)
     }
 
+    /// What hours cost by the configuration of this start, where the journal does not know it.
+    fn new_rates(&mut self, known: &[Rate], wall: UnixTime) -> Vec<Rate> {
+        let dice = &mut self.random.shelf;
+        for upstream in HOSTED {
+            if !self.hourly.contains_key(upstream) || dice.chance(self.plan.rate_change) {
+                let cents = i128::from(1 + dice.below(900));
+                let cost = Money::from_pico(cents * 10_000_000_000 + i128::from(dice.below(7)));
+                self.hourly.insert(upstream, dice.chance(0.8).then_some(cost));
+            }
+        }
+        let last = |name: &str| known.iter().rfind(|(known, ..)| known == name);
+        let configured = self.hourly.iter().map(|(name, cost)| ((*name).to_owned(), *cost, wall));
+        configured.filter(|(name, cost, _)| last(name).and_then(|rate| rate.1) != *cost).collect()
+    }
+
+    /// Somebody asks while the gateway runs, or while none does.
+    fn ask(&mut self) -> Result<(), Violation> {
+        if self.doubtful || self.died() {
+            return Ok(());
+        }
+        let (replay, _) = Replay::read(&self.storage).map_err(|error| match error {
+            ReadError::Journal(error) => sound(error),
+            ReadError::Broken(violation) => violation,
+        })?;
+        self.report.count("asked on the way");
+        self.check_answers(&replay).map(drop)
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.over = true;
+        self.report.count("lost sync seen");
+    }
+
     /// Stops the gateway and starts another one, with no fault: what it finds is the truth.
     pub(crate) fn finish(&mut self) -> Result<(), Violation> {
         (self.plan.power_cuts, self.plan.crash_calls, self.crash_at) = (0.0, 0, None);
+        self.plan.lost_sync = 0.0;
         self.die();
         self.run()
     }
