@@ -29,6 +29,7 @@ pub(crate) fn bill(routes: &Answer, models: &Answer, book: &BookLine, now: UnixT
         "models" => groups(&whole, models),
         "classes" => classes(total),
         "waste" => waste(total),
+        "uncertain" => uncertain(total),
         "hosting" => routes.hosting.iter().map(hosting).collect::<Json>(),
     }
 }
@@ -181,6 +182,19 @@ fn waste(total: &Measures) -> Json {
             "cost" => dollars(*cost, places),
             "share" => percent(share),
             "length" => money_share(*cost, largest).unwrap_or(0),
+        }
+    });
+    rows.collect()
+}
+
+fn uncertain(total: &Measures) -> Json {
+    let rows = bill::uncertain(total).into_iter().map(|line| {
+        object! {
+            "label" => line.name,
+            "attempts" => grouped(line.attempts),
+            "cost" => line.cost,
+            "share" => percent(line.share),
+            "note" => line.note,
         }
     });
     rows.collect()

@@ -90,6 +90,20 @@ fn figures_are_those_of_the_bill() {
 }
 
 #[test]
+fn what_is_not_certain_is_on_the_page() {
+    let bill = json(&filled(), "/farthing/api/bill");
+    let rows = bill["uncertain"].as_array().unwrap();
+    let row = |label: &str| rows.iter().find(|row| row["label"] == label).unwrap();
+    assert_eq!(row("* unpriced")["attempts"], "2");
+    assert_eq!(row("* unpriced")["cost"], "-");
+    assert_eq!(row("usage never told")["note"], "cost at most $0.001200");
+    assert_eq!(row("sum differs")["attempts"], "1");
+    assert_eq!(row("lower bound")["cost"], row("usage estimated")["cost"]);
+    assert_eq!(row("usage estimated")["cost"], "0.034500");
+    assert_eq!(json(&empty(), "/farthing/api/bill")["uncertain"], Value::Array(Vec::new()));
+}
+
+#[test]
 fn an_empty_page_answers() {
     let bill = json(&empty(), "/farthing/api/bill");
     assert_eq!(bill["routes"]["rows"], Value::Array(Vec::new()));

@@ -6,6 +6,7 @@
 
 mod exchange;
 mod hosting;
+mod measures;
 mod query;
 mod rollup;
 
@@ -15,5 +16,6 @@ pub use exchange::{
     Verdict, WasteCause,
 };
 pub use hosting::{HostedLine, Hosting};
+pub use measures::{Measures, Tally};
 pub use query::{Dimension, ParseDimensionError, Query};
-pub use rollup::{Answer, Group, Measures, Rollup};
+pub use rollup::{Answer, Group, Rollup};

@@ -6,10 +6,12 @@ mod fixture;
 
 use std::time::Duration;
 
-use facts::{Answer, Dimension, End, Exchange, Measures, PriceRecord, Query, Rollup, WasteCause};
+use facts::{
+    Answer, Dimension, End, Exchange, Measures, PriceRecord, Query, Rollup, Tally, WasteCause,
+};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use proptest::prelude::*;
-use quantity::{Money, Period, UnixTime, UsageSource};
+use quantity::{Doubt, Money, Period, UnixTime, UsageSource};
 
 fn at(text: &str) -> UnixTime {
     text.parse().unwrap()
@@ -107,6 +109,57 @@ fn unpriced_and_unknown_are_counted_and_not_free() {
     // 5,200 x $3 + 48,000 x $0.30 + 300 x $15 per million.
     assert_eq!(sonnet.estimated_cost, usd("0.0345"));
     assert_eq!(sonnet.waste[&WasteCause::Aborted], usd("0.0345"));
+}
+
+#[test]
+fn doubts_are_counted_each_and_together_with_the_cost_they_touch() {
+    let of = |doubts, charge, source| {
+        let tries = vec![Try { doubts, charge, source, ..Try::default() }];
+        Sample { tries, ..Sample::default() }.exchange(1)
+    };
+    let (priced, reported) = (Try::default().charge, UsageSource::Reported);
+    let exchanges = [
+        of(&[], priced, reported),
+        of(&[Doubt::SumMismatch, Doubt::OverlapOpen], priced, reported),
+        of(&[Doubt::SumMismatch], priced, UsageSource::Partial),
+        of(&[Doubt::MixedModels], Charge::Unpriced("several models"), reported),
+        of(&[Doubt::LowerBound], priced, UsageSource::Estimated),
+    ];
+    let total = ask(&[], Period::default(), &[], &exchanges).total;
+    let one = usd("0.0002436");
+    let tally = |attempts, priced, cost| Tally { attempts, priced, cost };
+    let expected = [
+        (Doubt::OverlapOpen, tally(1, 1, one)),
+        (Doubt::SumMismatch, tally(2, 2, one + one)),
+        (Doubt::LowerBound, tally(1, 1, one)),
+        (Doubt::MixedModels, tally(1, 0, Money::ZERO)),
+    ];
+    assert_eq!(total.doubts, expected.into());
+    // What has no price is not free.
+    assert_eq!(total.doubts[&Doubt::MixedModels].known_cost(), None);
+    // An attempt with two doubts is one doubtful attempt.
+    assert_eq!(total.doubtful, tally(4, 3, one + one + one));
+    // An estimate that is not a lower bound was learned.
+    assert_eq!((total.estimated, total.learned), (2, tally(1, 1, one)));
+}
+
+#[test]
+fn the_bound_of_what_is_unknown_is_no_cost() {
+    let of = |bound, charge| {
+        let source = UsageSource::Unknown;
+        let tries = vec![Try { source, bound, charge, tokens: [0; 4], ..Try::default() }];
+        Sample { tries, ..Sample::default() }.exchange(1)
+    };
+    let lost = Charge::Unpriced("usage unknown");
+    let exchanges =
+        [of(Some("0.0012"), lost), of(Some("1.5"), lost), of(None, lost), of(None, Charge::Hosted)];
+    let total = ask(&[], Period::default(), &[], &exchanges).total;
+    assert_eq!((total.unknown, total.unbounded), (4, 1));
+    assert_eq!(total.unknown_bound, usd("1.5012"));
+    assert_eq!(total.spend(), Money::ZERO);
+    // What is known needs no bound.
+    let known = ask(&[], Period::default(), &[], &[Sample::default().exchange(1)]).total;
+    assert_eq!((known.unknown_bound, known.unbounded), (Money::ZERO, 0));
 }
 
 #[test]
@@ -236,6 +289,7 @@ prop_compose! {
         start in 0_u64..100_000,
         length in 0_u64..5_000_000,
         source in 0..UsageSource::ALL.len(),
+        doubts in 0_usize..4,
     ) -> Try {
         Try {
             upstream: ["openai", "openai", "openai", "gpu", "other-gpu"][charge],
@@ -252,6 +306,9 @@ prop_compose! {
             finish: [Some("stop"), Some("length"), None][finish],
             at_ms: (start, None, start + length),
             source: UsageSource::ALL[source],
+            doubts: [&[], &[Doubt::LowerBound][..], &[Doubt::SumMismatch, Doubt::LowerBound], &[]]
+                [doubts],
+            bound: [None, Some("0.0012")][doubts % 2],
             ..Try::default()
         }
     }

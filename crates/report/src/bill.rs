@@ -1,12 +1,14 @@
 //! The bill: what was spent, on what, at which unit price, and how much of it is not known.
 
 mod data;
+mod uncertain;
 
 use std::time::Duration;
 
 use facts::{Answer, Group, HostedLine, Measures, WasteCause};
 use quantity::{Day, Money, TokenClass, UnixTime, grouped};
 
+pub use self::uncertain::{Uncertain, uncertain};
 use crate::json::Json;
 use crate::number::{
     Cost, class_price, count_share, decimals, dollars, duration, money_share, per_mille, per_mtok,
@@ -90,7 +92,8 @@ impl<'a> Bill<'a> {
         section(Some(self.classes(style)));
         section(self.hosting(style));
         section(self.waste(style));
-        section(Some(self.certainty(style)));
+        section(self.uncertainty(style));
+        section(self.notes(style));
         out
     }
 
@@ -303,39 +306,15 @@ impl<'a> Bill<'a> {
         Some(table.render(style))
     }
 
-    fn certainty(&self, style: Style) -> String {
+    /// What is to be said below the tables.
+    fn notes(&self, style: Style) -> Option<String> {
         let total = &self.answer.total;
-        let mut lines = Vec::new();
-        let attempts = |count: u64| match count {
-            1 => "1 attempt".to_owned(),
-            _ => format!("{} attempts", grouped(count)),
-        };
-        if total.unpriced > 0 {
-            lines.push(format!(
-                "* unpriced: {}, {} tokens of them known; not in any cost here",
-                attempts(total.unpriced),
-                grouped(total.unpriced_tokens),
-            ));
-        }
-        if total.hosted > 0 && total.hosted_cost == Money::ZERO {
-            let count = attempts(total.hosted);
-            lines.push(format!("  unknown: {count} by the hour while no hourly cost was in force"));
-        }
+        let mut notes = Vec::new();
         if total.unpriced == 0 && self.classes_have_marks() {
-            lines.push("* the cost of tokens paid by the hour is not in their class".to_owned());
+            notes.push("* the cost of tokens paid by the hour is not in their class".to_owned());
         }
-        if total.unknown > 0 {
-            lines.push(format!("  unknown: {}, usage was never told", attempts(total.unknown)));
-        }
-        if total.estimated > 0 {
-            lines.push(format!(
-                "  estimated: {}, {} of the token cost rests on estimated usage",
-                attempts(total.estimated),
-                percent(money_share(total.estimated_cost, total.cost)),
-            ));
-        }
-        if lines.is_empty() {
-            lines.push(
+        if uncertain(total).is_empty() {
+            notes.push(
                 "All usage was reported by the providers, and all of it has a price.".to_owned(),
             );
         }
@@ -345,13 +324,14 @@ impl<'a> Bill<'a> {
                 true => ("less", total.list_cost - total.cost),
                 false => ("more", total.cost - total.list_cost),
             };
-            lines.push(format!(
-                "  own prices: {} {less} than the {} at list prices",
+            notes.push(format!(
+                "Own prices: {} {less} than the {} at list prices.",
                 usd(difference, places),
                 usd(total.list_cost, places),
             ));
         }
-        lines.iter().map(|line| style.faint(line) + "\n").collect()
+        let notes: String = notes.iter().map(|note| style.faint_words(note)).collect();
+        (!notes.is_empty()).then_some(notes)
     }
 
     fn classes_have_marks(&self) -> bool {

@@ -10,7 +10,7 @@ use facts::{Answer, Attempt, Charged, Exchange, PriceRecord, Query, Rollup};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
-use quantity::{Money, Period, PriceRowId, UnixTime};
+use quantity::{Doubt, Money, Period, PriceRowId, UnixTime, UsageSource};
 use report::{Bill, BookLine, Style, exchange, record};
 use tariff::Book;
 use tariff::estimate::{Idea, estimate};
@@ -108,7 +108,74 @@ fn what_is_unpriced_is_nowhere_zero() {
     assert_eq!(total["cost_usd"], serde_json::Value::Null);
     assert_eq!(total["token_classes"]["cache_read"]["cost_usd"], serde_json::Value::Null);
     assert_eq!(total["usd_per_mtok"], serde_json::Value::Null);
+    assert_eq!(json["spend_usd"], serde_json::Value::Null);
+    let csv = bill.csv();
+    for name in ["cost_usd", "usd_per_1k_exchanges", "usd_per_mtok", "cache_read_usd"] {
+        assert_eq!(column(&csv, name), [""], "{name}");
+    }
     assert!(exchange::line(&exchanges[0]).ends_with("unpriced: no row"));
+}
+
+#[test]
+fn what_is_not_certain_is_told_with_its_count_cost_and_bound() {
+    let of = |one| Sample { tries: vec![one], ..Sample::default() }.exchange(1);
+    let lost = |bound| {
+        let (charge, source) = (Charge::Unpriced("usage unknown"), UsageSource::Unknown);
+        of(Try { bound, charge, source, tokens: [0; 4], ..Try::default() })
+    };
+    let doubted = |doubts, source| of(Try { doubts, source, ..Try::default() });
+    let mixed = of(Try {
+        doubts: &[Doubt::MixedModels],
+        charge: Charge::Unpriced("several models"),
+        ..Try::default()
+    });
+    let exchanges = [
+        lost(Some("0.25")),
+        lost(Some("1")),
+        lost(None),
+        mixed,
+        doubted(&[Doubt::SumMismatch], UsageSource::Reported),
+        doubted(&[Doubt::SumMismatch, Doubt::OverlapOpen], UsageSource::Reported),
+        doubted(&[Doubt::LowerBound, Doubt::ReasoningUnknown], UsageSource::Estimated),
+        doubted(&[], UsageSource::Partial),
+    ];
+    let answer = ask(&["route"], &exchanges, &[]);
+    let (book, now) = (book(), now());
+    let bill = Bill::new(&answer, &book, now);
+    let table = bill.text(Style::default());
+    assert_snapshot!(&table[table.find("not certain").unwrap()..]);
+    for width in [80, 100, 160] {
+        let text = bill.text(Style { width, ..Style::default() });
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+        assert!(text.contains("cost at most $1.2500"), "{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&bill.json()).unwrap();
+    let total = &json["total"];
+    // The bound is beside the cost, and not in it.
+    assert_eq!(total["cost_usd"], "0.0009744");
+    assert_eq!(total["unknown_at_most_usd"], "1.25");
+    assert_eq!(total["unbounded_attempts"], 1);
+    assert_eq!(total["doubts"]["sum_mismatch"]["attempts"], 2);
+    assert_eq!(total["doubts"]["sum_mismatch"]["cost_usd"], "0.0004872");
+    assert_eq!(total["doubts"]["mixed_models"]["cost_usd"], serde_json::Value::Null);
+    let csv = bill.csv();
+    assert_eq!(column(&csv, "unknown_at_most_usd"), ["1.25"]);
+    assert_eq!(column(&csv, "doubtful_attempts"), ["4"]);
+    assert_eq!(column(&csv, "doubtful_cost_usd"), ["0.0007308"]);
+}
+
+#[test]
+fn a_bound_that_nobody_knows_is_not_zero() {
+    let (charge, source) = (Charge::Unpriced("usage unknown"), UsageSource::Unknown);
+    let tries = vec![Try { bound: None, charge, source, tokens: [0; 4], ..Try::default() }];
+    let answer = ask(&["route"], &[Sample { tries, ..Sample::default() }.exchange(1)], &[]);
+    let (book, now) = (book(), now());
+    let bill = Bill::new(&answer, &book, now);
+    let text = bill.text(Style::default());
+    assert!(text.contains("no bound of their cost is known") && !text.contains("0.00"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&bill.json()).unwrap();
+    assert_eq!(json["total"]["unknown_at_most_usd"], serde_json::Value::Null);
+    assert_eq!(column(&bill.csv(), "unknown_at_most_usd"), [""]);
 }
 
 #[test]
@@ -244,7 +311,7 @@ fn prices_of_ones_own_are_shown_beside_the_list() {
     }
     let bill = text(&["route"], &exchanges, &[], Style::default());
     assert!(
-        bill.contains("own prices: $0.000122 less than the $0.000244 at list prices"),
+        bill.contains("Own prices: $0.000122 less than the $0.000244 at list prices"),
         "{bill}"
     );
 }

@@ -1,15 +1,17 @@
 //! Measures as a row of whole numbers, in a fixed order.
 
-use facts::{Measures, WasteCause};
-use quantity::{Money, PerClass, TokenClass};
+use facts::{Measures, Tally, WasteCause};
+use quantity::{Doubt, Money, PerClass, TokenClass};
 
 /// How many numbers measures are.
-pub(crate) const FLAT: usize = 14 + 3 * CLASSES + 2 * CAUSES;
+pub(crate) const FLAT: usize = 16 + 3 * CLASSES + 3 * TALLIES + 2 * CAUSES;
 const CLASSES: usize = TokenClass::ALL.len();
+/// Of learned and of doubtful attempts, and by doubt.
+const TALLIES: usize = 2 + Doubt::ALL.len();
 const CAUSES: usize = WasteCause::ALL.len();
 
-/// The numbers. Those of classes stand in the order of their numbers; a cause of waste has two, how
-/// often it is there and its cost, for waste that cost nothing is there too.
+/// The numbers. Those of classes and doubts stand in the order of their numbers; a cause of waste has
+/// two, how often it is there and its cost, for waste that cost nothing is there too.
 pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
     // Taken apart whole, so that a new measure cannot be forgotten here.
     let Measures {
@@ -24,7 +26,12 @@ pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
         cost_of_units,
         estimated_cost,
         estimated,
+        learned,
         unknown,
+        unknown_bound,
+        unbounded,
+        doubtful,
+        doubts,
         unpriced,
         unpriced_tokens,
         hosted,
@@ -34,8 +41,10 @@ pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
         waste,
     } = measures;
     let counts = [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens];
-    let counts = counts.into_iter().chain([hosted, useful_input, useful_output]);
-    let money = [cost, list_cost, cost_of_units, estimated_cost];
+    let counts = counts.into_iter().chain([hosted, useful_input, useful_output, unbounded]);
+    let money = [cost, list_cost, cost_of_units, estimated_cost, unknown_bound];
+    let by_doubt = Doubt::ALL.iter().map(|doubt| doubts.get(doubt).copied().unwrap_or_default());
+    let tallies = [*learned, *doubtful].into_iter().chain(by_doubt);
     let per_class = |counts: &PerClass<u64>| {
         counts.iter().map(|(_, count)| i128::from(*count)).collect::<Vec<_>>()
     };
@@ -54,6 +63,9 @@ pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
         .chain(per_class(tokens))
         .chain(per_class(priced_tokens))
         .chain(cost_by_class.iter().map(|(_, cost)| cost.pico()))
+        .chain(tallies.flat_map(|tally| {
+            [i128::from(tally.attempts), i128::from(tally.priced), tally.cost.pico()]
+        }))
         .chain(waste);
     std::array::from_fn(|_| all.next().unwrap_or(0))
 }
@@ -66,12 +78,17 @@ pub(crate) fn measures(sums: &[i128; FLAT]) -> Measures {
     let count = |sum: i128| u64::try_from(sum).unwrap_or(u64::MAX);
     let [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens] =
         std::array::from_fn(|_| count(next()));
-    let [hosted, useful_input, useful_output] = std::array::from_fn(|_| count(next()));
-    let [cost, list_cost, cost_of_units, estimated_cost] =
+    let [hosted, useful_input, useful_output, unbounded] = std::array::from_fn(|_| count(next()));
+    let [cost, list_cost, cost_of_units, estimated_cost, unknown_bound] =
         std::array::from_fn(|_| Money::from_pico(next()));
     let tokens = PerClass::from_fn(|_| count(next()));
     let priced_tokens = PerClass::from_fn(|_| count(next()));
     let cost_by_class = PerClass::from_fn(|_| Money::from_pico(next()));
+    let mut tally =
+        || Tally { attempts: count(next()), priced: count(next()), cost: Money::from_pico(next()) };
+    let [learned, doubtful] = std::array::from_fn(|_| tally());
+    let doubts = Doubt::ALL.iter().map(|doubt| (*doubt, tally()));
+    let doubts = doubts.filter(|(_, tally)| tally.attempts > 0).collect();
     let waste = WasteCause::ALL.iter().map(|cause| (*cause, next(), Money::from_pico(next())));
     let waste = waste.filter(|(_, there, _)| *there > 0).map(|(cause, _, cost)| (cause, cost));
     Measures {
@@ -87,7 +104,12 @@ pub(crate) fn measures(sums: &[i128; FLAT]) -> Measures {
         cost_of_units,
         estimated_cost,
         estimated,
+        learned,
         unknown,
+        unknown_bound,
+        unbounded,
+        doubtful,
+        doubts,
         unpriced,
         unpriced_tokens,
         hosted,

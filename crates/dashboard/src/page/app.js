@@ -170,6 +170,17 @@ function waste(rows) {
   ], rows);
 }
 
+function uncertain(rows) {
+  byId("uncertain-section").hidden = rows.length === 0;
+  fill(byId("uncertain"), [
+    label("what", "label"),
+    number("attempts", "attempts"),
+    number("cost, USD", "cost"),
+    number("of cost", "share"),
+    { header: "", className: "note", make: (row) => element("span", "", row.note) },
+  ], rows);
+}
+
 function hosting(rows) {
   byId("hosting-section").hidden = rows.length === 0;
   fill(byId("hosting"), [
@@ -240,6 +251,7 @@ async function refresh() {
       classes(bill.classes);
       waste(bill.waste);
       hosting(bill.hosting);
+      uncertain(bill.uncertain);
       recent(list);
       state("live", false);
     } catch (error) {

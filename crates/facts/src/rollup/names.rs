@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Group, Key, Measures, by_spend};
-use crate::Dimension;
+use super::{Answer, Group, Key, by_spend};
+use crate::{Dimension, Measures};
 
 impl Answer {
     /// The answer with values of a dimension under other names; groups that come to share one are

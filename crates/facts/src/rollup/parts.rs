@@ -2,8 +2,8 @@
 
 use quantity::UnixTime;
 
-use super::{Key, Measures, Rollup};
-use crate::{Attempt, Exchange};
+use super::{Key, Rollup};
+use crate::{Attempt, Exchange, Measures};
 
 impl Exchange {
     /// Whether answers count it: a list of models, a response shown again, or a count of tokens is no

@@ -3,6 +3,7 @@
 use facts::{Answer, Group, HostedLine, Measures};
 use quantity::{Money, TokenClass};
 
+use super::uncertain::{known_bound, tally_json};
 use super::{Bill, class_cost, idle_name, paid, per_useful_mtok, shown, utilisation};
 use crate::csv::{self, Csv};
 use crate::json::Json;
@@ -56,7 +57,7 @@ impl Bill<'_> {
     /// their own, whose `line` is `idle`, so that `cost_usd` sums to the bill.
     #[must_use]
     pub fn csv(&self) -> String {
-        const FIGURES: [&str; 15] = [
+        const FIGURES: [&str; 19] = [
             "exchanges",
             "completed",
             "attempts",
@@ -69,6 +70,10 @@ impl Bill<'_> {
             "hosted_cost_usd",
             "estimated_attempts",
             "unknown_attempts",
+            "unknown_at_most_usd",
+            "unbounded_attempts",
+            "doubtful_attempts",
+            "doubtful_cost_usd",
             "unpriced_attempts",
             "unpriced_tokens",
             "other_units_usd",
@@ -98,6 +103,10 @@ impl Bill<'_> {
                 measures.hosted_cost.to_string(),
                 measures.estimated.to_string(),
                 measures.unknown.to_string(),
+                text(known_bound(measures)),
+                measures.unbounded.to_string(),
+                measures.doubtful.attempts.to_string(),
+                text(doubtful_cost(measures)),
                 measures.unpriced.to_string(),
                 measures.unpriced_tokens.to_string(),
                 measures.cost_of_units.to_string(),
@@ -138,6 +147,12 @@ fn hosting_json(line: &HostedLine) -> Json {
     }
 }
 
+/// What doubtful attempts cost, as far as it is known.
+fn doubtful_cost(measures: &Measures) -> Option<Money> {
+    let none = measures.doubtful.attempts > 0 && measures.doubtful.priced == 0;
+    (!none).then_some(measures.doubtful.cost)
+}
+
 fn measures_json(measures: &Measures) -> Json {
     let cost = Cost::of(measures);
     let classes = shown(measures).map(|class| {
@@ -151,6 +166,8 @@ fn measures_json(measures: &Measures) -> Json {
     });
     let waste =
         measures.waste.iter().map(|(cause, cost)| (cause.name().to_owned(), (*cost).into()));
+    let doubts = measures.doubts.iter();
+    let doubts = doubts.map(|(doubt, tally)| (doubt.name().to_owned(), tally_json(tally)));
     object! {
         "exchanges" => measures.exchanges,
         "completed" => measures.completed,
@@ -168,7 +185,13 @@ fn measures_json(measures: &Measures) -> Json {
         "usd_per_1k_exchanges" => cost.amount().and_then(|c| per_thousand(c, measures.exchanges)),
         "usd_per_mtok" => blended(measures),
         "estimated_attempts" => measures.estimated,
+        "learned_attempts" => measures.learned.attempts,
         "unknown_attempts" => measures.unknown,
+        "unknown_at_most_usd" => known_bound(measures),
+        "unbounded_attempts" => measures.unbounded,
+        "doubtful_attempts" => measures.doubtful.attempts,
+        "doubtful_cost_usd" => doubtful_cost(measures),
+        "doubts" => Json::Object(doubts.collect()),
         "unpriced_attempts" => measures.unpriced,
         "unpriced_tokens" => measures.unpriced_tokens,
         "hosted_attempts" => measures.hosted,
