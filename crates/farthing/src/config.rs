@@ -21,6 +21,8 @@ use crate::Place;
 const LISTEN: &str = "127.0.0.1:8787";
 /// The file that is read without being named.
 const FILE: &str = "farthing.toml";
+/// How long a client may take nothing of a reply.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest request body: a prompt of a million tokens has about 4 MB, images more.
 const MAX_BODY: usize = 64 << 20;
 
@@ -31,6 +33,7 @@ struct Raw {
     listen: Option<String>,
     data_dir: Option<PathBuf>,
     access_key_env: Option<String>,
+    client_timeout: Option<String>,
     allowed_hosts: Vec<String>,
     upstreams: toml::map::Map<String, toml::Value>,
     models: BTreeMap<String, RawModel>,
@@ -198,6 +201,10 @@ impl Config {
             models.insert(name, targets);
         }
         let retry = retry(&raw.retry)?;
+        let client_timeout = match &raw.client_timeout {
+            Some(text) => duration("client_timeout", text)?,
+            None => CLIENT_TIMEOUT,
+        };
         let routes = raw.routes.into_iter();
         let routes =
             routes.map(|(name, route)| (name, RouteSettings { cost_header: route.cost_header }));
@@ -219,6 +226,7 @@ impl Config {
             retry,
             routes: routes.collect(),
             route_names: raw.route_names,
+            client_timeout,
             max_body: MAX_BODY,
         };
         Ok(Self {
@@ -527,6 +535,7 @@ mod tests {
                 "[models.x]\nupstream = \"openai\"\nfallback = [{ upstream = \"c\" }]",
                 "invalid `models.\"x\".fallback[0].upstream`: expected one of",
             ),
+            ("client_timeout = \"soon\"", "invalid `client_timeout`: expected a time such as"),
             ("[retry]\nattempts = 0", "invalid `retry.attempts`: expected 1 (none) to 10"),
             (
                 "[upstreams.a]\nkind = \"openai\"\nidle_timeout = \"10\"",

@@ -198,6 +198,7 @@ fn config(
         retry: gateway::Retry::default(),
         routes: std::collections::BTreeMap::new(),
         route_names: std::collections::BTreeMap::new(),
+        client_timeout: Duration::from_secs(300),
         max_body: 64 << 20,
     };
     Ok(Config { settings, data_dir, book: Book::builtin(), simulated: Vec::new(), file: None })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use facts::{Admission, AttemptEnd, AttemptReason, Dispatch, End};
-use hyper::header::{CONTENT_TYPE, HeaderName};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use journal::{JournalError, Permit};
@@ -21,6 +21,7 @@ use crate::access::to_upstream;
 use crate::body::{Metered, Patience};
 use crate::clock::Timer;
 use crate::failure::Failure;
+use crate::redact::Blotter;
 use crate::run::Run;
 use crate::settings::ModelTarget;
 use crate::shared::Shared;
@@ -202,20 +203,27 @@ impl Shared {
                 return no_reply(run, Close::Timeout, status, "upstream_timeout", message);
             }
         };
-        let (parts, body) = reply.into_parts();
+        let (mut parts, body) = reply.into_parts();
         let status = parts.status.as_u16();
         if matches!(status, 301 | 302 | 303 | 307 | 308) {
-            run.head(status, None);
+            run.head(status, None, false);
             let message = format!("upstream `{name}` redirects, which is not followed");
             return no_reply(run, Close::Redirected, gateway, "upstream_redirected", message);
         }
         let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
-        let stream = run.head(status, media);
+        let encodings = parts.headers.get_all(CONTENT_ENCODING).iter();
+        let encoded = encodings.filter(|encoding| *encoding != "identity").count() > 0;
+        let stream = run.head(status, media, encoded);
         let passing = Passing {
             stream: stream || ask.request.stream && parts.status.is_success(),
             strips: ask.request.strips_usage(asks) && stream,
         };
-        let metered = Metered::new(body, run, Patience::new(limits, sent), slot);
+        let repeats = status >= 400;
+        let blotter = upstream.key.as_deref().filter(|_| repeats).and_then(Blotter::of);
+        if let Some(blotter) = &blotter {
+            blotter.headers(&mut parts.headers);
+        }
+        let metered = Metered::new(body, run, Patience::new(limits, sent), slot, blotter);
         Tried::Reply(Box::new((parts, metered, passing)))
     }
 

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use facts::AttemptEnd;
 use hyper::body::{Body, Frame};
 use journal::Ticket;
-use metering::Close;
+use metering::{Close, Step};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::redact::Blotter;
 use crate::run::Run;
 use crate::settings::Limits;
 use crate::upstream::Incoming;
@@ -55,6 +56,8 @@ pub(crate) struct Metered {
     ended: Option<Result<(), BodyError>>,
     /// Whether the connection had a moment to send what it has, before the body fails.
     flushed: bool,
+    /// Blots the upstream's key out of an error.
+    blotter: Option<Blotter>,
     /// Its place among the upstream's attempts.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -98,6 +101,7 @@ impl Metered {
         run: Run,
         patience: Patience,
         slot: Option<OwnedSemaphorePermit>,
+        blotter: Option<Blotter>,
     ) -> Self {
         Self {
             upstream,
@@ -108,6 +112,7 @@ impl Metered {
             settling: None,
             ended: None,
             flushed: false,
+            blotter,
             _slot: slot,
         }
     }
@@ -204,19 +209,32 @@ impl Metered {
         Poll::Ready(())
     }
 
+    /// The upstream's body is over.
+    fn body_end(&mut self) -> Step {
+        let held = self.blotter.as_mut().map(Blotter::finish);
+        let mut before = held.map(|held| self.run.push(held).forward).unwrap_or_default();
+        let mut step = self.run.body_end();
+        before.append(&mut step.forward);
+        Step { forward: before, ..step }
+    }
+
     /// Reads what comes next of the upstream's body.
     fn advance(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (step, how, ended) = match self.upstream.poll_chunk(context) {
             Poll::Ready(Some(Ok(chunk))) => {
                 self.patience.last_chunk = Instant::now();
+                let chunk = match &mut self.blotter {
+                    Some(blotter) => blotter.push(&chunk),
+                    None => chunk,
+                };
                 (self.run.push(chunk), Close::BodyEnd, None)
             }
             Poll::Ready(Some(Err(_))) => {
-                (self.run.body_end(), Close::Reset, Some(Err(BodyError::Upstream)))
+                (self.body_end(), Close::Reset, Some(Err(BodyError::Upstream)))
             }
-            Poll::Ready(None) => (self.run.body_end(), Close::BodyEnd, Some(Ok(()))),
+            Poll::Ready(None) => (self.body_end(), Close::BodyEnd, Some(Ok(()))),
             Poll::Pending if self.patience.ran_out(context) => {
-                (self.run.body_end(), Close::Timeout, Some(Err(BodyError::Timeout)))
+                (self.body_end(), Close::Timeout, Some(Err(BodyError::Timeout)))
             }
             Poll::Pending => return Poll::Pending,
         };

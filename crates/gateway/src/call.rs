@@ -10,6 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Request, Response, StatusCode};
+use metering::RequestError;
 use quantity::ExchangeId;
 use tokio::time::timeout;
 
@@ -55,7 +56,10 @@ impl Shared {
         let timer = self.clock.timer();
         let admitted_at = timer.now();
         let asked = metering::Request::read_at(api, path, &body, &self.key)
-            .map_err(|error| Failure::bad_request("bad_request", error.to_string()))?;
+            .map_err(|error| self.refused_by_meter(&error))?;
+        if asked.undescribed {
+            self.metrics.meter_panicked();
+        }
         let labels = labels(&self.settings.route_names, &head.headers, path_route, &asked)?;
         let route = self.settings.route(&labels.route);
         let targets = self.settings.targets(api, asked.model.as_deref());
@@ -107,6 +111,15 @@ impl Shared {
         let id = HeaderValue::from_str(&exchange.to_string()).expect("an id is plain ASCII");
         reply.headers_mut().insert(EXCHANGE, id);
         Ok(reply)
+    }
+
+    fn refused_by_meter(&self, error: &RequestError) -> Failure {
+        if *error == RequestError::Failed {
+            self.metrics.meter_panicked();
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Failure::new(status, "meter_failed", error.to_string());
+        }
+        Failure::bad_request("bad_request", error.to_string())
     }
 
     async fn read_body(&self, mut body: Incoming) -> Result<(Bytes, Held<'_>), Failure> {

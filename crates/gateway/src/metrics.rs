@@ -4,16 +4,17 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use facts::{Charged, End, Exchange, Verdict};
+use facts::{AttemptEnd, Charged, End, Exchange, Verdict};
 use journal::Status;
-use metering::{EstimateError, Learner};
+use metering::{Convention, EstimateError, Learner};
 use quantity::{Doubt, Money, TokenClass, UsageSource};
 
 const VERDICTS: usize = 5;
 const ENDS: usize = 10;
 const CLASSES: usize = 16;
 const SOURCES: usize = 5;
-const DOUBTS: usize = 9;
+const DOUBTS: usize = 11;
+const CONVENTIONS: usize = 15;
 
 /// What happened since the process started. Labels are closed lists, and the models that the learner
 /// remembers, so that their number is bounded whatever clients send.
@@ -29,6 +30,8 @@ pub(crate) struct Metrics {
     unpriced: AtomicU64,
     doubtful: AtomicU64,
     doubts: [AtomicU64; DOUBTS],
+    mismatches: [AtomicU64; CONVENTIONS],
+    meter_panics: AtomicU64,
     learner: Mutex<Learner>,
     cost: Mutex<Money>,
 }
@@ -42,6 +45,23 @@ impl Metrics {
     /// A request that was refused before it became an exchange.
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// A panic of the meter that was contained.
+    pub(crate) fn meter_panicked(&self) {
+        self.meter_panics.fetch_add(1, Relaxed);
+    }
+
+    /// An attempt ended at an upstream that counts so.
+    pub(crate) fn ended(&self, convention: Convention, end: &AttemptEnd) {
+        let doubts = end.metered.doubts;
+        let mismatches = self.mismatches.get(usize::from(convention.number()));
+        if let Some(mismatches) = mismatches.filter(|_| doubts.contains(Doubt::SumMismatch)) {
+            mismatches.fetch_add(1, Relaxed);
+        }
+        if doubts.contains(Doubt::MeterFailed) {
+            self.meter_panicked();
+        }
     }
 
     pub(crate) fn settled(&self, exchange: &Exchange) {
@@ -116,6 +136,15 @@ impl Metrics {
         let samples =
             each(Doubt::ALL, "doubt", Doubt::name, |doubt| at(&self.doubts, doubt.number()));
         family("farthing_doubts_total", "counter", "Attempts by what is doubtful.", &samples);
+        let samples = each(Convention::ALL, "convention", Convention::name, |convention| {
+            at(&self.mismatches, convention.number())
+        });
+        let help = "Attempts whose reported usage does not add up.";
+        family("farthing_usage_mismatches_total", "counter", help, &samples);
+        let panics = one(get(&self.meter_panics));
+        let help =
+            "Requests and attempts whose reading broke down: bugs of the gateway, contained.";
+        family("farthing_meter_panics_total", "counter", help, &panics);
         let errors: Vec<EstimateError> = self.learner().errors().collect();
         let of_models = |value: fn(&EstimateError) -> String| -> Vec<(String, String)> {
             errors.iter().map(|error| (model_labels(error), value(error))).collect()
@@ -192,7 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn every_doubt_has_a_counter() {
+    fn every_doubt_and_convention_has_a_counter() {
         assert!(Doubt::ALL.iter().all(|doubt| usize::from(doubt.number()) < DOUBTS));
+        assert!(Convention::ALL.iter().all(|one| usize::from(one.number()) < CONVENTIONS));
     }
 }

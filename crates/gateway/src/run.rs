@@ -94,11 +94,14 @@ impl Run {
         self.timer.now()
     }
 
-    /// The head of the response came. Tells whether events follow.
-    pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>) -> bool {
+    /// The head of the response came. Tells whether events follow that are read.
+    pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>, encoded: bool) -> bool {
         let now = self.timer.now();
         let Some(meter) = self.running() else { return false };
         meter.head(status, content_type, now);
+        if encoded {
+            meter.encoded();
+        }
         meter.streams()
     }
 
@@ -129,12 +132,13 @@ impl Run {
         let open = self.open.as_mut()?;
         if let Some(meter) = open.running.take() {
             let dispatch = meter.dispatch().clone();
+            let upstream = shared.upstream(&dispatch.upstream);
             let mut new_row = None;
             let price = |dispatch: &Dispatch,
                          model: Option<&str>,
                          tier: Option<&str>,
                          metered: &Metered| {
-                if shared.is_hosted(&dispatch.upstream) {
+                if upstream.is_some_and(|upstream| upstream.hourly_cost.is_some()) {
                     return Charged::Hosted;
                 }
                 let (charged, row) = charge(&shared.book, dispatch, model, tier, metered);
@@ -143,7 +147,15 @@ impl Run {
                     .map(|row| PriceRecord::PerUse { row: row.id(), text: row.to_text() });
                 charged
             };
-            let end = meter.close_learning(how, now, &mut shared.metrics.learner(), price);
+            let mut end = meter.close_learning(how, now, &mut shared.metrics.learner(), price);
+            if let Some(upstream) = upstream {
+                shared.metrics.ended(upstream.convention, &end);
+                // A word may be all of a key.
+                let key = upstream.key.as_deref().filter(|key| !key.is_empty());
+                if end.error.as_deref().zip(key).is_some_and(|(error, key)| error.contains(key)) {
+                    end.error = Some("error".to_owned());
+                }
+            }
             let encoded = new_row.iter().try_for_each(|row| open.unwritten.push(row));
             let encoded = encoded.and_then(|()| open.unwritten.push(&end));
             // Every field is bounded where it is read, so that a record is never too large.

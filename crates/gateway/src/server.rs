@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::client_io::ClientIo;
 use crate::clock::Clock;
 use crate::limits::{Bodies, RetryBudget, Slots};
 use crate::metrics::Metrics;
@@ -142,6 +143,7 @@ impl Worker {
 async fn work(shared: Arc<Shared>, mut incoming: UnboundedReceiver<std::net::TcpStream>) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let patience = shared.settings.client_timeout;
     let graceful = GracefulShutdown::new();
     let upstreams = Connections::new();
     let mut connections = tokio::task::JoinSet::new();
@@ -159,7 +161,8 @@ async fn work(shared: Arc<Shared>, mut incoming: UnboundedReceiver<std::net::Tcp
             let (shared, upstreams) = (Arc::clone(&shared), upstreams.clone());
             async move { Ok::<_, Infallible>(shared.answer(&upstreams, request).await) }
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(ClientIo::new(stream, patience));
+        let connection = graceful.watch(http.serve_connection(stream, service));
         connections.spawn(async move {
             // A connection that breaks is the client's affair; its exchange settles on drop.
             let _ = connection.await;

@@ -119,6 +119,8 @@ pub struct Settings {
     pub routes: BTreeMap<String, RouteSettings>,
     /// Names for routes that were derived: `auto-1a2b3c4d` to `chat`.
     pub route_names: BTreeMap<String, String>,
+    /// How long a client may take none of the bytes that wait for it.
+    pub client_timeout: Duration,
     /// The largest request body, bytes.
     pub max_body: usize,
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::limits::{Bodies, RetryBudget, Slots};
 use crate::metrics::Metrics;
 use crate::recent::Recent;
-use crate::settings::Settings;
+use crate::settings::{Settings, Upstream};
 
 /// Who is told of settled exchanges and serves what is not the gateway's: the pages for people.
 ///
@@ -54,10 +54,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Whether an upstream is paid by the hour.
-    pub(crate) fn is_hosted(&self, name: &str) -> bool {
-        let named = self.settings.upstreams.iter().find(|upstream| upstream.name == name);
-        named.is_some_and(|upstream| upstream.hourly_cost.is_some())
+    /// The upstream with this name.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.settings.upstreams.iter().find(|upstream| upstream.name == name)
     }
 }
 

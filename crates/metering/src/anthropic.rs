@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::Convention;
 use crate::dialect::Kind;
-use crate::json::{Count, Text, TextBytes, read};
+use crate::json::{Count, Text, TextBytes, list, read};
 use crate::seen::{Reading, Seen};
 
 /// A unary reply, or the `message` of a stream's `message_start`.
@@ -155,7 +155,7 @@ pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
     }
     seen.identify(&message.id, &message.model, &Text(None));
     seen.finish(&message.stop_reason);
-    for content in read::<Vec<Block<'_>>>(message.content) {
+    for content in list::<Block<'_>>(message.content) {
         block(&content, seen);
     }
     keep_usage(message.usage, true, seen);
@@ -214,7 +214,7 @@ pub(crate) fn usage(seen: &Seen, convention: Convention) -> Option<Reading> {
     }
     let last: RawUsage<'_> =
         objects.last().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
-    let runs: Vec<Iteration<'_>> = read(last.iterations);
+    let runs = list::<Iteration<'_>>(last.iterations);
     if of_several_models(&runs, seen.model.as_deref()) {
         doubts = doubts.with(Doubt::MixedModels);
     } else if !runs.is_empty() {

@@ -5,6 +5,7 @@ use facts::{Api, AttemptEnd, Charged, Dispatch, End};
 use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use serde_json::value::RawValue;
 
+use crate::contained::{self, contained};
 use crate::dialect::{self, Kind};
 use crate::learner::{Learner, Lesson, Ratio};
 use crate::seen::{Reading, Seen};
@@ -16,6 +17,9 @@ use crate::{Convention, Request};
 const MAX_REPLY: usize = 96 << 20;
 /// A usage object larger than this is read but not kept: real ones have under 1 KB.
 const MAX_RAW_USAGE: usize = 4 << 10;
+/// After so many events whose reading broke down, further ones pass unread.
+const MAX_BREAKDOWNS: u32 = 4;
+
 /// How an attempt's connection ended; what that means depends on what was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
@@ -50,8 +54,9 @@ enum Body {
     /// `held` is there once an event came that may be the last of an API that has no terminal event:
     /// from then on the newest waits for the next, or for the end.
     Stream { events: Events, terminal: bool, stripped: bool, held: Option<Vec<Bytes>> },
-    /// One JSON document. The newest chunk is held back, for it may be the last.
-    Unary { copy: Vec<u8>, held: Bytes, overflow: bool },
+    /// One JSON document, or what passes unread: too large, encoded, or of a form that no API has. The
+    /// newest chunk is held back, for it may be the last.
+    Unary { copy: Vec<u8>, held: Bytes, unread: bool },
 }
 
 /// Reads one attempt's response on the side.
@@ -70,6 +75,10 @@ pub struct AttemptMeter {
     status: Option<u16>,
     body: Body,
     seen: Seen,
+    /// Readings that broke down.
+    breakdowns: u32,
+    /// Whether an event was too large to read.
+    skipped: bool,
     response_bytes: u64,
     first_byte_at: Option<UnixTime>,
     first_token_at: Option<UnixTime>,
@@ -97,8 +106,10 @@ impl AttemptMeter {
             ratio: Ratio::default(),
             dispatch,
             status: None,
-            body: Body::Unary { copy: Vec::new(), held: Bytes::new(), overflow: false },
+            body: Body::Unary { copy: Vec::new(), held: Bytes::new(), unread: false },
             seen: Seen::default(),
+            breakdowns: 0,
+            skipped: false,
             response_bytes: 0,
             first_byte_at: None,
             first_token_at: None,
@@ -126,7 +137,12 @@ impl AttemptMeter {
         }
     }
 
-    /// Whether the response, as its head says, is a stream of events.
+    /// The body is encoded, though we asked for it plain: it passes unread. Follows [`Self::head`].
+    pub fn encoded(&mut self) {
+        self.body = Body::Unary { copy: Vec::new(), held: Bytes::new(), unread: true };
+    }
+
+    /// Whether the response, as its head says, is a stream of events that are read.
     #[must_use]
     pub fn streams(&self) -> bool {
         matches!(self.body, Body::Stream { .. })
@@ -137,11 +153,11 @@ impl AttemptMeter {
         self.response_bytes += chunk.len() as u64;
         let mut step = Step::default();
         match &mut self.body {
-            Body::Unary { copy, held, overflow } => {
+            Body::Unary { copy, held, unread } => {
                 if copy.len() + chunk.len() > MAX_REPLY {
-                    *overflow = true;
+                    *unread = true;
                     *copy = Vec::new();
-                } else if !*overflow {
+                } else if !*unread {
                     copy.extend_from_slice(&chunk);
                 }
                 let before = std::mem::replace(held, chunk);
@@ -156,13 +172,18 @@ impl AttemptMeter {
                 events.push(chunk, |piece| {
                     let (bytes, fate) = match piece {
                         Piece::Event(event) if !*terminal => {
-                            let fate = reader.read(&event, &mut self.seen);
+                            let fate = reader.read(&event, &mut self.seen, &mut self.breakdowns);
                             *stripped = matches!(fate, Fate::Strip);
                             (event, fate)
                         }
                         Piece::LineFeed(bytes) if *stripped => (bytes, Fate::Strip),
                         Piece::LineFeed(bytes) => (bytes, Fate::Append),
-                        Piece::Event(bytes) | Piece::Unread(bytes) => (bytes, Fate::Pass),
+                        Piece::Event(bytes) => (bytes, Fate::Pass),
+                        // It may have been the last, and nobody knows.
+                        Piece::Unread(bytes) => {
+                            self.skipped |= !*terminal;
+                            (bytes, Fate::Hold)
+                        }
                     };
                     let fate = match fate {
                         Fate::Strip => return,
@@ -214,7 +235,7 @@ impl AttemptMeter {
                 // A last event may lack its blank line.
                 let reader = EventReader { api: self.api, strips_usage: self.strips_usage };
                 if let Some(bytes) = events.finish() {
-                    let fate = reader.read(&bytes, &mut self.seen);
+                    let fate = reader.read(&bytes, &mut self.seen, &mut self.breakdowns);
                     *terminal = matches!(fate, Fate::Terminal);
                     if !matches!(fate, Fate::Strip) {
                         last.push(bytes);
@@ -246,24 +267,31 @@ impl AttemptMeter {
         learner: &mut Learner,
         price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
     ) -> AttemptEnd {
-        let end = self.end(how);
-        let provider = self.dispatch.provider.as_deref().unwrap_or(&self.dispatch.upstream);
-        let model = self.seen.model.as_deref().or(self.dispatch.model.as_deref()).unwrap_or("");
-        self.ratio = learner.ratio(provider, model);
-        let mut metered = self.metered(end);
-        if let Some(lesson) = self.lesson(end, &metered) {
-            learner.learn(provider, model, lesson);
-        }
-        if metered.source != UsageSource::Unknown && !consumes_nothing(self.api, end) {
-            self.add_what_usage_leaves_out(&mut metered);
-        }
+        let settled = contained(contained::Reading::End, || {
+            let end = self.end(how);
+            let metered = self.learned(end, learner);
+            let seen = &self.seen;
+            let charged = if consumes_nothing(self.api, end) {
+                Charged::NotBilled
+            } else {
+                let (model, tier) = (seen.model.as_deref(), seen.tier_served.as_deref());
+                price(&self.dispatch, model, tier, &metered)
+            };
+            (end, metered, charged)
+        });
+        let (end, metered, charged) = settled.unwrap_or_else(|| {
+            self.breakdowns += 1;
+            self.seen = Seen::default();
+            let whole = matches!(self.body, Body::Stream { terminal: true, .. });
+            let end = self.end_by_head(how).filter(|_| !whole).unwrap_or(End::Complete);
+            let reason = "the meter broke down".to_owned();
+            let charged = match consumes_nothing(self.api, end) {
+                true => Charged::NotBilled,
+                false => Charged::Unpriced { reason },
+            };
+            (end, self.metered(end), charged)
+        });
         let seen = self.seen;
-        let charged = if consumes_nothing(self.api, end) {
-            Charged::NotBilled
-        } else {
-            let (model, tier) = (seen.model.as_deref(), seen.tier_served.as_deref());
-            price(&self.dispatch, model, tier, &metered)
-        };
         let raw_usage = match seen.raw_usage.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
@@ -292,11 +320,47 @@ impl AttemptMeter {
         }
     }
 
+    /// What was consumed, by what the learner knows; it learns of it.
+    fn learned(&mut self, end: End, learner: &mut Learner) -> Metered {
+        let provider = self.dispatch.provider.as_deref().unwrap_or(&self.dispatch.upstream);
+        let model = self.seen.model.as_deref().or(self.dispatch.model.as_deref()).unwrap_or("");
+        self.ratio = learner.ratio(provider, model);
+        let mut metered = self.metered(end);
+        if let Some(lesson) = self.lesson(end, &metered) {
+            learner.learn(provider, model, lesson);
+        }
+        if metered.source != UsageSource::Unknown && !consumes_nothing(self.api, end) {
+            self.add_what_usage_leaves_out(&mut metered);
+        }
+        metered
+    }
+
     fn end(&mut self, how: Close) -> End {
         let readable = self.read_unary();
+        let failed = self.seen.error.is_some();
+        match (&self.body, self.end_by_head(how)) {
+            (_, Some(end @ (End::Unreachable | End::Refused | End::UpstreamError))) => end,
+            (Body::Stream { terminal: true, .. }, _) if failed => End::StreamError,
+            (Body::Stream { terminal: true, .. }, _) => End::Complete,
+            (Body::Unary { .. }, _) if failed => End::UpstreamError,
+            (_, Some(broken)) => broken,
+            // What was not read may have been the last event.
+            (Body::Stream { .. }, None)
+                if self.seen.finish_reason.is_some() || self.skipped || self.breakdowns > 0 =>
+            {
+                End::Complete
+            }
+            (Body::Stream { .. }, None) => End::Cut,
+            (Body::Unary { unread, .. }, None) if readable || *unread => End::Complete,
+            (Body::Unary { .. }, None) => End::UpstreamError,
+        }
+    }
+
+    /// How it ended as far as the head and the connection say; `None` for a body that ended well.
+    fn end_by_head(&self, how: Close) -> Option<End> {
         let broken = match how {
-            Close::Unreachable => return End::Unreachable,
-            Close::Redirected => return End::UpstreamError,
+            Close::Unreachable => return Some(End::Unreachable),
+            Close::Redirected => return Some(End::UpstreamError),
             Close::BodyEnd => None,
             Close::Reset => Some(End::Cut),
             Close::Timeout => Some(End::Timeout),
@@ -304,21 +368,10 @@ impl AttemptMeter {
         };
         // A status that is an error says how it ended, whatever became of its body.
         match self.status {
-            Some(200..=299) => {}
-            Some(400..=499) => return End::Refused,
-            Some(_) => return End::UpstreamError,
-            None => return broken.unwrap_or(End::Cut),
-        }
-        let failed = self.seen.error.is_some();
-        match (&self.body, broken) {
-            (Body::Stream { terminal: true, .. }, _) if failed => End::StreamError,
-            (Body::Stream { terminal: true, .. }, _) => End::Complete,
-            (Body::Unary { .. }, _) if failed => End::UpstreamError,
-            (_, Some(broken)) => broken,
-            (Body::Stream { .. }, None) if self.seen.finish_reason.is_some() => End::Complete,
-            (Body::Stream { .. }, None) => End::Cut,
-            (Body::Unary { overflow, .. }, None) if readable || *overflow => End::Complete,
-            (Body::Unary { .. }, None) => End::UpstreamError,
+            Some(200..=299) => broken,
+            Some(400..=499) => Some(End::Refused),
+            Some(_) => Some(End::UpstreamError),
+            None => Some(broken.unwrap_or(End::Cut)),
         }
     }
 
@@ -330,7 +383,7 @@ impl AttemptMeter {
             #[serde(borrow)]
             error: Option<&'a RawValue>,
         }
-        let Body::Unary { copy, .. } = &self.body else { return false };
+        let Body::Unary { copy, unread: false, .. } = &self.body else { return false };
         let seen = &mut self.seen;
         if self.status.is_some_and(|status| status >= 400) {
             let failure: Failure<'_> = serde_json::from_slice(copy).unwrap_or_default();
@@ -341,20 +394,27 @@ impl AttemptMeter {
     }
 
     fn metered(&self, end: End) -> Metered {
+        let failed =
+            if self.breakdowns > 0 { Doubts::NONE.with(Doubt::MeterFailed) } else { Doubts::NONE };
         if consumes_nothing(self.api, end) {
-            let (usage, doubts) = (Usage::default(), Doubts::NONE);
-            return Metered { usage, source: UsageSource::Reported, doubts };
+            let (usage, source) = (Usage::default(), UsageSource::Reported);
+            return Metered { usage, source, doubts: failed };
+        }
+        if self.breakdowns > 0 {
+            return Metered { doubts: failed, ..Metered::unknown() };
         }
         let seen = &self.seen;
+        let told = seen.usage_is_final(self.choices);
+        if matches!(self.body, Body::Unary { unread: true, .. }) || self.skipped && !told {
+            return Metered { doubts: failed.with(Doubt::Unread), ..Metered::unknown() };
+        }
         let reading = dialect::usage(self.api, self.convention, self.choices, seen);
         let refused = reading.as_ref().is_some_and(|r| r.doubts.contains(Doubt::CountRefused));
         // A usage of zeros beside output is a form left blank, not a count.
         let blank = |r: &Reading| r.usage.total() == 0 && seen.output.pieces > 0;
         let reading = reading.filter(|r| (r.has_input || r.has_output) && !blank(r));
         let Some(reading) = reading else {
-            let overflow = matches!(self.body, Body::Unary { overflow: true, .. });
-            let whole = end == End::Complete && !overflow;
-            if !whole && seen.output.pieces == 0 {
+            if end != End::Complete && seen.output.pieces == 0 {
                 return Metered::unknown();
             }
             let mut estimated = self.estimated();
@@ -480,9 +540,17 @@ struct EventReader {
 }
 
 impl EventReader {
-    fn read(&self, event: &[u8], seen: &mut Seen) -> Fate {
-        let data = sse::data(event);
-        match dialect::read_event(self.api, &data, seen) {
+    /// What becomes of an event. One whose reading breaks down may have been the last.
+    fn read(&self, event: &[u8], seen: &mut Seen, breakdowns: &mut u32) -> Fate {
+        if *breakdowns >= MAX_BREAKDOWNS {
+            return Fate::Hold;
+        }
+        let read = || dialect::read_event(self.api, &sse::data(event), seen);
+        let Some(kind) = contained(contained::Reading::Event, read) else {
+            *breakdowns += 1;
+            return Fate::Hold;
+        };
+        match kind {
             Kind::Terminal => Fate::Terminal,
             Kind::UsageOnly if self.strips_usage => Fate::Strip,
             Kind::MaybeLast => Fate::Hold,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dialect::Kind;
-use crate::json::{Count, Text, TextBytes, read};
+use crate::json::{Count, Text, TextBytes, list, read};
 use crate::seen::{Reading, Seen, split};
 
 /// A unary reply or an event of a stream: the same fields in both.
@@ -131,15 +131,15 @@ pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
 
 fn read_fields(reply: &Reply<'_>, last: bool, seen: &mut Seen) {
     seen.identify(&reply.response_id, &reply.model_version, &Text(None));
-    for candidate in read::<Vec<Candidate<'_>>>(reply.candidates) {
+    for candidate in list::<Candidate<'_>>(reply.candidates) {
         seen.finish(&candidate.finish_reason);
         let content: Content<'_> = read(candidate.content);
-        for part in read::<Vec<Part<'_>>>(content.parts) {
+        for part in list::<Part<'_>>(content.parts) {
             read_part(&part, seen);
         }
         // Billed by the query or by the prompt, as the model is old or new; the usage counts neither.
         let grounding: Grounding<'_> = read(candidate.grounding_metadata);
-        if !read::<Vec<&RawValue>>(grounding.web_search_queries).is_empty() {
+        if !list::<&RawValue>(grounding.web_search_queries).is_empty() {
             seen.doubt(Doubt::LowerBound);
         }
     }
@@ -198,7 +198,7 @@ impl Media {
     /// What a list of details counts; one that does not fit makes doubtful.
     fn read(raw: Option<&RawValue>, doubts: &mut Doubts) -> Self {
         let mut media = Self::default();
-        for detail in read::<Vec<Detail<'_>>>(raw) {
+        for detail in list::<Detail<'_>>(raw) {
             if detail.token_count == Count::Refused {
                 *doubts = doubts.with(Doubt::CountRefused);
             }

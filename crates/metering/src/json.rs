@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use quantity::TokenCount;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -59,8 +60,15 @@ pub(crate) struct Member<'a> {
     pub(crate) value: &'a RawValue,
 }
 
-/// The members of an object, in order, duplicates kept.
+/// Members of an object, and items of an array, that are read: with a few bytes each, millions would
+/// take many times the memory of the text that they are in.
+const MAX_ITEMS: usize = 1 << 16;
+
+/// The members of an object, in order, duplicates kept; more than are read are an error.
 pub(crate) struct Members<'a>(pub(crate) Vec<Member<'a>>);
+
+/// The items of an array, but for those beyond what is read.
+pub(crate) struct List<T>(pub(crate) Vec<T>);
 
 /// Implements the visits that a lenient type answers with its default.
 macro_rules! lenient {
@@ -185,6 +193,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some((Key(key, escaped), value)) = items.next_entry()? {
+                    if members.len() == MAX_ITEMS {
+                        return Err(Error::custom("too many members"));
+                    }
                     members.push(Member { key, escaped, value });
                 }
                 Ok(Members(members))
@@ -194,7 +205,55 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Visit<T> {
+            type Value = List<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List<T>, A::Error> {
+                let mut list = Vec::new();
+                while list.len() < MAX_ITEMS
+                    && let Some(item) = items.next_element()?
+                {
+                    list.push(item);
+                }
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_seq(Visit(PhantomData))
+    }
+}
+
+/// Reads an array; none of its items when it, or one of them, is of another shape.
+pub(crate) fn list<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Vec<T> {
+    let list = raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    list.map_or_else(Vec::new, |List(items)| items)
+}
+
 /// Reads a value, or its default when it is of another shape.
 pub(crate) fn read<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millions_of_items_are_passed_over_and_millions_of_members_refused() {
+        let count = 20 * MAX_ITEMS;
+        let array = format!("[{}1]", "1,".repeat(count));
+        let raw: &RawValue = serde_json::from_str(&array).unwrap();
+        assert_eq!(list::<&RawValue>(Some(raw)).len(), MAX_ITEMS);
+        assert_eq!(list::<&RawValue>(serde_json::from_str("[1,2]").ok()).len(), 2);
+        assert!(list::<u8>(serde_json::from_str("[1,true]").ok()).is_empty());
+        let object = |count: usize| format!("{{{}\"a\":1}}", "\"a\":1,".repeat(count - 1));
+        assert!(serde_json::from_str::<Members<'_>>(&object(count)).is_err());
+        let most = object(MAX_ITEMS);
+        assert_eq!(serde_json::from_str::<Members<'_>>(&most).unwrap().0.len(), MAX_ITEMS);
+    }
 }

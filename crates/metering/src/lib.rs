@@ -3,8 +3,13 @@
 //! Nothing here does IO or reads a clock. Bytes go in, the bytes to forward come out, and at the end
 //! of an attempt there is one [`facts::AttemptEnd`], however it ended.
 
+// The form of fixtures names this crate as other crates do.
+#[cfg(test)]
+extern crate self as metering;
+
 mod anthropic;
 mod attempt;
+mod contained;
 mod convention;
 mod dialect;
 mod gemini;

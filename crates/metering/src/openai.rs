@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::Convention;
 use crate::dialect::Kind;
-use crate::json::{Count, Text, TextBytes, read};
+use crate::json::{Count, List, Text, TextBytes, list, read};
 use crate::seen::{Reading, Seen, split};
 
 /// A unary reply or a chunk of a stream: the same fields in both.
@@ -123,7 +123,8 @@ pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Kind {
     let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return Kind::Other };
     // Choices that cannot be read may hold anything.
     let no_choices = reply.choices.is_none_or(|raw| {
-        serde_json::from_str(raw.get()).is_ok_and(|choices: Vec<&RawValue>| choices.is_empty())
+        serde_json::from_str(raw.get())
+            .is_ok_and(|List(choices): List<&RawValue>| choices.is_empty())
     });
     let alone = no_choices && reply.usage.is_some();
     read_fields(&reply, alone, seen);
@@ -136,12 +137,12 @@ pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Kind {
 
 fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
     seen.identify(&reply.id, &reply.model, &reply.service_tier);
-    for choice in read::<Vec<Choice<'_>>>(reply.choices) {
+    for choice in list::<Choice<'_>>(reply.choices) {
         seen.finish(&choice.finish_reason);
         let output: Output<'_> = read(choice.delta.or(choice.message));
         let mut bytes = choice.text.0 + output.content.0 + output.refusal.0;
         let reasoning = output.reasoning.0.max(output.reasoning_content.0);
-        for call in read::<Vec<ToolCall<'_>>>(output.tool_calls) {
+        for call in list::<ToolCall<'_>>(output.tool_calls) {
             bytes += call.function.arguments.0;
             if let Some(name) = call.function.name.owned() {
                 seen.tool(name);

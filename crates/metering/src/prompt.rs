@@ -8,7 +8,7 @@ use quantity::{Fingerprint, HashKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{Members, Text, read};
+use crate::json::{Members, Text, list, read};
 
 /// Messages of which the shape is kept; the rest of a longer request is not described.
 const MAX_MESSAGES: usize = 4_096;
@@ -85,11 +85,20 @@ struct Content<'a> {
     parts: Option<&'a RawValue>,
 }
 
+/// What is said of a prompt that could not be described: one message, as large as the request.
+pub(crate) fn undescribed(body: &[u8], key: &HashKey) -> PromptShape {
+    let content = key.fingerprint(&[body]);
+    let text_bytes = body.len() as u64;
+    let role = Role::Other;
+    let whole = MessageShape { role, text_bytes, media: 0, content, chain: content };
+    PromptShape { messages: vec![whole], ..PromptShape::default() }
+}
+
 /// What the parts of a Gemini message say, and whether they are a tool's.
 fn gemini_said(parts: Option<&RawValue>) -> (Said<'_>, bool) {
     let mut said = Said::default();
     let mut of_tool = false;
-    for raw in read::<Vec<&RawValue>>(parts) {
+    for raw in list::<&RawValue>(parts) {
         let part: Part<'_> = read(Some(raw));
         if let Some(text) = part.text.0 {
             said.text(text);
@@ -136,7 +145,7 @@ impl<'a> Said<'a> {
         if let Text(Some(text)) = read(Some(raw)) {
             return self.text(text);
         }
-        for raw in read::<Vec<&RawValue>>(Some(raw)) {
+        for raw in list::<&RawValue>(Some(raw)) {
             let part: Part<'_> = read(Some(raw));
             match (part.kind.as_deref().unwrap_or(""), part.text.0, part.content) {
                 (_, Some(text), _) => self.text(text),
@@ -171,7 +180,7 @@ impl<'k> PromptReader<'k> {
     }
 
     pub(crate) fn messages(&mut self, raw: &RawValue) {
-        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
+        for raw in list::<&RawValue>(Some(raw)).into_iter().take(MAX_MESSAGES) {
             self.message(&read(Some(raw)));
         }
     }
@@ -205,7 +214,7 @@ impl<'k> PromptReader<'k> {
             said.text(text);
             self.push(Role::User, &said);
         }
-        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
+        for raw in list::<&RawValue>(Some(raw)).into_iter().take(MAX_MESSAGES) {
             let message: Message<'_> = read(Some(raw));
             let item: Item<'_> = read(Some(raw));
             let kind = item.kind.as_deref().unwrap_or("message");
@@ -240,7 +249,7 @@ impl<'k> PromptReader<'k> {
         match read(Some(raw)) {
             Text(Some(text)) => said.text(text),
             Text(None) => {
-                for raw in read::<Vec<&RawValue>>(Some(raw)) {
+                for raw in list::<&RawValue>(Some(raw)) {
                     match read(Some(raw)) {
                         Text(Some(text)) => {
                             count += 1;
@@ -262,7 +271,7 @@ impl<'k> PromptReader<'k> {
 
     /// Gemini's `contents`: who said which parts.
     pub(crate) fn contents(&mut self, raw: &RawValue) {
-        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_MESSAGES) {
+        for raw in list::<&RawValue>(Some(raw)).into_iter().take(MAX_MESSAGES) {
             let content: Content<'_> = read(Some(raw));
             let (said, of_tool) = gemini_said(content.parts);
             let role = match content.role.as_deref() {
@@ -289,7 +298,7 @@ impl<'k> PromptReader<'k> {
     /// Tells whether the provider itself runs one of them.
     pub(crate) fn tools(&mut self, raw: &RawValue) -> bool {
         self.shape.tool_schema_bytes = raw.get().len() as u64;
-        let tools = read::<Vec<Tool<'_>>>(Some(raw));
+        let tools = list::<Tool<'_>>(Some(raw));
         let runs = tools.iter().any(|tool| {
             tool.kind.as_deref().is_some_and(|kind| !matches!(kind, "function" | "custom"))
         });
@@ -303,14 +312,14 @@ impl<'k> PromptReader<'k> {
     pub(crate) fn gemini_tools(&mut self, raw: &RawValue) -> bool {
         self.shape.tool_schema_bytes = raw.get().len() as u64;
         let mut runs = false;
-        for raw in read::<Vec<&RawValue>>(Some(raw)).into_iter().take(MAX_TOOLS) {
+        for raw in list::<&RawValue>(Some(raw)).into_iter().take(MAX_TOOLS) {
             let Ok(Members(members)) = serde_json::from_str(raw.get()) else { continue };
             for member in members {
                 if !matches!(&*member.key, "functionDeclarations" | "function_declarations") {
                     runs = true;
                     continue;
                 }
-                for function in read::<Vec<Named<'_>>>(Some(member.value)) {
+                for function in list::<Named<'_>>(Some(member.value)) {
                     let room = self.shape.tools.len() < MAX_TOOLS;
                     self.shape.tools.extend(function.name.owned().filter(|_| room));
                 }

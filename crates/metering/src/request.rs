@@ -8,8 +8,9 @@ use facts::{Api, PromptShape};
 use quantity::{HashKey, TokenCount};
 use serde_json::value::RawValue;
 
-use crate::json::{Members, Text, read};
-use crate::prompt::PromptReader;
+use crate::contained::{Reading, contained};
+use crate::json::{Members, Text, list, read};
+use crate::prompt::{self, PromptReader};
 
 mod fields;
 
@@ -43,6 +44,8 @@ pub struct Request {
     /// Whether its bytes and caps bound what it can consume: nothing that the provider keeps, looks
     /// up or runs comes on top.
     pub bounded: bool,
+    /// Whether describing the prompt broke down: then its shape is one message as large as the body.
+    pub undescribed: bool,
     /// Where the body names the model, and what stands before the name there.
     model_at: Option<(Range<usize>, &'static str)>,
     ask_usage: Option<Splice>,
@@ -59,7 +62,7 @@ struct Splice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Not JSON, or not an object.
-    #[error("expected the body to be a JSON object: {0}")]
+    #[error("expected the body to be a JSON object of at most 65,536 members: {0}")]
     NotJson(String),
     /// A key that we read stands twice: we and the upstream might read different ones.
     #[error("the key `{0}` stands twice in the body; expected it once")]
@@ -78,6 +81,9 @@ pub enum RequestError {
     /// A field is of the wrong type.
     #[error("expected `{0}` to be {1}, found `{2}`")]
     WrongType(&'static str, &'static str, String),
+    /// Reading it broke down, which is a bug of ours.
+    #[error("reading the request broke down, which is a bug of the gateway's")]
+    Failed,
 }
 
 /// Members of `metadata` that are looked at: OpenAI takes 16.
@@ -120,6 +126,17 @@ const GEMINI_KEYS: &[&str] = &[
     "serviceTier",
     "labels",
 ];
+/// Those that hold the prompt.
+const PROMPT_KEYS: &[&str] = &[
+    "messages",
+    "input",
+    "system",
+    "tools",
+    "instructions",
+    "prompt",
+    "contents",
+    "systemInstruction",
+];
 const GEMINI_CONFIG_KEYS: &[&str] = &["maxOutputTokens", "candidateCount", "responseModalities"];
 
 impl Request {
@@ -151,12 +168,28 @@ impl Request {
             derived_route: None,
             usage_asked: false,
             bounded: true,
+            undescribed: false,
             model_at: None,
             ask_usage: None,
         };
         if api.only_shows() {
             return Ok(request);
         }
+        if let Some(read) =
+            contained(Reading::Request, || request.clone().read_whole(path, body, key))
+        {
+            return read;
+        }
+        // What it asks for must be known; what its prompt looks like need not be.
+        request.undescribed = true;
+        let read = contained(Reading::Request, || request.read_whole(path, body, key));
+        let mut request = read.unwrap_or(Err(RequestError::Failed))?;
+        request.bounded = false;
+        request.prompt = prompt::undescribed(body, key);
+        Ok(request)
+    }
+
+    fn read_whole(mut self, path: &str, body: &[u8], key: &HashKey) -> Result<Self, RequestError> {
         // The place alone: the error's own words may quote the prompt.
         let not_json = |error: serde_json::Error| {
             let (line, column) = (error.line(), error.column());
@@ -164,15 +197,21 @@ impl Request {
         };
         let members: Members<'_> = serde_json::from_slice(body).map_err(not_json)?;
         let mut prompt = PromptReader::new(key);
-        if matches!(api, Api::GeminiGenerate | Api::GeminiCountTokens) {
-            let fields = Fields::pick(members, GEMINI_KEYS, Spelling::Google)?;
-            request.read_gemini(path, body, &fields, &mut prompt)?;
-        } else {
-            let fields = Fields::pick(members, KEYS, Spelling::Plain)?;
-            request.read_body(body, &fields, &mut prompt)?;
+        let gemini = matches!(self.api, Api::GeminiGenerate | Api::GeminiCountTokens);
+        let mut fields = match gemini {
+            true => Fields::pick(members, GEMINI_KEYS, Spelling::Google)?,
+            false => Fields::pick(members, KEYS, Spelling::Plain)?,
+        };
+        if self.undescribed {
+            fields.leave_out(PROMPT_KEYS);
         }
-        (request.prompt, request.derived_route) = prompt.finish();
-        Ok(request)
+        if gemini {
+            self.read_gemini(path, body, &fields, &mut prompt)?;
+        } else {
+            self.read_body(body, &fields, &mut prompt)?;
+        }
+        (self.prompt, self.derived_route) = prompt.finish();
+        Ok(self)
     }
 
     fn read_body(
@@ -266,7 +305,7 @@ impl Request {
         self.choices = choices.and_then(|count| u32::try_from(count.get()).ok());
         self.tier = fields.text("serviceTier");
         self.read_metadata(fields.get("labels"));
-        let modalities = read::<Vec<Text<'_>>>(config.get("responseModalities"));
+        let modalities = list::<Text<'_>>(config.get("responseModalities"));
         let only_text = modalities.iter().all(|one| one.as_deref() == Some("TEXT"));
         self.bounded = only_text && !fields.has("cachedContent");
         if let Some(tools) = fields.get("tools") {

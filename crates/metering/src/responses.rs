@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dialect::Kind;
-use crate::json::{Text, TextBytes, read};
+use crate::json::{Text, TextBytes, list, read};
 use crate::seen::Seen;
 
 /// A unary reply, or the `response` inside an event.
@@ -118,9 +118,9 @@ pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
 /// Reads a unary reply; tells whether it is one.
 pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
     let Ok(response) = serde_json::from_slice::<Response<'_>>(data) else { return false };
-    for raw in read::<Vec<&RawValue>>(response.output) {
+    for raw in list::<&RawValue>(response.output) {
         let item: Item<'_> = read(Some(raw));
-        let parts = |raw| read::<Vec<Part<'_>>>(raw).into_iter();
+        let parts = |raw| list::<Part<'_>>(raw).into_iter();
         let (mut text, mut thought) = (item.arguments.0 + item.input.0, 0);
         for part in parts(item.content).chain(parts(item.summary)) {
             let reasoning = part.kind.as_deref().is_some_and(|kind| kind.contains("reasoning"));

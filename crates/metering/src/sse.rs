@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
-/// An event larger than this is passed on unread: no provider sends one, and memory is bounded.
-pub(crate) const MAX_EVENT: usize = 4 << 20;
+/// An event larger than this is passed on unread, so that memory is bounded. The largest real ones are
+/// the last of Responses, which repeat the pictures that were made: a few MB each.
+pub(crate) const MAX_EVENT: usize = 16 << 20;
 
 /// Cuts a stream of bytes into whole events, blank line included. The pieces that come out are the
 /// bytes that went in.

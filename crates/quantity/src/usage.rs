@@ -316,6 +316,10 @@ closed_list! {
         CountRefused = 7, "count_refused";
         /// Several models served and their tokens are told as one: no one model's price is right.
         MixedModels = 8, "mixed_models";
+        /// The reply was not read in full: encoded, or larger than is read.
+        Unread = 9, "unread";
+        /// Reading it broke down, which is a bug of ours.
+        MeterFailed = 10, "meter_failed";
     }
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod dialects;
 mod failures;
+mod hardened;
 mod home;
 mod operation;
 mod passthrough;

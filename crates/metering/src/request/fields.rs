@@ -63,6 +63,13 @@ impl<'a> Fields<'a> {
         Self::pick(members, names, spelling)
     }
 
+    /// Forgets the members of these names.
+    pub(super) fn leave_out(&mut self, names: &[&str]) {
+        for (known, value) in self.names.iter().zip(&mut self.values) {
+            *value = value.filter(|_| !names.contains(known));
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         let index = self.names.iter().position(|known| *known == name);
         self.values[index.expect("a name that was asked for")]

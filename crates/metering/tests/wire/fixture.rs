@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch};
 use metering::{AttemptMeter, Close, Convention, Request};
-use quantity::{ExchangeId, HashKey, UnixTime};
+use quantity::{Doubt, ExchangeId, HashKey, UnixTime};
 
 pub(crate) struct Fixture {
     api: Api,
@@ -162,12 +162,17 @@ impl Fixture {
         kind.to_ascii_lowercase().starts_with("text/event-stream") && self.status == Some(200)
     }
 
-    fn meter(&self) -> AttemptMeter {
+    /// A meter that has the head.
+    pub(crate) fn begun(&self) -> AttemptMeter {
         let key = HashKey::new([7; 32]);
         let body = self.request.as_bytes();
         let request = Request::read_at(self.api, &self.path, body, &key).unwrap();
         let asks = self.convention.must_ask_for_usage();
-        meter(self.convention, &request, request.strips_usage(asks))
+        let mut meter = meter(self.convention, &request, request.strips_usage(asks));
+        if let Some(status) = self.status {
+            meter.head(status, self.content_type.as_deref(), UnixTime::from_nanos(1));
+        }
+        meter
     }
 }
 
@@ -188,15 +193,18 @@ pub(crate) fn meter(convention: Convention, request: &Request, strips_usage: boo
 
 /// Plays a fixture whose body comes in these chunks.
 pub(crate) fn play(fixture: &Fixture, chunks: &[&[u8]], close: Close) -> Played {
-    let mut meter = fixture.meter();
-    if let Some(status) = fixture.status {
-        meter.head(status, fixture.content_type.as_deref(), UnixTime::from_nanos(1));
-    }
-    run(meter, chunks, close)
+    run(fixture.begun(), chunks, close)
 }
 
-/// Sends chunks through a meter as a gateway does, and closes it.
-pub(crate) fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
+/// Sends chunks through a meter as a gateway does, and closes it. Nothing may break down.
+pub(crate) fn run(meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
+    let played = run_whatever(meter, chunks, close);
+    assert!(!played.end.metered.doubts.contains(Doubt::MeterFailed), "a panic was contained");
+    played
+}
+
+/// The same, whether or not the meter breaks down.
+pub(crate) fn run_whatever(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Played {
     let (mut before, mut last, mut after) = (Vec::new(), None, Vec::new());
     let at = UnixTime::from_nanos(2);
     let ends = matches!(close, Close::BodyEnd | Close::Reset);
@@ -219,6 +227,7 @@ pub(crate) fn run(mut meter: AttemptMeter, chunks: &[&[u8]], close: Close) -> Pl
         Charged::Unpriced { reason: "asked".to_owned() }
     });
     match asked {
+        None if end.metered.doubts.contains(Doubt::MeterFailed) => {}
         None => assert_eq!(end.charged, Charged::NotBilled),
         Some(asked) => {
             let served = (end.model_served.clone(), end.tier_served.clone(), end.metered);

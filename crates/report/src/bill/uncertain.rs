@@ -97,6 +97,8 @@ fn in_words(doubt: Doubt) -> (&'static str, &'static str) {
         Doubt::ChoicesUnderReported => ("choices not told", "told of one choice of several"),
         Doubt::CountRefused => ("count refused", "was negative, broken or too large; left out"),
         Doubt::MixedModels => ("models mixed", "several served, told as one: no price is right"),
+        Doubt::Unread => ("not read", "encoded or too large: nothing is known of it"),
+        Doubt::MeterFailed => ("meter failed", "a bug of the gateway's: nothing is known of it"),
     }
 }
 
