@@ -1,8 +1,6 @@
 """Asks DuckDB what `cargo bench -p warehouse` asks the warehouse, over the attempts that it exported.
 
-    cargo bench -p warehouse -- 10000000 DIRECTORY attempts.csv
-    python -m venv VENV && VENV/bin/pip install duckdb
-    VENV/bin/python bench/warehouse/ask_duckdb.py attempts.csv DIRECTORY
+Started by `run`, with the CSV, a directory and perhaps a number of threads.
 
 Reads the CSV into a DuckDB table (which it keeps in DIRECTORY) and a Parquet file, and times the sums of
 a bill by group: exchanges, completed, tokens and cost by class, estimated cost, waste by cause.
@@ -30,10 +28,10 @@ db.execute(f"""
         types = {{'waste': 'VARCHAR'}})
 """)
 db.execute("CHECKPOINT")
-print(f"table: {time.monotonic() - begun:.1f} s, {os.path.getsize(database) >> 20} MB")
+print(f"loading DuckDB's table: {time.monotonic() - begun:.1f} s, {os.path.getsize(database) >> 20} MB")
 begun = time.monotonic()
 db.execute(f"COPY attempts TO '{parquet}' (FORMAT parquet, COMPRESSION zstd)")
-print(f"parquet: {time.monotonic() - begun:.1f} s, {os.path.getsize(parquet) >> 20} MB")
+print(f"writing Parquet: {time.monotonic() - begun:.1f} s, {os.path.getsize(parquet) >> 20} MB")
 
 MEASURES = """
     count(*), sum(completed), sum(input), sum(cache_read), sum(output), sum(cost_input),
@@ -47,7 +45,7 @@ DAY = 86_400 * 10**9
 START = db.execute("SELECT min(admitted_ns) FROM attempts").fetchone()[0] // DAY * DAY
 WEEK = f"WHERE admitted_ns >= {START + 10 * DAY} AND admitted_ns < {START + 17 * DAY}"
 
-for source, name in (("attempts", "table"), (f"'{parquet}'", "parquet")):
+for source, name in (("attempts", "DuckDB table"), (f"'{parquet}'", "DuckDB on Parquet")):
     for by, where, what in (
         ("route, model", "", "30 days"),
         ("day", "", "30 days"),
@@ -58,6 +56,7 @@ for source, name in (("attempts", "table"), (f"'{parquet}'", "parquet")):
         ("day", WEEK, "7 days"),
         ("release", WEEK, "7 days"),
     ):
+        shown = by.replace("release", "tag:release")
         by = by.replace("user", '"user"')
         keys, group = (f"{by}, ", f"GROUP BY {by}") if by else ("", "")
         took = []
@@ -69,7 +68,8 @@ for source, name in (("attempts", "table"), (f"'{parquet}'", "parquet")):
         at = len(by.split(",")) if by else 0
         exchanges = sum(row[at] for row in rows)
         cost = sum(row[at + 8] for row in rows)
+        spend = f"{cost // 10**12}.{cost % 10**12:012}".rstrip("0").rstrip(".")
         print(
-            f"{name}, by [{by}] over {what}: median {took[2] * 1000:.0f} ms, worst "
-            f"{took[4] * 1000:.0f} ms: {len(rows)} groups, {exchanges} exchanges, ${cost / 1e12}"
+            f"{name}, by [{shown}] over {what}: median {took[2] * 1000:.0f} ms, worst "
+            f"{took[4] * 1000:.0f} ms: {len(rows)} groups, {exchanges} exchanges, ${spend}"
         )

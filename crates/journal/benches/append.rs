@@ -1,9 +1,12 @@
-//! What the journal costs: records appended and read per second, and how long a submitted record
-//! waits until it is written. `cargo bench -p journal [-- DIRECTORY]`
+//! What the journal costs: exchanges encoded, appended and read per second of CPU time, and how long a
+//! submitted record waits until it is written. `cargo bench -p journal [-- DIRECTORY]`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where it fails")]
 #![expect(clippy::print_stdout, reason = "the report of a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+
+#[path = "../../../bench/cpu.rs"]
+mod cpu;
 
 use std::path::PathBuf;
 use std::thread;
@@ -16,7 +19,7 @@ use facts::{
 use journal::{Batch, Committer, DirStorage, Options, Permit, Reader, Writer};
 use quantity::{
     Billable, Doubts, ExchangeId, Fingerprint, Metered, Money, PriceRowId, TokenClass, TokenCount,
-    UnitPrice, UnixTime, Usage, UsageSource, group_digits,
+    UnitPrice, UnixTime, Usage, UsageSource,
 };
 
 fn main() {
@@ -31,8 +34,8 @@ fn main() {
     facts.end_in(&mut exchange);
     let records = exchange.records();
     println!("the {records} records of an exchange have {} bytes", exchange.bytes());
-    rate("encode", 200_000 * records, || {
-        for _ in 0..200_000 {
+    cpu::rate("journal: encode", "exchanges", 10_000, None, || {
+        for _ in 0..10_000 {
             let mut batch = facts.begun();
             facts.end_in(&mut batch);
             std::hint::black_box(batch);
@@ -40,17 +43,67 @@ fn main() {
     });
 
     let mut writer = Writer::open(storage(), now(), 1).unwrap().0;
-    rate("append, one exchange at a time", 100_000 * records, || {
-        for _ in 0..100_000 {
+    cpu::rate("journal: append, one by one, no sync", "exchanges", 10_000, None, || {
+        for _ in 0..10_000 {
             writer.append(&mut exchange, now()).unwrap();
         }
     });
+    let append = "journal: encode and append in groups of 100, no sync";
+    cpu::rate(append, "exchanges", 10_000, Some("1 million"), || {
+        for _ in 0..100 {
+            let mut group = Batch::new();
+            for _ in 0..100 {
+                facts.begin_in(&mut group);
+                facts.end_in(&mut group);
+            }
+            writer.append(&mut group, now()).unwrap();
+        }
+    });
     drop(writer);
-    rate("read, checked", 100_000 * records, || {
+    std::fs::remove_dir_all(&directory).unwrap();
+
+    // What a gateway does under load: beginnings and ends each wait for a sync that they share.
+    let options = Options { sync_each: true, ..Options::default() };
+    let writer = Writer::open(storage(), now(), 1).unwrap().0;
+    let committer = Committer::start(writer, options, now).unwrap();
+    let permits: Vec<Permit> = (0..1000).map(|_| committer.permit().unwrap()).collect();
+    let commit = "journal: encode, submit, append, sync, for 1,000 at a time";
+    cpu::rate(commit, "exchanges", 10_000, Some("200 thousand"), || {
+        for _ in 0..10 {
+            for end in [false, true] {
+                let submit = |permit: &Permit| {
+                    let mut batch = Batch::new();
+                    if end {
+                        facts.end_in(&mut batch)
+                    } else {
+                        facts.begin_in(&mut batch)
+                    }
+                    permit.submit(&batch)
+                };
+                let tickets: Vec<_> = permits.iter().map(submit).collect();
+                tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+            }
+        }
+    });
+    drop(permits);
+    committer.close().unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+
+    let mut writer = Writer::open(storage(), now(), 1).unwrap().0;
+    for _ in 0..100_000 {
+        writer.append(&mut exchange, now()).unwrap();
+    }
+    drop(writer);
+    // Ten million records in ten seconds.
+    let goal = Some("1 million");
+    cpu::rate("journal: open for writing", "records", 100_000 * records, goal, || {
+        drop(Writer::open(storage(), now(), 1).unwrap());
+    });
+    cpu::rate("journal: read and check", "records", 100_000 * records, goal, || {
         let mut reader = Reader::open(storage()).unwrap();
         while reader.next().unwrap().is_some() {}
     });
-    rate("read, decoded", 100_000 * records, || {
+    cpu::rate("journal: read, check and decode", "records", 100_000 * records, goal, || {
         let mut reader = Reader::open(storage()).unwrap();
         while let Some(record) = reader.next().unwrap() {
             std::hint::black_box(record.decode().unwrap());
@@ -115,14 +168,6 @@ fn waits(facts: &Facts, permit: &Permit, pause: Duration) -> Vec<Duration> {
     waits
 }
 
-fn rate(what: &str, records: u64, run: impl FnOnce()) {
-    let begun = Instant::now();
-    run();
-    let took = begun.elapsed();
-    let rate = u128::from(records) * 1_000_000 / took.as_micros().max(1);
-    println!("{what}: {} records/s", group_digits(&rate.to_string()));
-}
-
 fn now() -> UnixTime {
     UnixTime::from_nanos(1_795_305_605_000_000_000)
 }
@@ -138,9 +183,13 @@ struct Facts {
 impl Facts {
     fn begun(&self) -> Batch {
         let mut batch = Batch::new();
+        self.begin_in(&mut batch);
+        batch
+    }
+
+    fn begin_in(&self, batch: &mut Batch) {
         batch.push(&self.admission).unwrap();
         batch.push(&self.dispatch).unwrap();
-        batch
     }
 
     fn end_in(&self, batch: &mut Batch) {

@@ -1,5 +1,5 @@
 //! What answers cost over millions of exchanges.
-//! `cargo bench -p warehouse [-- EXCHANGES [DIRECTORY [CSV]]]`
+//! `cargo bench -p warehouse --bench bill [-- EXCHANGES [DIRECTORY [CSV]]]`
 //!
 //! Writes a journal of 30 days (kept if a directory is named, and used again), projects it, and times
 //! answers with all files in the system's cache. With the name of a CSV file, exports the attempts for
@@ -59,11 +59,11 @@ fn main() {
     let directory = named.as_deref().unwrap_or(passing.path());
     let journal = directory.join("journal");
     if !journal.is_dir() {
-        time("write the journal", || write(&journal, exchanges));
+        time("writing it", || write(&journal, exchanges));
     }
     let storage = || DirStorage::open(&journal).unwrap();
     let bytes = size(&journal);
-    println!("{exchanges} exchanges, a journal of {} MB", bytes >> 20);
+    println!("journal: {} MB", bytes >> 20);
     if let Some(path) = given.next() {
         time("export", || export(&journal, Path::new(&path)));
     }
@@ -71,8 +71,18 @@ fn main() {
     let folder = directory.join("warehouse");
     let _ = std::fs::remove_dir_all(&folder);
     let warehouse = Warehouse::new(&folder, storage());
-    time("project everything", || assert!(warehouse.refresh().unwrap().unstored.is_none()));
-    println!("projections of {} MB", size(&folder) >> 20);
+    time("projecting it", || assert!(warehouse.refresh().unwrap().unstored.is_none()));
+    println!("projections: {} MB", size(&folder) >> 20);
+    time("opening it to write on", || {
+        let storage = DirStorage::create(&journal).unwrap();
+        drop(Writer::open(storage, at(31), 1).unwrap());
+    });
+    time("what a gateway reads of it when it starts", || {
+        let by = vec!["route".parse().unwrap(), "model".parse().unwrap()];
+        let query = Query { by, period: Period::default() };
+        warehouse.fold(&[query]).unwrap();
+        warehouse.newest(10_000).unwrap();
+    });
     let week = Period { start: Some(at(10)), end: Some(at(17)) };
     for (by, period, what) in [
         ("route,model", Period::default(), "30 days"),
@@ -99,10 +109,10 @@ fn main() {
         took.sort();
         let by: Vec<String> = query.by.iter().map(ToString::to_string).collect();
         println!(
-            "by [{}] over {what}: median {:?}, worst {:?}: {told}",
+            "warehouse, by [{}] over {what}: median {} ms, worst {} ms: {told}",
             by.join(","),
-            took[2],
-            took[4]
+            took[2].as_millis(),
+            took[4].as_millis()
         );
     }
     // What the journal alone would say, of at most a million exchanges: it takes seconds for each.
@@ -119,7 +129,7 @@ fn main() {
 fn time(what: &str, run: impl FnOnce()) {
     let begun = Instant::now();
     run();
-    println!("{what}: {:?}", begun.elapsed());
+    println!("{what}: {:.2} s", begun.elapsed().as_secs_f64());
 }
 
 fn size(directory: &Path) -> u64 {
