@@ -19,6 +19,8 @@
 //! | SIM-11 | hours: what groups bear and what is idle is the whole, and each bears its share |
 //! | SIM-12 | the warehouse says what the whole journal says, whatever became of its files |
 //!
+//! The committer's threads are not of that one thread: they race for themselves ([`Mode::Race`]).
+//!
 //! `cargo run --release -p simtest -- --seed N` runs one, `--seeds N` many.
 
 mod check;
@@ -28,6 +30,7 @@ mod hours;
 mod kind;
 mod model;
 mod plan;
+mod race;
 mod replay;
 mod reply;
 mod totals;
@@ -58,10 +61,24 @@ pub struct Violation {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// The call of the storage at which the first gateway was made to die, if one was chosen.
-    pub crash_at: Option<u64>,
+    /// How it was run.
+    pub mode: Mode,
     /// What it found.
     pub violation: Violation,
+}
+
+/// How a seed is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// As it is.
+    #[default]
+    Plain,
+    /// The first gateway dies within this call of the storage.
+    CrashAt(u64),
+    /// Projections are stored in files, to which crashes do harm.
+    Store,
+    /// No world, but the committer's own threads, many who submit at once, and a disk that fails.
+    Race,
 }
 
 /// What happened in a world.
@@ -116,28 +133,8 @@ impl Report {
 ///
 /// # Errors
 /// [`Failure`] with the first thing that must not happen.
-pub fn run(seed: u64) -> Result<Report, Box<Failure>> {
-    run_with(seed, None, None, None)
-}
-
-/// Runs the world of a seed with a warehouse that stores its projections in a directory, in which
-/// crashes do harm. The directory is removed at the end.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_storing(seed: u64, directory: &Path) -> Result<Report, Box<Failure>> {
-    let outcome = run_with(seed, None, None, Some(directory));
-    // What cannot be removed is left to the system.
-    drop(std::fs::remove_dir_all(directory));
-    outcome
-}
-
-/// Runs the world of a seed in which the first gateway dies within a call of the storage.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_crashing(seed: u64, call: u64) -> Result<Report, Box<Failure>> {
-    run_with(seed, None, Some(call), None)
+pub fn run(seed: u64, mode: Mode) -> Result<Report, Box<Failure>> {
+    run_with(seed, mode, None)
 }
 
 /// Runs the world of a seed with a fault planted.
@@ -145,48 +142,70 @@ pub fn run_crashing(seed: u64, call: u64) -> Result<Report, Box<Failure>> {
 /// # Errors
 /// As [`run`].
 pub fn run_mutant(seed: u64, mutant: Mutant) -> Result<Report, Box<Failure>> {
-    run_with(seed, Some(mutant), None, None)
+    run_with(seed, Mode::Plain, Some(mutant))
 }
 
-fn run_with(
-    seed: u64,
-    mutant: Option<Mutant>,
-    crash_at: Option<u64>,
-    shelf: Option<&Path>,
-) -> Result<Report, Box<Failure>> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, mutant, crash_at, shelf)?;
-        world.run()?;
-        world.report.calls = world.storage.calls();
-        world.finish()?;
-        if !world.over {
-            world.check_bill()?;
-            world.check_flips()?;
-        }
-        world.report.worlds = world.report.counts.keys().map(|name| (*name, 1)).collect();
-        for name in world.storage.list().unwrap_or_default() {
-            world.report.mix(&world.storage.bytes(&name));
-        }
-        Ok(world.report)
+fn run_with(seed: u64, mode: Mode, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
+    let shelf = (mode == Mode::Store).then(|| {
+        let name = format!("farthing-simtest-{}-{seed}", std::process::id());
+        std::env::temp_dir().join(name)
+    });
+    let outcome = catch_unwind(AssertUnwindSafe(|| match mode {
+        Mode::Race => race::race(seed),
+        _ => run_world(seed, mode, mutant, shelf.as_deref()),
     }));
+    if let Some(shelf) = shelf {
+        // What cannot be removed is left to the system.
+        drop(std::fs::remove_dir_all(shelf));
+    }
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         Err(Violation::new("panic", text.unwrap_or_default()))
     });
-    outcome.map_err(|violation| Box::new(Failure { seed, crash_at, violation }))
+    let outcome = outcome.map(|mut report| {
+        report.worlds = report.counts.keys().map(|name| (*name, 1)).collect();
+        report
+    });
+    outcome.map_err(|violation| Box::new(Failure { seed, mode, violation }))
+}
+
+fn run_world(
+    seed: u64,
+    mode: Mode,
+    mutant: Option<Mutant>,
+    shelf: Option<&Path>,
+) -> Result<Report, Violation> {
+    let crash_at = match mode {
+        Mode::CrashAt(call) => Some(call),
+        _ => None,
+    };
+    let mut world = World::new(seed, mutant, crash_at, shelf)?;
+    world.run()?;
+    world.report.calls = world.storage.calls();
+    world.finish()?;
+    if !world.over {
+        world.check_bill()?;
+        world.check_flips()?;
+    }
+    for name in world.storage.list().unwrap_or_default() {
+        world.report.mix(&world.storage.bytes(&name));
+    }
+    Ok(world.report)
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, crash_at, violation: Violation { id, what } } = self;
+        let Self { seed, mode, violation: Violation { id, what } } = self;
         write!(
             f,
             "seed {seed} breaks {id}: {what}\n\nhint: cargo run --release -p simtest -- --seed {seed}"
         )?;
-        match crash_at {
-            Some(call) => write!(f, " --crash-at {call}"),
-            None => Ok(()),
+        match mode {
+            Mode::Plain => Ok(()),
+            Mode::CrashAt(call) => write!(f, " --crash-at {call}"),
+            Mode::Store => f.write_str(" --store"),
+            Mode::Race => f.write_str(" --race"),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use simtest::{Failure, Report, Violation, run, run_crashing};
+use simtest::{Failure, Mode, Report, Violation, run};
 
-const USAGE: &str = "usage: simtest --seed N [--crash-at CALL] [--twice]
-       simtest --seeds COUNT [--from N] [--jobs N] [--twice]";
+const USAGE: &str = "usage: simtest --seed N [--crash-at CALL | --store | --race] [--twice]
+       simtest --seeds COUNT [--from N] [--jobs N] [--store | --race] [--twice]";
 
 /// Failures that are printed before it stops.
 const MOST_FAILURES: usize = 5;
@@ -18,7 +18,7 @@ struct Arguments {
     seeds: Option<u64>,
     from: u64,
     jobs: u64,
-    crash_at: Option<u64>,
+    mode: Mode,
     twice: bool,
 }
 
@@ -48,9 +48,6 @@ fn main() -> ExitCode {
         let worlds = report.worlds.get(name).copied().unwrap_or(0);
         eprintln!("{count:>12} {worlds:>12}  {name}");
     }
-    for failure in &failures {
-        eprintln!("\n{failure}");
-    }
     let seen = next.into_inner().min(count);
     eprintln!("{seen} seeds from {from}: {} found something", failures.len());
     ExitCode::from(u8::from(!failures.is_empty()))
@@ -70,24 +67,22 @@ fn work(
             break;
         }
         if index > 0 && index.is_multiple_of(10_000) {
-            eprintln!("{index} of {count} seeds");
+            eprintln!("{index} of {count} seeds, from {from}");
         }
         let seed = from + index;
-        let once = || match arguments.crash_at {
-            Some(call) => run_crashing(seed, call),
-            None => run(seed),
-        };
-        let outcome = once();
-        let outcome = if arguments.twice && outcome != once() {
+        let outcome = run(seed, arguments.mode);
+        let outcome = if arguments.twice && outcome != run(seed, arguments.mode) {
             let what = "the same seed went two ways".to_owned();
             let violation = Violation { id: "determinism", what };
-            Err(Box::new(Failure { seed, crash_at: arguments.crash_at, violation }))
+            Err(Box::new(Failure { seed, mode: arguments.mode, violation }))
         } else {
             outcome
         };
         match outcome {
             Ok(report) => own.add(&report),
             Err(failure) => {
+                // At once: the rest of a long run may take days.
+                eprintln!("{failure}\n");
                 let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 total.1.push(*failure);
                 if total.1.len() >= MOST_FAILURES {
@@ -109,7 +104,9 @@ fn arguments() -> Option<Arguments> {
             "--seeds" => arguments.seeds = Some(number()?),
             "--from" => arguments.from = number()?,
             "--jobs" => arguments.jobs = number()?,
-            "--crash-at" => arguments.crash_at = Some(number()?),
+            "--crash-at" => arguments.mode = Mode::CrashAt(number()?),
+            "--store" => arguments.mode = Mode::Store,
+            "--race" => arguments.mode = Mode::Race,
             "--twice" => arguments.twice = true,
             _ => return None,
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use simtest::{Failure, Mutant, Report, run, run_crashing, run_mutant, run_storing};
+use simtest::{Failure, Mode, Mutant, Report, run, run_mutant};
 
 /// Worlds in the test command. A million: `cargo run --release -p simtest -- --seeds 1000000`.
 const SEEDS: u64 = 10_000;
@@ -46,7 +46,7 @@ fn every(seeds: Range<u64>, run: impl Fn(u64) -> Result<Report, Box<Failure>> + 
 
 #[test]
 fn ten_thousand_worlds_keep_their_promises() {
-    let total = every(0..SEEDS, run);
+    let total = every(0..SEEDS, |seed| run(seed, Mode::Plain));
     // The worlds are worth what happens in them: in so many of them, at least.
     let least = [
         (
@@ -131,17 +131,24 @@ fn ten_thousand_worlds_keep_their_promises() {
 
 #[test]
 fn projections_may_be_harmed_by_every_crash() {
-    let directory =
-        |seed| std::env::temp_dir().join(format!("farthing-simtest-{}-{seed}", std::process::id()));
-    let total = every(0..400, |seed| run_storing(seed, &directory(seed)));
+    let total = every(0..400, |seed| run(seed, Mode::Store));
     let worlds = total.worlds.get("harmed projection").copied().unwrap_or(0);
     assert!(worlds >= 150, "{worlds} of {:?}", total.worlds);
 }
 
 #[test]
+fn threads_that_race_for_the_journal_settle_once() {
+    let total = every(0..600, |seed| run(seed, Mode::Race));
+    for (what, least) in [("closed", 100), ("failed for good", 100), ("refused", 50)] {
+        let worlds = total.worlds.get(what).copied().unwrap_or(0);
+        assert!(worlds >= least, "{what}: in {worlds} worlds, of {:?}", total.worlds);
+    }
+}
+
+#[test]
 fn seeds_that_found_something_stay_found() {
     for &seed in REGRESSIONS {
-        if let Err(failure) = run(seed) {
+        if let Err(failure) = run(seed, Mode::Plain) {
             panic!("{failure}");
         }
     }
@@ -151,9 +158,9 @@ fn seeds_that_found_something_stay_found() {
 fn a_gateway_may_die_within_every_call_of_its_disk() {
     let total = every(0..40, |seed| {
         let mut all = Report::default();
-        let calls = run_crashing(seed, u64::MAX)?.calls;
+        let calls = run(seed, Mode::CrashAt(u64::MAX))?.calls;
         for call in 0..calls {
-            all.add(&run_crashing(seed, call)?);
+            all.add(&run(seed, Mode::CrashAt(call))?);
         }
         Ok(all)
     });
@@ -163,7 +170,7 @@ fn a_gateway_may_die_within_every_call_of_its_disk() {
 
 #[test]
 fn a_seed_is_one_world() {
-    let traces = |_| (0..300).map(|seed| run(seed).map(|report| report.trace));
+    let traces = |_| (0..300).map(|seed| run(seed, Mode::Plain).map(|report| report.trace));
     let (once, twice): (Vec<_>, Vec<_>) = (traces(0).collect(), traces(1).collect());
     assert_eq!(once, twice);
     let distinct: std::collections::BTreeSet<_> = once.into_iter().flatten().collect();
