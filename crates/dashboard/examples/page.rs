@@ -1,5 +1,5 @@
 //! Serves the page with invented exchanges on a loopback port, to look at it while changing it:
-//! `cargo run -p dashboard --example page -- 8788`, or `... -- 8788 empty`.
+//! `cargo run -p dashboard --example page -- 8788`, or `... -- 8788 empty`, or `... -- 8788 many`.
 #![expect(clippy::unwrap_used, reason = "a tool for developers stops at what it did not expect")]
 
 #[path = "../../facts/tests/fixture/mod.rs"]
@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use dashboard::Dashboard;
 use facts::{End, Exchange, Verdict};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
-use quantity::UnixTime;
+use quantity::{Doubt, UnixTime, UsageSource};
 use report::BookLine;
 
 fn main() -> std::io::Result<()> {
@@ -19,8 +19,12 @@ fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))?;
     let book = BookLine { name: "genai-prices".to_owned(), as_of: "2026-11-20".parse().unwrap() };
     let mut dashboard = Dashboard::new(book);
-    if std::env::args().nth(2).as_deref() != Some("empty") {
+    let how = std::env::args().nth(2);
+    if how.as_deref() != Some("empty") {
         fill(&mut dashboard);
+    }
+    if how.as_deref() == Some("many") {
+        uncertain_routes().iter().for_each(|exchange| dashboard.settled(exchange));
     }
     for stream in listener.incoming() {
         answer(&dashboard, stream?)?;
@@ -52,6 +56,29 @@ fn answer(dashboard: &Dashboard, mut stream: TcpStream) -> std::io::Result<()> {
         page.body.len(),
         page.body,
     )
+}
+
+/// Two hundred routes, each with something that is not certain.
+fn uncertain_routes() -> Vec<Exchange> {
+    let (lost, source) = (Charge::Unpriced("usage unknown"), UsageSource::Unknown);
+    let nothing = Try { charge: lost, source, tokens: [0; 4], end: End::Cut, ..Try::default() };
+    let doubted = |doubts, source| Try { doubts, source, ..Try::default() };
+    let tries = [
+        Try { bound: Some("0.25"), ..nothing.clone() },
+        Try { bound: None, ..nothing },
+        doubted(&[Doubt::SumMismatch], UsageSource::Reported),
+        doubted(&[Doubt::SplitUnknown, Doubt::ReasoningUnknown], UsageSource::Partial),
+        doubted(&[Doubt::ChoicesUnderReported, Doubt::LowerBound], UsageSource::Reported),
+        doubted(&[Doubt::OverlapOpen, Doubt::CountRefused], UsageSource::Reported),
+        Try { charge: Charge::Unpriced("mixed"), doubts: &[Doubt::MixedModels], ..Try::default() },
+    ];
+    let exchange = |number: usize| {
+        let tries = vec![tries[number % tries.len()].clone()];
+        let mut exchange = Sample { tries, ..Sample::default() }.exchange(1);
+        exchange.admission.labels.route = format!("generated-route-{number:03}");
+        exchange
+    };
+    (0..200).map(exchange).collect()
 }
 
 /// Traffic of different shapes, enough of it that a page has something to show.

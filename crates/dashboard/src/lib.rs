@@ -16,6 +16,9 @@ use report::json::Json;
 /// Exchanges that the live list reaches back.
 const RECENT: usize = 200;
 
+/// Routes, and models, that are told apart: clients may invent any number of them.
+const GROUPS: usize = 10_000;
+
 /// What the page shows, kept up to date one settled exchange at a time.
 #[derive(Debug)]
 pub struct Dashboard {
@@ -56,7 +59,7 @@ impl Dashboard {
     /// An empty page that names this price book.
     #[must_use]
     pub fn new(book: BookLine) -> Self {
-        let [routes, models] = Self::queries().map(Rollup::new);
+        let [routes, models] = Self::queries().map(|query| Rollup::new(query).keeping(GROUPS));
         let recent = VecDeque::with_capacity(RECENT);
         Self { book, route_names: BTreeMap::new(), routes, models, recent }
     }
@@ -70,7 +73,7 @@ impl Dashboard {
     /// Goes on from what was counted before, of each of the [`queries`](Self::queries).
     #[must_use]
     pub fn with_counted(mut self, [routes, models]: [Rollup; 2]) -> Self {
-        (self.routes, self.models) = (routes, models);
+        (self.routes, self.models) = (routes.keeping(GROUPS), models.keeping(GROUPS));
         self
     }
 

@@ -9,7 +9,7 @@ use report::exchange::{self, Outcome};
 use report::json::Json;
 use report::number::{
     Cost, class_price, count_share, decimals, dollars, duration, money_share, per_mtok,
-    per_thousand, percent, priced_tokens, ratio,
+    per_thousand, percent, priced_tokens, ratio, usd,
 };
 use report::object;
 
@@ -52,12 +52,12 @@ fn tiles(whole: &Bill<'_>, answer: &Answer) -> Json {
     let wasted: Money = total.waste.values().copied().sum();
     let spend = cost.written(|amount| match amount {
         Money::ZERO => "$0".to_owned(),
-        _ => format!("${}", dollars(amount, decimals([amount]).min(4))),
+        _ => usd(amount, decimals([amount]).min(4)),
     });
     let per_1k = cost.amount().and_then(|amount| per_thousand(amount, total.exchanges));
     let per_mtok = cost.amount().and_then(|amount| per_mtok(amount, priced_tokens(total)));
     let priced = |amount: Option<Money>| match amount {
-        Some(amount) => format!("${}", dollars(amount, decimals([amount]).min(4))),
+        Some(amount) => usd(amount, decimals([amount]).min(4)),
         None => "-".to_owned(),
     };
     let certainty = match (total.unpriced, total.unknown) {
@@ -92,7 +92,10 @@ fn tiles(whole: &Bill<'_>, answer: &Answer) -> Json {
             "Wasted",
             percent(money_share(wasted, total.cost)),
             "of cost by the token",
-            format!("${}", dollars(wasted, decimals([wasted]).min(4))),
+            match wasted {
+                Money::ZERO => "none that has a price".to_owned(),
+                _ => usd(wasted, decimals([wasted]).min(4)),
+            },
         ),
         tile(
             "Estimated",
@@ -109,6 +112,7 @@ fn attempts(count: u64) -> String {
 }
 
 fn groups(whole: &Bill<'_>, answer: &Answer) -> Json {
+    let answer = &answer.clone().top(GROUPS);
     let spend = answer.spend();
     let places = decimals([spend]);
     let spends = answer.groups.iter().map(|group| group.measures.spend());
@@ -135,10 +139,13 @@ fn groups(whole: &Bill<'_>, answer: &Answer) -> Json {
             "wasted_share" => of_group(wasted),
         }
     };
-    let shown = answer.groups.iter().take(GROUPS).map(|group| {
+    let shown = answer.groups.iter().map(|group| {
         let label = bill::labels(group).collect::<Vec<_>>().join(", ");
         row(label, &group.measures, Cost::of(&group.measures))
     });
+    let other = answer.other.iter();
+    let other =
+        other.map(|other| row(bill::other_name(other), &other.measures, Cost::of(&other.measures)));
     // Idle time is on the bill and nobody's: a row without a bar, for it has one under own GPUs.
     let idle = answer.hosting.iter().filter(|line| line.idle > Money::ZERO).map(|line| {
         object! {
@@ -148,8 +155,7 @@ fn groups(whole: &Bill<'_>, answer: &Answer) -> Json {
         }
     });
     object! {
-        "rows" => shown.chain(idle).collect::<Json>(),
-        "left_out" => answer.groups.len().saturating_sub(GROUPS) as u64,
+        "rows" => shown.chain(other).chain(idle).collect::<Json>(),
         "total" => row("total".to_owned(), &answer.total, whole.cost()),
     }
 }

@@ -135,7 +135,20 @@ fn any_number_of_routes_is_a_bounded_table() {
         dashboard.settled(&exchange);
     }
     let routes = &json(&dashboard, "/farthing/api/bill")["routes"];
-    assert_eq!(routes["rows"].as_array().unwrap().len(), 40);
-    assert_eq!(routes["left_out"], 60);
+    assert_eq!(routes["rows"].as_array().unwrap().len(), 41);
+    assert_eq!(row(routes, "(other: 60 more)")["exchanges"], "60");
     assert_eq!(routes["total"]["exchanges"], "100");
+}
+
+#[test]
+fn routes_that_clients_invent_do_not_pile_up() {
+    let mut dashboard = empty();
+    let mut exchange = Sample::default().exchange(1);
+    for number in 0..10_001 {
+        exchange.admission.labels.route = format!("route-{number}");
+        dashboard.settled(&exchange);
+    }
+    let routes = &json(&dashboard, "/farthing/api/bill")["routes"];
+    assert_eq!(row(routes, "(other: 9,961 or more)")["exchanges"], "9,961");
+    assert_eq!(routes["total"]["exchanges"], "10,001");
 }

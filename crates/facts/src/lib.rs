@@ -18,4 +18,4 @@ pub use exchange::{
 pub use hosting::{HostedLine, Hosting};
 pub use measures::{Measures, Tally};
 pub use query::{Dimension, ParseDimensionError, Query};
-pub use rollup::{Answer, Group, Rollup};
+pub use rollup::{Answer, Group, Other, Rollup};

@@ -1,17 +1,23 @@
 //! Answers, kept up to date one settled exchange at a time.
 
 mod names;
+mod other;
 mod parts;
 
 use std::collections::BTreeMap;
 
 use quantity::{Money, UnixTime};
 
+use self::other::Limit;
+pub use self::other::Other;
 use crate::hosting::Hosts;
 use crate::{Exchange, HostedLine, Hosting, Measures, PriceRecord, Query};
 
 /// The values of the query's dimensions, in its order; `None` where an attempt has no such label.
 type Key = Vec<Option<String>>;
+
+/// Where an attempt is counted: in the group with a key, or with all that have no group of their own.
+type Place = Option<Key>;
 
 /// One row of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +35,9 @@ pub struct Answer {
     pub query: Query,
     /// The groups, dearest first, then by key.
     pub groups: Vec<Group>,
-    /// Their sum.
+    /// Groups that are counted as one, all of them cheaper once than those that were kept.
+    pub other: Option<Other>,
+    /// The sum of all groups.
     pub total: Measures,
     /// Upstreams paid by the hour, with their idle time, which no group bears.
     pub hosting: Vec<HostedLine>,
@@ -49,16 +57,17 @@ impl Answer {
 #[derive(Debug, Clone)]
 pub struct Rollup {
     query: Query,
-    groups: BTreeMap<Key, Measures>,
-    hosts: Hosts<Key>,
+    groups: BTreeMap<Place, Measures>,
+    hosts: Hosts<Place>,
     seen: Option<(UnixTime, UnixTime)>,
+    limit: Option<Limit>,
 }
 
 impl Rollup {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, groups: BTreeMap::new(), hosts: Hosts::default(), seen: None }
+        Self { query, groups: BTreeMap::new(), hosts: Hosts::default(), seen: None, limit: None }
     }
 
     /// Takes note of a price by the hour; prices by use come with each charge.
@@ -79,32 +88,44 @@ impl Rollup {
         let by = &self.query.by;
         let key = |attempt| by.iter().map(|by| by.of(exchange, attempt)).collect::<Key>();
         for attempt in &exchange.attempts {
-            let key = key(Some(attempt));
+            let place = self.place(key(Some(attempt)));
             if let Some(busy) = attempt.hosted_busy() {
                 let useful = attempt.useful_tokens();
-                self.hosts.busy(&key, &attempt.dispatch.upstream, [busy], useful);
+                self.hosts.busy(&place, &attempt.dispatch.upstream, [busy], useful);
             }
-            self.groups.entry(key).or_default().add_attempt(attempt);
+            self.groups.entry(place).or_default().add_attempt(attempt);
         }
-        let last = key(exchange.attempts.last());
+        let last = self.place(key(exchange.attempts.last()));
         self.groups.entry(last).or_default().add_exchange(exchange);
+        self.shrink();
+    }
+
+    fn place(&self, key: Key) -> Place {
+        let Some(limit) = &self.limit else { return Some(key) };
+        let dropped = limit.dropped(&key);
+        let place = Some(key);
+        // One that is kept may look like one that was dropped.
+        if dropped && !self.groups.contains_key(&place) { None } else { place }
     }
 
     /// The answer as of `now`, which ends hours that the query's period leaves open.
     #[must_use]
     pub fn answer(&self, now: UnixTime) -> Answer {
-        let mut groups = self.groups.clone();
+        let mut places = self.groups.clone();
         let mut hosting = Vec::new();
         for Hosting { line, shares } in self.hosts.settle(&self.query.period, now) {
-            for (key, cost) in shares {
-                groups.entry(key).or_default().hosted_cost += cost;
+            for (place, cost) in shares {
+                places.entry(place).or_default().hosted_cost += cost;
             }
             hosting.push(line);
         }
         let mut total = Measures::default();
-        groups.values().for_each(|measures| total.merge(measures));
+        places.values().for_each(|measures| total.merge(measures));
+        let other = places.remove(&None);
+        let other = other.zip(self.limit.as_ref()).map(|(sum, limit)| limit.other(sum));
+        let groups = places.into_iter().filter_map(|(place, sum)| Some((place?, sum))).collect();
         let groups = by_spend(groups);
-        Answer { query: self.query.clone(), groups, total, hosting, seen: self.seen }
+        Answer { query: self.query.clone(), groups, other, total, hosting, seen: self.seen }
     }
 }
 

@@ -428,3 +428,89 @@ proptest! {
         prop_assert_eq!(other.answer(at("2026-11-22T16:00:00Z")), whole);
     }
 }
+
+fn summed(answer: &Answer) -> Measures {
+    let groups = answer.groups.iter().map(|group| &group.measures);
+    let all = groups.chain(answer.other.iter().map(|other| &other.measures));
+    all.fold(Measures::default(), |mut sum, measures| {
+        sum.merge(measures);
+        sum
+    })
+}
+
+#[test]
+fn labels_without_end_are_kept_in_little_room_and_to_the_pico_dollar() {
+    let query = Query { by: vec![Dimension::User], ..Query::default() };
+    let (mut few, mut all) = (Rollup::new(query.clone()).keeping(100), Rollup::new(query));
+    let mut exchange = Sample::default().exchange(1);
+    let tries = vec![Try { tokens: [9_000_000, 0, 0, 0], ..Try::default() }];
+    let mut dear = Sample { tries, ..Sample::default() }.exchange(2);
+    dear.admission.labels.user = Some("whale".to_owned());
+    for number in 0..20_000_u32 {
+        // Some come again after they were dropped.
+        let user = number.wrapping_mul(7_919) % 15_000;
+        exchange.admission.labels.user = Some(format!("user-{user}"));
+        let told = [&exchange, &dear].into_iter().take(1 + usize::from(number % 1_000 == 500));
+        for exchange in told {
+            few.add(exchange);
+            all.add(exchange);
+        }
+    }
+    let now = at("2026-11-22T16:00:00Z");
+    let (few, all) = (few.answer(now), all.answer(now));
+    assert_eq!(few.total, all.total);
+    assert_eq!(summed(&few), few.total);
+    assert!(few.groups.len() <= 100, "{}", few.groups.len());
+    // Who spends much is kept from the first time on; and whoever is kept is told in full.
+    assert_eq!(few.groups[0].key, [Some("whale".to_owned())]);
+    for group in &few.groups {
+        assert_eq!(&group.measures, measures(&all, group.key[0].as_deref().unwrap()));
+    }
+    let other = few.other.unwrap();
+    let dropped = 15_001 - few.groups.len() as u64;
+    assert!(other.or_more && (dropped - 200..=dropped).contains(&other.groups), "{}", other.groups);
+}
+
+#[test]
+fn the_top_groups_are_the_dearest_and_the_others_are_one() {
+    let whole = ask(&["route", "model"], Period::default(), &[hourly()], &some_hours());
+    let top = whole.clone().top(2);
+    assert_eq!(top.groups, whole.groups[..2]);
+    let other = top.other.as_ref().unwrap();
+    assert_eq!((other.groups, other.or_more), (whole.groups.len() as u64 - 2, false));
+    assert_eq!((summed(&top), &top.total), (whole.total.clone(), &whole.total));
+    assert_eq!(top.spend(), whole.spend());
+    assert_eq!(whole.clone().top(whole.groups.len()), whole);
+    // Those that were left out before stay so.
+    assert_eq!(top.clone().top(1).other.unwrap().groups, other.groups + 1);
+}
+
+proptest! {
+    #[test]
+    fn a_limit_changes_no_total(
+        samples in prop::collection::vec(any_sample(), 1..60),
+        by in prop::collection::vec(prop::sample::select(&DIMENSIONS[..]), 1..4),
+        most in 1_usize..8,
+    ) {
+        let exchanges: Vec<Exchange> =
+            (1..).zip(&samples).map(|(number, sample)| sample.exchange(number)).collect();
+        let price = rate("2.50", "2026-11-21T23:59:30Z");
+        let whole = ask(&by, Period::default(), std::slice::from_ref(&price), &exchanges);
+        let mut few = Rollup::new(whole.query.clone()).keeping(most);
+        few.price(&price);
+        exchanges.iter().for_each(|exchange| few.add(exchange));
+        let few = few.answer(at("2026-11-22T16:00:00Z"));
+        prop_assert!(few.groups.len() <= most);
+        prop_assert_eq!(&few.total, &whole.total);
+        prop_assert_eq!(&few.hosting, &whole.hosting);
+        prop_assert_eq!(summed(&few), few.total);
+        for group in &few.groups {
+            let same = whole.groups.iter().find(|other| other.key == group.key).unwrap();
+            // Of hours, a share that cannot be split evenly may fall to another group.
+            let apart = group.measures.hosted_cost.pico() - same.measures.hosted_cost.pico();
+            prop_assert!(apart.abs() <= 1, "{apart}");
+            let hosted_cost = same.measures.hosted_cost;
+            prop_assert_eq!(&Measures { hosted_cost, ..group.measures.clone() }, &same.measures);
+        }
+    }
+}

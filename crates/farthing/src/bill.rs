@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Up to this time, which is not included
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
+    /// The N dearest groups alone, the others as one; the total stays
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
     /// As JSON; money is an exact decimal text
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -85,6 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Derived routes go by the names that were given to them since.
     let answer = answer(&data, &query, now)?;
     let answer = answer.renamed(&Dimension::Route, &config.settings.route_names);
+    let answer = answer.top(arguments.top.unwrap_or(usize::MAX));
     let book = book_line(&config.book);
     let bill = Bill::new(&answer, &book, now);
     output::print(&if arguments.json {

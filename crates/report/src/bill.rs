@@ -5,7 +5,7 @@ mod uncertain;
 
 use std::time::Duration;
 
-use facts::{Answer, Group, HostedLine, Measures, WasteCause};
+use facts::{Answer, Group, HostedLine, Measures, Other, WasteCause};
 use quantity::{Day, Money, TokenClass, UnixTime, grouped};
 
 pub use self::uncertain::{Uncertain, uncertain};
@@ -188,9 +188,12 @@ impl<'a> Bill<'a> {
             let rest = self.answer.query.by.len().saturating_sub(1);
             [name].into_iter().chain(std::iter::repeat_n(String::new(), rest))
         };
-        let mut idle_lines = 0;
+        if let Some(other) = &self.answer.other {
+            let cells = figures(&other.measures, Cost::of(&other.measures));
+            table.row(named(other_name(other)).chain(cells));
+        }
+        let idle_lines = self.idle().count();
         for line in self.idle() {
-            idle_lines += 1;
             let none = || "-".to_owned();
             let mut cells = vec![none(); if retried { 5 } else { 4 }];
             cells.push(dollars(line.idle, places));
@@ -198,7 +201,7 @@ impl<'a> Bill<'a> {
             cells.extend([none(), none()]);
             table.row(named(idle_name(line)).chain(cells));
         }
-        if self.answer.groups.len() + idle_lines > 1 {
+        if self.answer.groups.len() + idle_lines + usize::from(self.answer.other.is_some()) > 1 {
             let cost = self.cost();
             table.total(named("total".to_owned()).chain(figures(total, cost)));
         }
@@ -401,6 +404,13 @@ pub fn cause_name(cause: WasteCause) -> &'static str {
 /// The labels of a group, in the order of the query.
 pub fn labels(group: &Group) -> impl Iterator<Item = &str> {
     group.key.iter().map(|label| label.as_deref().unwrap_or(NO_LABEL))
+}
+
+/// How a bill names groups that are counted as one.
+#[must_use]
+pub fn other_name(other: &Other) -> String {
+    let more = if other.or_more { " or more" } else { " more" };
+    format!("(other: {}{more})", grouped(other.groups))
 }
 
 /// How a bill names the idle time of an upstream.

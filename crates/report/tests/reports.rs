@@ -395,8 +395,31 @@ fn every_key_of_the_json_forms_is_explained() {
         }
         .json(),
     );
+    read(&Bill::new(&answer.top(1), &book, now()).json());
     // Keys that are labels of the fixture.
     found.remove("release");
     let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(found.len() > 100 && missing.is_empty(), "{} keys, missing: {missing:?}", found.len());
+}
+
+#[test]
+fn a_million_tiny_charges_sum_exactly() {
+    // A token at $0.0375 per million: to the micro-dollar, each charge would be nothing.
+    let charge = Charge::PerMillion("0.0375", "0.0375", "0.0375");
+    let sample = |tokens| {
+        let tries = vec![Try { tokens: [tokens, 0, 0, 0], charge, ..Try::default() }];
+        Sample { tries, ..Sample::default() }.exchange(1)
+    };
+    let exchanges: Vec<Exchange> = (1..=7).map(sample).collect();
+    let mut rollup = Rollup::new(Query { by: vec!["route".parse().unwrap()], ..Query::default() });
+    (0..1_000_000).for_each(|number| rollup.add(&exchanges[number % 7]));
+    let answer = rollup.answer(now());
+    let book = book();
+    let bill = Bill::new(&answer, &book, now());
+    // 142,857 times 28 tokens and one more, at 37,500 pico-dollars.
+    let json: serde_json::Value = serde_json::from_str(&bill.json()).unwrap();
+    assert_eq!(json["spend_usd"], "0.1499998875");
+    assert_eq!(json["total"]["token_classes"]["input_uncached"]["cost_usd"], "0.1499998875");
+    assert_eq!(column(&bill.csv(), "cost_usd"), ["0.1499998875"]);
+    assert!(bill.text(Style::default()).contains("$0.150000"));
 }

@@ -100,13 +100,6 @@ function groupColumns(name) {
 function groups(id, name, data) {
   const columns = groupColumns(name);
   fill(byId(id), columns, data.rows);
-  if (data.left_out > 0) {
-    const line = element("tr");
-    const text = element("td", "quiet", "and " + data.left_out + " more with less spend");
-    text.colSpan = columns.length;
-    line.append(text);
-    byId(id).tBodies[0].append(line);
-  }
   const foot = element("tfoot");
   const total = element("tr");
   columns.forEach((column, index) => {
@@ -177,7 +170,7 @@ function uncertain(rows) {
     number("attempts", "attempts"),
     number("cost, USD", "cost"),
     number("of cost", "share"),
-    { header: "", className: "note", make: (row) => element("span", "", row.note) },
+    { header: "", className: "meaning", make: (row) => element("span", "", row.note) },
   ], rows);
 }
 

@@ -36,7 +36,8 @@ impl Exchange {
 impl Rollup {
     /// Counts what was summed for a group: `key` has a value for each dimension of the query.
     pub fn add_group(&mut self, key: Key, measures: &Measures) {
-        self.groups.entry(key).or_default().merge(measures);
+        let place = self.place(key);
+        self.groups.entry(place).or_default().merge(measures);
     }
 
     /// Notes when the first and the last of the exchanges in such sums were admitted.
@@ -54,13 +55,14 @@ impl Rollup {
         times: impl IntoIterator<Item = (UnixTime, UnixTime)>,
         useful_tokens: u64,
     ) {
-        self.hosts.busy(key, upstream, times, useful_tokens);
+        self.hosts.busy(&self.place(key.clone()), upstream, times, useful_tokens);
     }
 
-    /// Adds what another rollup of the same query counted.
+    /// Adds what another rollup of the same query counted; both keep every group.
     pub fn merge(&mut self, other: Self) {
-        for (key, measures) in other.groups {
-            self.add_group(key, &measures);
+        debug_assert!(self.limit.is_none() && other.limit.is_none(), "both keep every group");
+        for (place, measures) in other.groups {
+            self.groups.entry(place).or_default().merge(&measures);
         }
         if let Some((first, last)) = other.seen {
             self.add_seen(first, last);

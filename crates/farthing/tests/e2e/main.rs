@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod attempts;
+mod bill;
 mod canary;
 mod client;
 mod commands;

@@ -1,10 +1,10 @@
 //! The bill for programs.
 
-use facts::{Answer, Group, HostedLine, Measures};
+use facts::{Answer, Group, HostedLine, Measures, Tally};
 use quantity::{Money, TokenClass};
 
 use super::uncertain::{known_bound, tally_json};
-use super::{Bill, class_cost, idle_name, paid, per_useful_mtok, shown, utilisation};
+use super::{Bill, class_cost, idle_name, other_name, paid, per_useful_mtok, shown, utilisation};
 use crate::csv::{self, Csv};
 use crate::json::Json;
 use crate::number::{Cost, blended, class_price, per_thousand};
@@ -23,7 +23,7 @@ impl Bill<'_> {
     /// The bill as a JSON value; see [`Bill::json`].
     #[must_use]
     pub fn value(&self) -> Json {
-        let Answer { query, groups, total, hosting, seen } = self.answer;
+        let Answer { query, groups, other, total, hosting, seen } = self.answer;
         let group = |group: &Group| {
             let names = query.by.iter().map(ToString::to_string);
             let values = group.key.iter().map(|value| Json::from(value.as_ref()));
@@ -47,6 +47,10 @@ impl Bill<'_> {
             "spend_is_complete" => matches!(self.cost(), Cost::Known(_)),
             "idle_cost_usd" => hosting.iter().map(|line| line.idle).sum::<Money>(),
             "groups" => groups.iter().map(group).collect::<Json>(),
+            "other" => other.as_ref().map(|other| object! {
+                "groups" => other.groups,
+                "measures" => measures_json(&other.measures),
+            }),
             "total" => measures_json(total),
             "hosting" => hosting.iter().map(hosting_json).collect::<Json>(),
         }
@@ -54,7 +58,8 @@ impl Bill<'_> {
 
     /// The groups as CSV: the dimensions, then figures named as in JSON, the price book and the period
     /// in every row. What is unknown or does not apply is empty. Idle hours of own GPUs have rows of
-    /// their own, whose `line` is `idle`, so that `cost_usd` sums to the bill.
+    /// their own, whose `line` is `idle`, and groups that are counted as one have a row whose `line` is
+    /// `other`, so that `cost_usd` sums to the bill.
     #[must_use]
     pub fn csv(&self) -> String {
         const FIGURES: [&str; 19] = [
@@ -86,10 +91,21 @@ impl Bill<'_> {
         let line = || ["line".to_owned()];
         csv.row(by.chain(line()).chain(FIGURES.map(str::to_owned)).chain(classes).chain(basis));
         let basis = [csv::label(&self.book.name), self.book.as_of.to_string(), self.period()];
-        for Group { key, measures } in &self.answer.groups {
+        let dimensions = self.answer.query.by.len();
+        // A line that is no group has its name where the first label would be.
+        let named = |name: String| {
+            let rest = std::iter::repeat_n(String::new(), dimensions.saturating_sub(1));
+            (dimensions > 0).then(|| csv::label(&name)).into_iter().chain(rest).collect::<Vec<_>>()
+        };
+        let groups = self.answer.groups.iter().map(|Group { key, measures }| {
+            let labels = key.iter().map(|label| csv::label(label.as_deref().unwrap_or("")));
+            (labels.collect::<Vec<_>>(), "use", measures)
+        });
+        let other = self.answer.other.iter();
+        let other = other.map(|other| (named(other_name(other)), "other", &other.measures));
+        for (labels, line, measures) in groups.chain(other) {
             let cost = Cost::of(measures).amount();
             let text = |amount: Option<Money>| amount.map_or_else(String::new, |m| m.to_string());
-            let labels = key.iter().map(|label| csv::label(label.as_deref().unwrap_or("")));
             let figures = [
                 measures.exchanges.to_string(),
                 measures.completed.to_string(),
@@ -106,7 +122,7 @@ impl Bill<'_> {
                 text(known_bound(measures)),
                 measures.unbounded.to_string(),
                 measures.doubtful.attempts.to_string(),
-                text(doubtful_cost(measures)),
+                text(known_cost(&measures.doubtful)),
                 measures.unpriced.to_string(),
                 measures.unpriced_tokens.to_string(),
                 measures.cost_of_units.to_string(),
@@ -114,19 +130,16 @@ impl Bill<'_> {
             let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
                 [tokens.to_string(), text(class_cost(measures, class))]
             });
-            let line = ["use".to_owned()];
-            csv.row(labels.chain(line).chain(figures).chain(classes).chain(basis.clone()));
+            let labels = labels.into_iter().chain([line.to_owned()]);
+            csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
         }
         for line in self.idle() {
-            let dimensions = self.answer.query.by.len();
-            let name = (dimensions > 0).then(|| csv::label(&idle_name(line)));
-            let rest = std::iter::repeat_n(String::new(), dimensions.saturating_sub(1));
             let figures = FIGURES.map(|figure| match figure {
                 "cost_usd" => line.idle.to_string(),
                 _ => String::new(),
             });
             let classes = std::iter::repeat_n(String::new(), 2 * TokenClass::ALL.len());
-            let labels = name.into_iter().chain(rest).chain(["idle".to_owned()]);
+            let labels = named(idle_name(line)).into_iter().chain(["idle".to_owned()]);
             csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
         }
         csv.finish()
@@ -147,10 +160,9 @@ fn hosting_json(line: &HostedLine) -> Json {
     }
 }
 
-/// What doubtful attempts cost, as far as it is known.
-fn doubtful_cost(measures: &Measures) -> Option<Money> {
-    let none = measures.doubtful.attempts > 0 && measures.doubtful.priced == 0;
-    (!none).then_some(measures.doubtful.cost)
+/// What attempts cost, as far as it is known; nothing where there are none.
+fn known_cost(tally: &Tally) -> Option<Money> {
+    if tally.attempts == 0 { Some(Money::ZERO) } else { tally.known_cost() }
 }
 
 fn measures_json(measures: &Measures) -> Json {
@@ -186,11 +198,12 @@ fn measures_json(measures: &Measures) -> Json {
         "usd_per_mtok" => blended(measures),
         "estimated_attempts" => measures.estimated,
         "learned_attempts" => measures.learned.attempts,
+        "learned_cost_usd" => known_cost(&measures.learned),
         "unknown_attempts" => measures.unknown,
         "unknown_at_most_usd" => known_bound(measures),
         "unbounded_attempts" => measures.unbounded,
         "doubtful_attempts" => measures.doubtful.attempts,
-        "doubtful_cost_usd" => doubtful_cost(measures),
+        "doubtful_cost_usd" => known_cost(&measures.doubtful),
         "doubts" => Json::Object(doubts.collect()),
         "unpriced_attempts" => measures.unpriced,
         "unpriced_tokens" => measures.unpriced_tokens,
