@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod demo;
 mod estimate;
+mod files;
 mod journal_cmd;
 mod output;
 mod project;

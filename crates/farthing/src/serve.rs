@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::data::DataDir;
 use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
-use crate::{Place, output};
+use crate::{Place, files, output};
 
 /// Records that may wait for a worker of the gateway to run out of other work.
 const GATHERED: u64 = 64;
@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.check {
         return output::print(&described(&config));
     }
+    files::raise_limit();
     runtime()?.block_on(async {
         let simulated = start_simulated(&mut config).await?;
         let data = DataDir::create(&config.data_dir)?;

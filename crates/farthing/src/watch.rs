@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use dashboard::Dashboard;
 use facts::{Exchange, PriceRecord};
 use gateway::{Page, Watch};
 use quantity::UnixTime;
+
+use crate::files;
 
 /// How long a settled exchange may wait to be shown. The thread that shows them looks by itself: to
 /// wake it for each would cost as much as to price them.
@@ -26,6 +28,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub(crate) struct Watcher {
     told: Arc<Told>,
     dashboard: Arc<Mutex<Dashboard>>,
+    /// Whether it was said that connections could not be accepted.
+    refused: Once,
 }
 
 /// Exchanges that are settled and not yet shown.
@@ -61,7 +65,7 @@ impl Watcher {
         };
         let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
         let thread = spawn("watch", Box::new(move || heard.show(&shown, sender.as_ref())))?;
-        let watcher = Arc::new(Self { told, dashboard });
+        let watcher = Arc::new(Self { told, dashboard, refused: Once::new() });
         Ok((watcher, Watching { dashboard: thread, lines }))
     }
 
@@ -141,6 +145,11 @@ impl Watch for Watcher {
         let page = self.dashboard().respond(path, now)?;
         let body = page.body.into_owned().into_bytes();
         Some(Page { content_type: page.content_type, headers: page.headers, body })
+    }
+
+    fn not_accepted(&self, error: &std::io::Error) {
+        // Once: it happens again and again, and `/metrics` counts it.
+        self.refused.call_once(|| eprintln!("farthing: {}", files::not_accepted(error)));
     }
 
     fn lookup(&self, exchange: &Exchange) -> String {

@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     /// Exchanges under way.
     pub(crate) open: AtomicU64,
     refused: AtomicU64,
+    not_accepted: AtomicU64,
     exchanges: [AtomicU64; VERDICTS],
     attempts: [AtomicU64; ENDS],
     tokens: [AtomicU64; CLASSES],
@@ -62,6 +63,11 @@ impl Metrics {
         if doubts.contains(Doubt::MeterFailed) {
             self.meter_panicked();
         }
+    }
+
+    /// A connection could not be accepted.
+    pub(crate) fn not_accepted(&self) {
+        self.not_accepted.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn settled(&self, exchange: &Exchange) {
@@ -175,6 +181,8 @@ impl Metrics {
         family("farthing_journal_bytes_total", "counter", help, &one(journal.bytes));
         let help = "Syncs of the journal.";
         family("farthing_journal_syncs_total", "counter", help, &one(journal.syncs));
+        let help = "Connections that could not be accepted.";
+        family("farthing_not_accepted_total", "counter", help, &one(get(&self.not_accepted)));
         let help = "Records that wait to be written.";
         family("farthing_journal_pending_records", "gauge", help, &one(journal.pending_records));
         let help = "Appends that failed and were taken back.";

@@ -87,7 +87,11 @@ impl Gateway {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => worker.take(stream),
                     // Out of file descriptors, most likely: connections that end free some.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Err(error) => {
+                        self.0.metrics.not_accepted();
+                        self.0.watch.not_accepted(&error);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
                 },
                 () = &mut shutdown => break,
             }

@@ -22,6 +22,8 @@ pub trait Watch: Send + Sync {
     fn settled(&self, exchange: &Arc<Exchange>);
     /// A page below `/farthing/`, if there is one.
     fn page(&self, path: &str, now: UnixTime) -> Option<Page>;
+    /// A connection could not be accepted; others may be, once some that are open have ended.
+    fn not_accepted(&self, error: &std::io::Error);
     /// What the look-up of an exchange tells its owner, as JSON.
     fn lookup(&self, exchange: &Exchange) -> String;
 }

@@ -114,7 +114,8 @@ impl Events {
 /// both dialects repeat it in the data.
 pub(crate) fn data(event: &[u8]) -> Cow<'_, [u8]> {
     let mut data = None::<Cow<'_, [u8]>>;
-    let mut rest = event;
+    // A byte order mark may stand before the first.
+    let mut rest = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
     while !rest.is_empty() {
         let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let line = &rest[..end];

@@ -39,7 +39,7 @@ impl Call {
         self
     }
 
-    fn bytes(&self, address: SocketAddr) -> Vec<u8> {
+    pub(crate) fn bytes(&self, address: SocketAddr) -> Vec<u8> {
         let mut head = format!("{}\r\n", self.line);
         let given = |name: &str| self.headers.iter().any(|(known, _)| known == name);
         if !given("host") {
@@ -125,6 +125,8 @@ impl Connection {
         let mut reading = Reading { connection: self, status, headers, framing: Framing::Close };
         reading.framing = if reading.header("transfer-encoding") == Some("chunked") {
             Framing::Chunked
+        } else if status == 204 {
+            Framing::Length(0)
         } else if let Some(length) = reading.header("content-length") {
             Framing::Length(length.parse().unwrap())
         } else {
@@ -215,6 +217,11 @@ impl Reading {
             let piece = self.piece().await.unwrap_or_else(|| panic!("it ended before {text:?}"));
             seen.extend(piece);
         }
+    }
+
+    /// The connection, for another request once the reply has ended.
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
     }
 
     /// Whether it ended as HTTP says it must.

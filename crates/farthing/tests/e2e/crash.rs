@@ -1,6 +1,7 @@
 //! SIGKILL under load, again and again, on one data directory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use workload::Random;
 use crate::client::Call;
 use crate::home::{Home, INPUT, OUTPUT, both, cost, eventually, pico};
 
+/// Kills in the test command. `FARTHING_KILLS` sets another number, and then `FARTHING_E2E_SEED` is
+/// drawn unless it is given.
 const ROUNDS: u64 = 20;
 const CLIENTS: u64 = 200;
 /// A round is killed after so many exchanges, at most.
@@ -119,8 +122,12 @@ fn dumped(dump: &str) -> (i128, BTreeMap<String, usize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_gateway_loses_no_finished_exchange_and_settles_the_others_as_unknown() {
-    let seed = std::env::var("FARTHING_E2E_SEED").map_or(7, |seed| seed.parse().unwrap());
-    println!("FARTHING_E2E_SEED={seed}");
+    let told = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+    let rounds = told("FARTHING_KILLS");
+    let drawn = || rounds.map_or(7, |_| RandomState::new().hash_one(0));
+    let seed = told("FARTHING_E2E_SEED").unwrap_or_else(drawn);
+    let rounds = rounds.unwrap_or(ROUNDS);
+    println!("FARTHING_KILLS={rounds} FARTHING_E2E_SEED={seed}");
     let timing = Constant { ttft: Duration::from_millis(5), tpot: Duration::from_millis(2) };
     let options = Options { timing: Arc::new(timing), ..Options::default() };
     let server = Simulated::on_loopback(options).await.unwrap();
@@ -128,7 +135,7 @@ async fn a_killed_gateway_loses_no_finished_exchange_and_settles_the_others_as_u
     let completed = Completed::default();
     let mut random = Random::new(seed);
     let (mut torn, mut rounds_with_lost) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let gateway = home.serve();
         let count = Arc::new(AtomicUsize::new(0));
         let mut clients = load(gateway.address, seed ^ round, &completed, &count);
@@ -186,15 +193,45 @@ async fn a_killed_gateway_loses_no_finished_exchange_and_settles_the_others_as_u
     assert_eq!(bill["spend_is_complete"], false);
     assert!(rounds_with_lost > 0, "no kill met an exchange under way: the test tests nothing");
     println!(
-        "{ROUNDS} kills under {CLIENTS} clients: {} exchanges settled; {} seen whole by a client, all \
-         on the journal with the right charge; {} completed, {} aborted or failed, {} unknown; {torn} \
-         torn tails cut",
+        "{rounds} kills under {CLIENTS} clients: {} exchanges settled; {} seen whole by a client, all \
+         on the journal with the right charge, 0 lost, 0 wrong; {} completed, {} aborted or failed, {} \
+         unknown; {torn} torn tails cut",
         settled.len(),
         completed.lock().unwrap().len(),
         of(Verdict::Completed),
         of(Verdict::Aborted) + of(Verdict::Failed),
         of(Verdict::Unknown),
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_termination_under_load_loses_nothing() {
+    let timing = Constant { ttft: Duration::from_millis(5), tpot: Duration::from_millis(2) };
+    let options = Options { timing: Arc::new(timing), ..Options::default() };
+    let server = Simulated::on_loopback(options).await.unwrap();
+    let home = Home::new(&both(server.address()));
+    let completed = Completed::default();
+    for round in 0..3 {
+        let gateway = home.serve();
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut clients = load(gateway.address, round, &completed, &count);
+        eventually("the load runs", || count.load(SeqCst) >= 300).await;
+        gateway.stop().await;
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        let (settled, open) = home.journal();
+        assert_eq!(open, 0);
+        // What was under way came to its end, and what reached the model is on the journal.
+        let completed = completed.lock().unwrap();
+        assert_eq!(settled.len(), completed.len());
+        assert_eq!(settled.len() as u64, server.stats().requests);
+        for exchange in settled {
+            let id = exchange.admission.exchange.to_string();
+            assert_eq!(exchange.settlement.verdict, Verdict::Completed, "{id}");
+            assert_eq!(cost(&exchange), completed.get(&id).copied(), "{id}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

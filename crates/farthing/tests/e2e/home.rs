@@ -143,9 +143,14 @@ impl Home {
 
     /// With files of at most so many blocks of 512 or 1,024 bytes (shells differ): a full disk.
     pub(crate) fn serve_on_a_small_disk(&self, blocks: u32) -> Gateway {
+        self.serve_after(&format!("trap '' XFSZ; ulimit -f {blocks}"))
+    }
+
+    /// In a process to which a shell did something before.
+    pub(crate) fn serve_after(&self, script: &str) -> Gateway {
         let serve = self.command(&[]);
         let mut command = Command::new("sh");
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" serve");
+        let script = format!("{script}; exec \"$0\" serve");
         command.args(["-c", &script]).arg(serve.get_program());
         command.current_dir(self.0.path()).stdin(Stdio::null());
         Self::started(command)
@@ -241,6 +246,18 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// A line of its `/proc/PID/status`, KiB.
+    pub(crate) fn memory_kib(&self, line: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+        line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").parse().unwrap()
     }
 
     /// SIGKILL.

@@ -1,5 +1,6 @@
 //! An upstream whose every byte is written by a test.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -30,8 +31,12 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     /// Waits until the test allows one more.
     Allowed(Arc<Semaphore>),
+    /// Waits so long.
+    Pause(Duration),
     /// Waits until the other side leaves.
     Hold,
+    /// Keeps the connection: the script is asked what becomes of the next request on it.
+    Again,
     /// Sends this again and again until nobody takes it any more, at most so many times; then holds.
     Flood(Vec<u8>, usize),
 }
@@ -95,11 +100,19 @@ async fn play(
     events: &Events,
 ) {
     let _ = stream.set_nodelay(true);
-    let Some(request) = receive(&mut stream).await else { return };
-    let acts = script(&request);
-    events.received.lock().unwrap().push(request);
-    for act in acts {
+    let mut acts = VecDeque::from([Act::Again]);
+    while let Some(act) = acts.pop_front() {
         let went = match act {
+            Act::Again => {
+                let Some(request) = receive(&mut stream).await else { return };
+                acts = script(&request).into();
+                events.received.lock().unwrap().push(request);
+                true
+            }
+            Act::Pause(time) => {
+                tokio::time::sleep(time).await;
+                true
+            }
             Act::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
             Act::Allowed(permits) => {
                 permits.acquire().await.unwrap().forget();

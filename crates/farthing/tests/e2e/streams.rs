@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use workload::Random;
 
 use crate::client::Call;
-use crate::home::{Gateway, Home, both, cost, eventually};
+use crate::home::{Home, both, cost, eventually};
 use crate::passthrough::{CHUNKS, COST, EVENTS};
 use crate::scripted::{Act, SSE, Scripted, chunk, json, stream};
 
@@ -56,12 +56,6 @@ async fn a_stream_that_is_cut_anywhere_has_the_same_bytes_and_usage() {
     }
 }
 
-fn resident_kib(gateway: &Gateway) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_holds_the_upstream_back() {
     const PIECE: usize = 64 << 10;
@@ -75,13 +69,13 @@ async fn a_client_that_does_not_read_holds_the_upstream_back() {
     .await;
     let home = Home::new(&both(server.address));
     let gateway = home.serve();
-    let before = resident_kib(&gateway);
+    let before = gateway.memory_kib("VmRSS");
     let reading = Call::chat(CHAT).head(&gateway).await;
     eventually("the upstream is held back", || server.events.blocked.load(SeqCst)).await;
     // What the kernel's buffers for two connections may hold, and some.
     let taken = server.events.flooded.load(SeqCst);
     assert!(taken < 64 << 20, "{taken} bytes were taken");
-    let grown = resident_kib(&gateway).saturating_sub(before);
+    let grown = gateway.memory_kib("VmRSS").saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB");
     drop(reading);
     let exchange = home.once_settled(1).await.remove(0);
