@@ -1,6 +1,7 @@
 //! The configuration: read as it is written, then checked and turned into settings.
 
 mod line;
+mod prices;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,9 +14,10 @@ use metering::Convention;
 use quantity::Money;
 use serde::Deserialize;
 use simulated::Constant;
-use tariff::{Book, PriceRow};
+use tariff::Book;
 
 use crate::Place;
+use prices::{Prices, RawContract, RawExchange, RawPrice, RawPrices};
 
 /// Where the gateway listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:8787";
@@ -41,6 +43,8 @@ struct Raw {
     route_names: BTreeMap<String, String>,
     retry: RawRetry,
     prices: Vec<RawPrice>,
+    exchange: Vec<RawExchange>,
+    contracts: Vec<RawContract>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -88,14 +92,6 @@ struct RawRetry {
 #[serde(deny_unknown_fields, default)]
 struct RawRoute {
     cost_header: bool,
-}
-
-#[derive(Deserialize, Debug)]
-struct RawPrice {
-    provider: String,
-    model: String,
-    #[serde(flatten)]
-    prices: BTreeMap<String, toml::Value>,
 }
 
 /// The configuration, checked. Not for printing: it holds keys.
@@ -214,9 +210,9 @@ impl Config {
             named.any(|provider| provider.trim().eq_ignore_ascii_case(name))
         };
         let known = |provider: &str| book.has_provider(provider) || own(provider);
-        let rows = raw.prices.iter().enumerate();
-        let rows = rows.map(|(index, price)| own_row(index, price, &known));
-        let rows: Vec<PriceRow> = rows.collect::<anyhow::Result<_>>()?;
+        let Raw { prices, exchange, contracts, .. } = raw;
+        let prices = Prices::read(RawPrices { prices, exchange, contracts }, &known)?;
+        let book = prices.over(book.clone())?;
         let settings = Settings {
             listen,
             access_key,
@@ -232,7 +228,7 @@ impl Config {
         Ok(Self {
             settings,
             data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
-            book: book.with_rows(rows),
+            book,
             simulated,
             file: None,
         })
@@ -335,43 +331,6 @@ fn duration(field: &str, text: &str) -> anyhow::Result<Duration> {
     read.filter(|time| !time.is_zero() && *time <= week).ok_or_else(|| {
         anyhow!("invalid `{field}`: expected a time such as \"500ms\", \"10s\" or \"5m\", found `{text}`")
     })
-}
-
-/// Prices of one's own. What a model takes in and gives out must have a price, be it nothing: a row
-/// that forgets one would leave exchanges unpriced.
-fn own_row(
-    index: usize,
-    price: &RawPrice,
-    known: &dyn Fn(&str) -> bool,
-) -> anyhow::Result<PriceRow> {
-    let at = || format!("invalid `prices[{index}]`");
-    if !known(&price.provider) {
-        let provider = &price.provider;
-        return Err(anyhow!(
-            "invalid `provider`: expected one of the price book or of `provider` of an upstream, \
-             found `{provider}`"
-        )
-        .context(at()));
-    }
-    for needed in ["input_uncached", "output_text"] {
-        if !price.prices.contains_key(needed) {
-            return Err(anyhow!(
-                "`{needed}` is missing: expected US dollars per million tokens such as \"2.50\", or \
-                 \"0\" if they are free"
-            )
-            .context(at()));
-        }
-    }
-    let mut prices = Vec::new();
-    for (class, value) in &price.prices {
-        // A float would not be the text that was written.
-        let text = value.as_str().ok_or_else(|| {
-            let found = value.type_str();
-            anyhow!("expected `{class}` as a text such as \"2.50\", found a {found}").context(at())
-        })?;
-        prices.push((class.as_str(), text));
-    }
-    PriceRow::own(&price.provider, &price.model, prices).with_context(at)
 }
 
 /// OpenAI, Anthropic and Gemini, each with its usual variable's key, or else with the client's own.

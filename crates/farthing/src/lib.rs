@@ -11,6 +11,7 @@ mod estimate;
 mod files;
 mod journal_cmd;
 mod output;
+mod price_cmd;
 mod project;
 mod serve;
 mod watch;
@@ -40,6 +41,8 @@ enum Command {
     Bill(bill::Arguments),
     /// The bill of an idea before any traffic, and what each lever would save
     Estimate(estimate::Arguments),
+    /// Which price applies and why, and what usages cost
+    Price(price_cmd::Arguments),
     /// Check or print the journal, the record of every exchange
     Journal(journal_cmd::Arguments),
 }
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Bill(arguments) => bill::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
+        Command::Price(arguments) => price_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),
     };
     match outcome {

@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod exchange;
 pub mod json;
 pub mod number;
+pub mod price;
 pub mod record;
 pub mod table;
 

@@ -10,7 +10,7 @@ use facts::{Answer, Attempt, Charged, Exchange, PriceRecord, Query, Rollup};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
-use quantity::{Doubt, Money, Period, PriceRowId, UnixTime, UsageSource};
+use quantity::{Doubt, Money, Period, PriceRowId, TokenClass, TokenCount, UnixTime, UsageSource};
 use report::{Bill, BookLine, Style, exchange, record};
 use tariff::Book;
 use tariff::estimate::{Idea, estimate};
@@ -396,6 +396,19 @@ fn every_key_of_the_json_forms_is_explained() {
         .json(),
     );
     read(&Bill::new(&answer.top(1), &book, now()).json());
+    let key = tariff::Key::new("acme", "large", now());
+    let mut usage = quantity::Usage::default();
+    usage.tokens[TokenClass::InputUncached] = TokenCount::from(5);
+    let outcome = prices.charge(&key, &usage).unwrap();
+    let explanation = report::price::Explanation {
+        key,
+        considered: &prices.explain(&key),
+        outcome: Ok(outcome.0),
+        book: &book,
+    };
+    read(&explanation.json());
+    let outcome = Ok((outcome.0, &outcome.1));
+    read(&report::price::Charged { id: None, line: 1, key, usage: &usage, outcome }.json());
     // Keys that are labels of the fixture.
     found.remove("release");
     let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();

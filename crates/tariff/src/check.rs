@@ -5,12 +5,13 @@ use quantity::UnixTime;
 use crate::row::PriceRow;
 use crate::text::{ParseBookError, ParseRowError};
 
-/// Checks the rows of one model, each with its line.
+/// Checks the rows of one model, each with its line or number, for doubts: which of two applies, and
+/// what holds between them.
 ///
 /// # Errors
 /// Of two rows that hold at the same time with nothing to choose between them, or that overlap in
 /// part, and of two that leave a gap between them, the later one's line.
-pub(crate) fn check_rows(rows: &[(usize, &PriceRow)]) -> Result<(), ParseBookError> {
+pub fn check_rows(rows: &[(usize, &PriceRow)]) -> Result<(), ParseBookError> {
     for (index, &(_, one)) in rows.iter().enumerate() {
         for &(line, other) in rows.iter().skip(index.saturating_add(1)) {
             if one.rivals(other)

@@ -20,6 +20,7 @@ mod window;
 
 pub use book::{Book, BookInfo, Considered, Key, ModelInfo};
 pub use charge::{Charge, ChargeLine, Unpriced};
+pub use check::check_rows;
 pub use contract::{Contract, Discount};
 pub use exchange::Exchange;
 pub use find::{FindError, Found};

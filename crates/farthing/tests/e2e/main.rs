@@ -16,6 +16,7 @@ mod lies;
 mod many;
 mod operation;
 mod passthrough;
+mod prices;
 mod refusals;
 mod scripted;
 mod streams;

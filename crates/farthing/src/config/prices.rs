@@ -1,0 +1,171 @@
+//! Prices in the configuration: rows of one's own, rates of exchange, contracts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, anyhow};
+use quantity::UnixTime;
+use serde::Deserialize;
+use tariff::{Book, Contract, Exchange, PriceRow, Rule};
+
+/// What the configuration says of prices, as it is written.
+#[derive(Default, Debug)]
+pub(super) struct RawPrices {
+    pub(super) prices: Vec<RawPrice>,
+    pub(super) exchange: Vec<RawExchange>,
+    pub(super) contracts: Vec<RawContract>,
+}
+
+#[derive(Deserialize, Debug)]
+pub(super) struct RawPrice {
+    provider: String,
+    model: String,
+    #[serde(flatten)]
+    fields: BTreeMap<String, toml::Value>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExchange {
+    currency: String,
+    from: String,
+    usd: String,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawContract {
+    name: String,
+    provider: String,
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    tiers: Vec<String>,
+    from: Option<String>,
+    until: Option<String>,
+    discount: String,
+}
+
+/// What the configuration lays over a price book.
+#[derive(Default, Debug)]
+pub(super) struct Prices {
+    rows: Vec<PriceRow>,
+    contracts: Vec<Contract>,
+}
+
+impl Prices {
+    /// Reads them. `known` tells whether a provider is one of a book or of an upstream.
+    pub(super) fn read(raw: RawPrices, known: &dyn Fn(&str) -> bool) -> anyhow::Result<Self> {
+        let mut exchange = Exchange::default();
+        for (index, raw) in raw.exchange.iter().enumerate() {
+            let at = || format!("invalid `exchange[{index}]`");
+            let from = time("from", &raw.from).with_context(at)?;
+            exchange.set(&raw.currency, from, &raw.usd).with_context(at)?;
+        }
+        let mut rows = Vec::new();
+        let mut own: Vec<(usize, PriceRow)> = Vec::new();
+        for (index, price) in raw.prices.iter().enumerate() {
+            let at = || format!("invalid `prices[{index}]`");
+            let row = own_row(price, known).with_context(at)?;
+            rows.extend(exchange.convert(row.clone()).with_context(at)?);
+            own.push((index, row));
+        }
+        own.sort_by_cached_key(|(_, row)| {
+            (row.provider().to_lowercase(), row.model().to_lowercase())
+        });
+        let same = |one: &(usize, PriceRow), other: &(usize, PriceRow)| {
+            let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+            same(one.1.provider(), other.1.provider()) && same(one.1.model(), other.1.model())
+        };
+        for rows in own.chunk_by(same) {
+            let rows: Vec<_> = rows.iter().map(|(index, row)| (*index, row)).collect();
+            tariff::check_rows(&rows).map_err(|doubt| {
+                anyhow::Error::from(doubt.error)
+                    .context(format!("invalid `prices[{}]`", doubt.line))
+            })?;
+        }
+        let contracts = raw.contracts.into_iter().enumerate();
+        let contracts = contracts.map(|(index, raw)| {
+            contract(raw).with_context(|| format!("invalid `contracts[{index}]`"))
+        });
+        Ok(Self { rows, contracts: contracts.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// A book with them.
+    pub(super) fn over(&self, book: Book) -> anyhow::Result<Book> {
+        let mut book = book;
+        for (index, contract) in self.contracts.iter().enumerate() {
+            let laid = book.with_contract(contract);
+            book = laid.with_context(|| format!("invalid `contracts[{index}]`"))?;
+        }
+        Ok(book.with_rows(self.rows.iter().cloned()))
+    }
+}
+
+/// Prices of one's own. What a model takes in and gives out must have a price, be it nothing: a row
+/// that forgets one would leave exchanges unpriced.
+fn own_row(price: &RawPrice, known: &dyn Fn(&str) -> bool) -> anyhow::Result<PriceRow> {
+    if !known(&price.provider) {
+        let provider = &price.provider;
+        return Err(anyhow!(
+            "invalid `provider`: expected one of the price book or of `provider` of an upstream, \
+             found `{provider}`"
+        ));
+    }
+    for needed in ["input_uncached", "output_text"] {
+        if !price.fields.contains_key(needed) {
+            return Err(anyhow!(
+                "`{needed}` is missing: expected US dollars per million tokens such as \"2.50\", or \
+                 \"0\" if they are free"
+            ));
+        }
+    }
+    let mut fields = Vec::new();
+    for (key, value) in &price.fields {
+        // A float would not be the text that was written.
+        let text = value.as_str().ok_or_else(|| {
+            let found = value.type_str();
+            anyhow!("expected `{key}` as a text such as \"2.50\", found a {found}")
+        })?;
+        fields.push((key.as_str(), text));
+    }
+    Ok(PriceRow::own(&price.provider, &price.model, fields)?)
+}
+
+fn contract(raw: RawContract) -> anyhow::Result<Contract> {
+    let end = |key: &str, text: &Option<String>| match text {
+        Some(text) => time(key, text).map(Some),
+        None => Ok(None),
+    };
+    let models = match raw.models.as_slice() {
+        [] => None,
+        models => Some(Rule::parse("models", &models.join(" | "))?),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if raw.name.is_empty() || !raw.name.chars().all(plain) {
+        let name = &raw.name;
+        return Err(anyhow!(
+            "invalid `name`: expected letters, digits, `.`, `_` and `-`, found `{name}`"
+        ));
+    }
+    let (from, until) = (end("from", &raw.from)?, end("until", &raw.until)?);
+    if let Some(until) = until.filter(|until| from.is_some_and(|from| from >= *until)) {
+        return Err(anyhow!("invalid `until`: expected a time after `from`, found `{until}`"));
+    }
+    tariff::Discount::parse(&raw.discount).ok_or_else(|| {
+        let found = &raw.discount;
+        anyhow!("invalid `discount`: expected a percentage such as `15%`, found `{found}`")
+    })?;
+    Ok(Contract {
+        name: format!("contract:{}", raw.name).into(),
+        provider: raw.provider,
+        models,
+        tiers: raw.tiers,
+        from,
+        until,
+        discount: raw.discount.into(),
+    })
+}
+
+fn time(key: &str, text: &str) -> anyhow::Result<UnixTime> {
+    text.parse().map_err(|error| anyhow!("invalid `{key}`: {error}"))
+}

@@ -1,0 +1,178 @@
+//! Prices from the command line and from the configuration.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::home::{Home, pico};
+
+/// Charges records that come from stdin.
+fn charge(home: &Home, records: &str) -> (Vec<Value>, String) {
+    let mut command = home.command(&["price", "charge", "--json", "-"]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(records.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let lines = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (lines, String::from_utf8(output.stderr).unwrap())
+}
+
+fn record(model: &str, time: &str, tokens: &str) -> String {
+    format!(
+        "{{\"provider\":\"acme\",\"model\":\"{model}\",\"time\":\"{time}\",\"tokens\":{{{tokens}}}}}\n"
+    )
+}
+
+const PRICES: &str = r#"
+[upstreams.acme]
+kind = "vllm"
+base_url = "http://127.0.0.1:1/v1"
+provider = "acme"
+
+[[exchange]]
+currency = "EUR"
+from = "2026-01-01"
+usd = "1.5"
+
+[[prices]]
+provider = "acme"
+model = "euro"
+currency = "EUR"
+from = "2026-02-01"
+input_uncached = "2"
+output_text = "4"
+
+[[prices]]
+provider = "acme"
+model = "night"
+input_uncached = "2,4>1000"
+output_text = "8"
+
+[[prices]]
+provider = "acme"
+model = "night"
+daily = "22:00:00-06:00:00"
+days = "mon-fri"
+zone = "Europe/Berlin"
+input_uncached = "1"
+output_text = "2"
+
+[[contracts]]
+name = "o-2026"
+provider = "openai"
+models = ["=gpt-5-mini"]
+from = "2026-11-01"
+discount = "10%"
+"#;
+
+#[test]
+fn usage_records_are_charged_line_by_line_by_the_rows_in_force() {
+    let home = Home::new(PRICES);
+    let records = [
+        record("euro", "2026-02-01T00:00:00Z", "\"input_uncached\":1000000,\"output_text\":500000"),
+        record("euro", "2026-01-31T23:59:59Z", "\"input_uncached\":1000000"),
+        record("night", "2026-11-20T20:59:59Z", "\"input_uncached\":1001,\"reasoning\":10"),
+        record("night", "2026-11-20T21:00:00Z", "\"input_uncached\":1001,\"reasoning\":10"),
+        record("none", "2026-11-20T21:00:00Z", "\"input_uncached\":1"),
+    ];
+    let (lines, err) = charge(&home, &records.concat());
+    assert_eq!((lines.len(), err.as_str()), (5, ""));
+    let total = |line: usize| lines[line]["total_usd"].as_str().map(pico);
+    // EUR 2 and 4 at 1.5; 1,001 at $4 and 10 at $8; 1,001 at $1 and 10 at $2.
+    assert_eq!(total(0), Some(6_000_000_000_000));
+    assert_eq!(total(2), Some(1_001 * 4_000_000 + 10 * 8_000_000));
+    assert_eq!(total(3), Some(1_001 * 1_000_000 + 10 * 2_000_000));
+    for (line, reason) in [(1, "was in force"), (4, "unknown model `none`")] {
+        assert_eq!(total(line), None);
+        assert!(lines[line]["unpriced"].as_str().unwrap().contains(reason), "{}", lines[line]);
+    }
+    for line in &lines {
+        let Some(parts) = line["lines"].as_array() else { continue };
+        let sum: i128 = parts.iter().map(|part| pico(part["amount_usd"].as_str().unwrap())).sum();
+        assert_eq!(Some(sum), line["total_usd"].as_str().map(pico));
+        for part in parts {
+            let price = i128::from(part["unit_price_pico_usd"].as_u64().unwrap());
+            let count = i128::from(part["count"].as_u64().unwrap());
+            assert_eq!(pico(part["amount_usd"].as_str().unwrap()), price * count);
+        }
+    }
+}
+
+#[test]
+fn a_contract_is_taken_off_and_the_list_is_told_beside() {
+    let home = Home::new(PRICES);
+    let at = |time| {
+        let tokens = "\"input_uncached\":1000000";
+        record("gpt-5-mini", time, tokens).replace("acme", "openai")
+    };
+    let (lines, err) = charge(&home, &(at("2026-10-31") + &at("2026-11-01")));
+    assert_eq!(err, "");
+    let told = |line: usize, key: &str| lines[line][key].as_str().unwrap().to_owned();
+    assert_eq!((told(0, "total_usd"), told(0, "list_usd")), ("0.25".into(), "0.25".into()));
+    assert_eq!((told(1, "total_usd"), told(1, "list_usd")), ("0.225".into(), "0.25".into()));
+    let text = home.run(&["price", "explain", "openai/gpt-5-mini", "--at", "2026-11-02"]).ok();
+    assert!(text.contains("list less 10%") && text.contains("contract:o-2026"), "{text}");
+    let json = home.run(&["price", "explain", "openai/gpt-5-mini", "--at", "2026-10-02", "--json"]);
+    let json = json.json();
+    let chosen: Vec<_> = json["considered"].as_array().unwrap().iter().collect();
+    let chosen: Vec<_> = chosen.iter().filter(|one| one["chosen"] == true).collect();
+    assert_eq!(chosen.len(), 1);
+    assert_eq!(chosen[0]["price_row"], json["price_row"]);
+}
+
+#[test]
+fn a_bad_record_is_named_by_its_line_and_what_came_before_it_stands() {
+    let home = Home::new(PRICES);
+    let good = record("euro", "2026-02-01", "\"input_uncached\":1");
+    for (bad, message) in [
+        ("nonsense\n".to_owned(), "expected a usage record such as"),
+        (record("euro", "yesterday", ""), "invalid `time`: expected a date such as"),
+        (
+            record("euro", "2026-02-01", "\"input\":1"),
+            "invalid `tokens`: expected one of input_uncached",
+        ),
+        (
+            record("euro", "2026-02-01", "\"calls\":1,\"calls\":2"),
+            "expected `calls` once in `tokens`",
+        ),
+        (record("euro", "2026-02-01", "\"calls\":-1"), "invalid value: integer `-1`"),
+        (record("euro", "2026-02-01", "\"calls\":18446744073709551615"), "a count below 2^63"),
+        (good.replace("model", "modell"), "unknown field `modell`"),
+    ] {
+        let (lines, err) = charge(&home, &(good.clone() + "\n" + &bad));
+        assert_eq!(lines.len(), 1, "{bad}");
+        assert!(err.contains("`-`, line 3") && err.contains(message), "{err}");
+    }
+    let ran = home.run(&["price", "charge", "nowhere.jsonl"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("cannot open `nowhere.jsonl`"), "{}", ran.err);
+}
+
+#[test]
+fn prices_that_leave_a_doubt_are_refused_with_their_table_and_line() {
+    let price = "[[prices]]\nprovider = \"openai\"\nmodel = \"m\"\ninput_uncached = \"1\"\noutput_text = \"1\"\n";
+    for (config, message) in [
+        (price.repeat(2), "line 8: invalid `prices[1]`: invalid `from`: expected one row"),
+        (price.to_owned() + "currency = \"EUR\"\n", "one that has a rate of exchange, found `EUR`"),
+        (
+            "[[contracts]]\nname = \"a\"\nprovider = \"nobody\"\ndiscount = \"5%\"\n".to_owned(),
+            "line 3: invalid `contracts[0]`: invalid `contract`: expected a provider, models and tiers",
+        ),
+        (
+            "[[contracts]]\nname = \"a\"\nprovider = \"openai\"\ndiscount = \"5\"\n".to_owned(),
+            "invalid `discount`: expected a percentage such as `15%`, found `5`",
+        ),
+        (
+            "[[exchange]]\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\nusd = \"-1\"\n".to_owned(),
+            "line 6: invalid `exchange[0]`: invalid `usd`",
+        ),
+        (price.replace("\"1\"", "\"0.30000000000000004\""), "not the noise of a float"),
+    ] {
+        let ran = Home::new(&config).run(&["serve", "--check"]);
+        assert_eq!(ran.code, Some(1), "{config}");
+        let err = ran.err.replace('\n', " ");
+        assert!(err.contains(message), "{err}\n{message}");
+    }
+}
