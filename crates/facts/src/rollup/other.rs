@@ -129,3 +129,27 @@ fn places(key: &Key) -> [(usize, u64); 3] {
         (usize::try_from(place / 64).unwrap_or(0), 1 << (place % 64))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use quantity::UnixTime;
+
+    use super::*;
+    use crate::Query;
+
+    #[test]
+    fn a_group_that_is_kept_is_whole_even_if_it_looks_like_a_dropped_one() {
+        let mut rollup = Rollup::new(Query::default()).keeping(10);
+        let one = Measures { attempts: 1, ..Measures::default() };
+        let key = |name: &str| vec![Some(name.to_owned())];
+        rollup.add_group(key("kept"), &one);
+        if let Some(limit) = &mut rollup.limit {
+            limit.dropped.bits = vec![u64::MAX; (BITS / 64) as usize];
+        }
+        rollup.add_group(key("kept"), &one);
+        rollup.add_group(key("new"), &one);
+        let answer = rollup.answer(UnixTime::from_nanos(0));
+        assert_eq!((answer.groups.len(), answer.groups[0].measures.attempts), (1, 2));
+        assert_eq!(answer.other.unwrap().measures.attempts, 1);
+    }
+}
