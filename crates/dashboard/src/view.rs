@@ -99,7 +99,7 @@ fn tiles(whole: &Bill<'_>, answer: &Answer) -> Json {
         ),
         tile(
             "Estimated",
-            percent(money_share(total.estimated_cost, total.cost)),
+            percent(money_share(total.estimated.cost, total.cost)),
             "of cost by the token",
             certainty,
         ),

@@ -62,10 +62,8 @@ pub struct Measures {
     pub cost_by_class: PerClass<Money>,
     /// Contracted cost of searches, calls and other units.
     pub cost_of_units: Money,
-    /// The part of `cost` that rests on usage that was not fully reported.
-    pub estimated_cost: Money,
     /// Attempts whose usage was estimated, in whole or in part.
-    pub estimated: u64,
+    pub estimated: Tally,
     /// Those of them whose tokens were estimated by what completed calls of their model taught: such
     /// estimates err to both sides.
     pub learned: Tally,
@@ -129,7 +127,7 @@ impl Measures {
         }
         match end.metered.source {
             UsageSource::Reported => {}
-            UsageSource::Partial | UsageSource::Estimated => self.estimated += 1,
+            UsageSource::Partial | UsageSource::Estimated => self.add_estimated(attempt),
             UsageSource::Unknown => self.add_unknown(attempt),
         }
         self.add_doubts(attempt);
@@ -153,9 +151,6 @@ impl Measures {
                     }
                 }
                 self.cost += cost;
-                if end.metered.source != UsageSource::Reported {
-                    self.estimated_cost += cost;
-                }
                 if let Some(cause) = waste {
                     *self.waste.entry(cause).or_default() += cost;
                 }
@@ -166,6 +161,14 @@ impl Measures {
                 self.unpriced += 1;
                 self.unpriced_tokens += usage.total();
             }
+        }
+    }
+
+    fn add_estimated(&mut self, attempt: &Attempt) {
+        let cost = attempt.end.charged.cost();
+        self.estimated.add(cost);
+        if !attempt.end.metered.doubts.contains(Doubt::LowerBound) {
+            self.learned.add(cost);
         }
     }
 
@@ -180,10 +183,6 @@ impl Measures {
 
     fn add_doubts(&mut self, attempt: &Attempt) {
         let (metered, cost) = (&attempt.end.metered, attempt.end.charged.cost());
-        let estimated = matches!(metered.source, UsageSource::Partial | UsageSource::Estimated);
-        if estimated && !metered.doubts.contains(Doubt::LowerBound) {
-            self.learned.add(cost);
-        }
         if metered.doubts != Doubts::NONE {
             self.doubtful.add(cost);
         }
@@ -200,8 +199,7 @@ impl Measures {
         self.cost += other.cost;
         self.list_cost += other.list_cost;
         self.cost_of_units += other.cost_of_units;
-        self.estimated_cost += other.estimated_cost;
-        self.estimated += other.estimated;
+        self.estimated.merge(&other.estimated);
         self.learned.merge(&other.learned);
         self.unknown += other.unknown;
         self.unknown_bound += other.unknown_bound;

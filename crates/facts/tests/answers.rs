@@ -105,9 +105,9 @@ fn unpriced_and_unknown_are_counted_and_not_free() {
     assert_eq!((mystery.unpriced, mystery.unpriced_tokens, mystery.unknown), (2, 2_500, 1));
     assert_eq!(mystery.priced_tokens, quantity::PerClass::default());
     let sonnet = measures(&answer, "claude-sonnet-4-5");
-    assert_eq!(sonnet.estimated, 1);
+    assert_eq!(sonnet.estimated.attempts, 1);
     // 5,200 x $3 + 48,000 x $0.30 + 300 x $15 per million.
-    assert_eq!(sonnet.estimated_cost, usd("0.0345"));
+    assert_eq!(sonnet.estimated.cost, usd("0.0345"));
     assert_eq!(sonnet.waste[&WasteCause::Aborted], usd("0.0345"));
 }
 
@@ -140,7 +140,7 @@ fn doubts_are_counted_each_and_together_with_the_cost_they_touch() {
     // An attempt with two doubts is one doubtful attempt.
     assert_eq!(total.doubtful, tally(4, 3, one + one + one));
     // An estimate that is not a lower bound was learned.
-    assert_eq!((total.estimated, total.learned), (2, tally(1, 1, one)));
+    assert_eq!((total.estimated, total.learned), (tally(2, 2, one + one), tally(1, 1, one)));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use facts::{Measures, Tally, WasteCause};
 use quantity::{Doubt, Money, PerClass, TokenClass};
 
 /// How many numbers measures are.
-pub(crate) const FLAT: usize = 16 + 3 * CLASSES + 3 * TALLIES + 2 * CAUSES;
+pub(crate) const FLAT: usize = 14 + 3 * CLASSES + 3 * TALLIES + 2 * CAUSES;
 const CLASSES: usize = TokenClass::ALL.len();
-/// Of learned and of doubtful attempts, and by doubt.
-const TALLIES: usize = 2 + Doubt::ALL.len();
+/// Of estimated, learned and doubtful attempts, and by doubt.
+const TALLIES: usize = 3 + Doubt::ALL.len();
 const CAUSES: usize = WasteCause::ALL.len();
 
 /// The numbers. Those of classes and doubts stand in the order of their numbers; a cause of waste has
@@ -24,7 +24,6 @@ pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
         list_cost,
         cost_by_class,
         cost_of_units,
-        estimated_cost,
         estimated,
         learned,
         unknown,
@@ -40,11 +39,11 @@ pub(crate) fn numbers(measures: &Measures) -> [i128; FLAT] {
         useful_output,
         waste,
     } = measures;
-    let counts = [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens];
+    let counts = [exchanges, completed, attempts, unknown, unpriced, unpriced_tokens];
     let counts = counts.into_iter().chain([hosted, useful_input, useful_output, unbounded]);
-    let money = [cost, list_cost, cost_of_units, estimated_cost, unknown_bound];
+    let money = [cost, list_cost, cost_of_units, unknown_bound];
     let by_doubt = Doubt::ALL.iter().map(|doubt| doubts.get(doubt).copied().unwrap_or_default());
-    let tallies = [*learned, *doubtful].into_iter().chain(by_doubt);
+    let tallies = [*estimated, *learned, *doubtful].into_iter().chain(by_doubt);
     let per_class = |counts: &PerClass<u64>| {
         counts.iter().map(|(_, count)| i128::from(*count)).collect::<Vec<_>>()
     };
@@ -76,17 +75,17 @@ pub(crate) fn measures(sums: &[i128; FLAT]) -> Measures {
     let mut next = || sums.next().unwrap_or(0);
     // Sums of counts fit: a rollup adds them up in u64.
     let count = |sum: i128| u64::try_from(sum).unwrap_or(u64::MAX);
-    let [exchanges, completed, attempts, estimated, unknown, unpriced, unpriced_tokens] =
+    let [exchanges, completed, attempts, unknown, unpriced, unpriced_tokens] =
         std::array::from_fn(|_| count(next()));
     let [hosted, useful_input, useful_output, unbounded] = std::array::from_fn(|_| count(next()));
-    let [cost, list_cost, cost_of_units, estimated_cost, unknown_bound] =
+    let [cost, list_cost, cost_of_units, unknown_bound] =
         std::array::from_fn(|_| Money::from_pico(next()));
     let tokens = PerClass::from_fn(|_| count(next()));
     let priced_tokens = PerClass::from_fn(|_| count(next()));
     let cost_by_class = PerClass::from_fn(|_| Money::from_pico(next()));
     let mut tally =
         || Tally { attempts: count(next()), priced: count(next()), cost: Money::from_pico(next()) };
-    let [learned, doubtful] = std::array::from_fn(|_| tally());
+    let [estimated, learned, doubtful] = std::array::from_fn(|_| tally());
     let doubts = Doubt::ALL.iter().map(|doubt| (*doubt, tally()));
     let doubts = doubts.filter(|(_, tally)| tally.attempts > 0).collect();
     let waste = WasteCause::ALL.iter().map(|cause| (*cause, next(), Money::from_pico(next())));
@@ -102,7 +101,6 @@ pub(crate) fn measures(sums: &[i128; FLAT]) -> Measures {
         list_cost,
         cost_by_class,
         cost_of_units,
-        estimated_cost,
         estimated,
         learned,
         unknown,

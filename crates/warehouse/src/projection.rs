@@ -41,7 +41,7 @@ use crate::column::Column;
 
 /// Raised whenever the same records would be projected to other bytes: by a change of the layout, or
 /// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew.
-pub(crate) const FORMAT: u16 = 4;
+pub(crate) const FORMAT: u16 = 5;
 
 const MAGIC: &[u8; 8] = b"FARTHCOL";
 const HEADER: usize = 20;

@@ -43,8 +43,6 @@ pub fn uncertain(total: &Measures) -> Vec<Uncertain> {
     };
     let nameless = |attempts| Tally { attempts, ..Tally::default() };
     let hours_unknown = if total.hosted_cost == Money::ZERO { total.hosted } else { 0 };
-    let (estimated, estimated_cost) = (total.estimated, total.estimated_cost);
-    let estimated = Tally { attempts: estimated, priced: estimated, cost: estimated_cost };
     let mut lines = vec![
         line("* unpriced", nameless(total.unpriced), unpriced(total)),
         line("usage never told", nameless(total.unknown), at_most(total)),
@@ -55,7 +53,7 @@ pub fn uncertain(total: &Measures) -> Vec<Uncertain> {
         ),
         line(
             "usage estimated",
-            estimated,
+            total.estimated,
             "all or a part of it, from the bytes that passed".into(),
         ),
         line("  as learned", total.learned, "as earlier calls of the model taught".to_owned()),
