@@ -30,7 +30,14 @@ impl Writer<'_> {
         }
         for piece in 0..pieces {
             self.ping();
-            let (index, text) = (piece % choices, self.words());
+            // One choice may be done while another goes on.
+            if choices > 1 && piece == pieces / 2 {
+                let mark = self.stop(0, None);
+                self.wire.finish.get_or_insert(mark);
+            }
+            let first = u64::from(choices > 1 && piece >= pieces / 2);
+            let index = first + piece % (choices - first);
+            let text = self.words();
             let choice = self.choice(index, &text);
             let told = (running && piece % every == 0).then(|| self.usage_object(Some(piece + 1)));
             let mark = self.chunk(&choice, told.as_deref());
@@ -44,13 +51,10 @@ impl Writer<'_> {
                 return self.failed(mark);
             }
         }
-        for index in 0..choices {
-            let empty =
-                if self.wire.ask.api == Api::OpenAiChat { r#""delta":{}"# } else { r#""text":"""# };
-            let choice = format!(r#"[{{"index":{index},{empty},"finish_reason":"stop"}}]"#);
+        for index in u64::from(choices > 1)..choices {
             let told = self.usage && index + 1 == choices && (!alone || running);
             let told = told.then(|| self.usage_object(None));
-            let mark = self.chunk(&choice, told.as_deref());
+            let mark = self.stop(index, told.as_deref());
             self.wire.finish.get_or_insert(mark);
             if told.is_some() {
                 self.tell(mark);
@@ -70,6 +74,13 @@ impl Writer<'_> {
         if self.random.chance(0.1) {
             self.wire.body.extend_from_slice(b": bye\n\n");
         }
+    }
+
+    /// A choice is done.
+    fn stop(&mut self, index: u64, usage: Option<&str>) -> Mark {
+        let chat = self.wire.ask.api == Api::OpenAiChat;
+        let empty = if chat { r#""delta":{}"# } else { r#""text":"""# };
+        self.chunk(&format!(r#"[{{"index":{index},{empty},"finish_reason":"stop"}}]"#), usage)
     }
 
     fn choice(&mut self, index: u64, text: &str) -> String {
