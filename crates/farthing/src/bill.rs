@@ -38,17 +38,18 @@ pub(crate) struct Arguments {
     place: Place,
 }
 
-/// A time, said as it is or as how long ago.
+/// A time, said as it is or as how far from now.
 #[derive(Debug, Clone, Copy)]
-enum When {
+pub(crate) enum When {
     At(UnixTime),
-    Ago(Duration),
+    /// So long before now, or after.
+    Away(Duration),
 }
 
 impl std::str::FromStr for When {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let ago = || {
+        let away = || {
             let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
             let seconds = match unit {
                 "m" => 60,
@@ -57,9 +58,9 @@ impl std::str::FromStr for When {
                 _ => return None,
             };
             let count: u64 = count.parse().ok()?;
-            count.checked_mul(seconds).map(|seconds| Self::Ago(Duration::from_secs(seconds)))
+            count.checked_mul(seconds).map(|seconds| Self::Away(Duration::from_secs(seconds)))
         };
-        ago().map_or_else(|| text.parse().map(Self::At).map_err(|error| error.to_string()), Ok)
+        away().map_or_else(|| text.parse().map(Self::At).map_err(|error| error.to_string()), Ok)
     }
 }
 
@@ -67,10 +68,18 @@ impl When {
     fn at(self, now: UnixTime) -> UnixTime {
         match self {
             Self::At(at) => at,
-            Self::Ago(ago) => {
+            Self::Away(ago) => {
                 let nanos = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
                 UnixTime::from_nanos(now.nanos().saturating_sub(nanos))
             }
+        }
+    }
+
+    /// The time to come.
+    pub(crate) fn ahead(self, now: UnixTime) -> UnixTime {
+        match self {
+            Self::At(at) => at,
+            Self::Away(away) => now.plus(away),
         }
     }
 }

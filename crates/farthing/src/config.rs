@@ -6,6 +6,7 @@ mod prices;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -17,6 +18,7 @@ use simulated::Constant;
 use tariff::Book;
 
 use crate::Place;
+use crate::secrets::Secrets;
 use prices::{Prices, RawContract, RawExchange, RawPrice, RawPrices};
 
 /// Where the gateway listens unless told otherwise.
@@ -36,6 +38,9 @@ struct Raw {
     data_dir: Option<PathBuf>,
     access_key_env: Option<String>,
     client_timeout: Option<String>,
+    access_key_file: Option<PathBuf>,
+    admin_key_env: Option<String>,
+    admin_key_file: Option<PathBuf>,
     allowed_hosts: Vec<String>,
     upstreams: toml::map::Map<String, toml::Value>,
     models: BTreeMap<String, RawModel>,
@@ -53,6 +58,7 @@ struct RawUpstream {
     kind: String,
     base_url: Option<String>,
     api_key_env: Option<String>,
+    api_key_file: Option<PathBuf>,
     provider: Option<String>,
     hourly_cost: Option<String>,
     connect_timeout: Option<String>,
@@ -110,8 +116,18 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file that is named, or the one in the working directory, or none.
+    /// Reads the file that is named, or the one in the working directory, or none; without secrets,
+    /// which a report does not need and its reader may not have.
     pub(crate) fn load(place: &Place) -> anyhow::Result<Self> {
+        Self::read(place, false)
+    }
+
+    /// As [`Self::load`], with secrets.
+    pub(crate) fn load_to_serve(place: &Place) -> anyhow::Result<Self> {
+        Self::read(place, true)
+    }
+
+    fn read(place: &Place, wanted: bool) -> anyhow::Result<Self> {
         let file = place.config.clone().or_else(|| {
             let file = PathBuf::from(FILE);
             file.exists().then_some(file)
@@ -121,8 +137,11 @@ impl Config {
                 .with_context(|| format!("cannot read the configuration `{}`", file.display()))?,
             None => String::new(),
         };
-        let name = file.as_deref().unwrap_or(Path::new(FILE)).display().to_string();
-        let mut config = Self::parse(&text, &env).with_context(|| name)?;
+        let named = file.as_deref().unwrap_or(Path::new(FILE));
+        let dir = named.parent().unwrap_or(Path::new(""));
+        let secrets = Secrets { env: &env, dir: Some(dir), wanted };
+        let mut config =
+            Self::parse_with(&text, &secrets).with_context(|| named.display().to_string())?;
         config.file = file;
         if let Some(data_dir) = &place.data_dir {
             config.data_dir = data_dir.clone();
@@ -130,28 +149,30 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a text, with the environment as a function.
+    /// Reads a text, with the environment as a function; secrets that are in files are left out.
     ///
     /// # Errors
     /// For what is no configuration: with its line and key, what was found and what was expected.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        Self::parse_with(text, &Secrets { env, dir: None, wanted: true })
+    }
+
+    fn parse_with(text: &str, secrets: &Secrets<'_>) -> anyhow::Result<Self> {
         // It names lines itself.
         let raw: Raw = toml::from_str(text)?;
-        Self::checked(raw, env).map_err(|error| match line::of(&error, text) {
+        Self::checked(raw, secrets).map_err(|error| match line::of(&error, text) {
             Some(line) => error.context(format!("line {line}")),
             None => error,
         })
     }
 
-    fn checked(raw: Raw, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+    fn checked(raw: Raw, secrets: &Secrets<'_>) -> anyhow::Result<Self> {
         let listen = raw.listen.as_deref().unwrap_or(LISTEN);
         let listen: SocketAddr = listen.parse().map_err(|_| {
             anyhow!("invalid `listen`: expected an address such as `{LISTEN}`, found `{listen}`")
         })?;
-        let access_key = match &raw.access_key_env {
-            Some(name) => Some(secret(env, "access_key_env", name)?),
-            None => None,
-        };
+        let access_key = secrets.get("access_key", &raw.access_key_env, &raw.access_key_file)?;
+        let admin_key = secrets.get("admin_key", &raw.admin_key_env, &raw.admin_key_file)?;
         let mut simulated = Vec::new();
         let mut upstreams = Vec::new();
         for (name, value) in raw.upstreams {
@@ -168,10 +189,10 @@ impl Config {
             } else if raw.ttft.is_some() || raw.tpot.is_some() {
                 bail!("`upstreams.{name}`: `ttft` and `tpot` are for kind `simulated`");
             }
-            upstreams.push(upstream(&name, raw, env)?);
+            upstreams.push(upstream(&name, raw, secrets)?);
         }
         if upstreams.is_empty() {
-            upstreams = default_upstreams(env);
+            upstreams = default_upstreams(secrets.env);
         }
         let mut models = BTreeMap::new();
         for (name, model) in raw.models {
@@ -216,6 +237,8 @@ impl Config {
         let settings = Settings {
             listen,
             access_key,
+            admin_key,
+            keys: Arc::default(),
             allowed_hosts: raw.allowed_hosts,
             upstreams,
             models,
@@ -235,11 +258,7 @@ impl Config {
     }
 }
 
-fn upstream(
-    name: &str,
-    raw: RawUpstream,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> anyhow::Result<Upstream> {
+fn upstream(name: &str, raw: RawUpstream, secrets: &Secrets<'_>) -> anyhow::Result<Upstream> {
     let key = |field: &str| format!("upstreams.{name}.{field}");
     let convention = Convention::from_name(&raw.kind).ok_or_else(|| {
         let known: Vec<_> = Convention::ALL.iter().map(|kind| format!("`{kind}`")).collect();
@@ -278,10 +297,7 @@ fn upstream(
         name: name.to_owned(),
         convention,
         base_url,
-        key: match &raw.api_key_env {
-            Some(variable) => Some(secret(env, &key("api_key_env"), variable)?),
-            None => None,
-        },
+        key: secrets.get(&key("api_key"), &raw.api_key_env, &raw.api_key_file)?,
         provider: raw.provider.or(convention.provider().map(str::to_owned)),
         hourly_cost,
         limits,
@@ -370,17 +386,6 @@ fn default_url(convention: Convention) -> Option<&'static str> {
     }
 }
 
-/// A secret from the environment: never a value in the file.
-fn secret(
-    env: &dyn Fn(&str) -> Option<String>,
-    field: &str,
-    variable: &str,
-) -> anyhow::Result<String> {
-    env(variable).ok_or_else(|| {
-        anyhow!("invalid `{field}`: the environment variable `{variable}` is not set or is empty")
-    })
-}
-
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -424,7 +429,7 @@ mod tests {
         parse(sample).unwrap();
         let settings = properties::without_comments(sample);
         assert_ne!(settings, sample);
-        let config = Config::parse(&settings, &|_| Some("a-key".to_owned())).unwrap();
+        let config = Config::parse(&settings, &|name| Some(format!("key of {name}"))).unwrap();
         assert!(config.settings.upstreams.len() > 2 && !config.settings.models.is_empty());
         config.settings.check().unwrap();
     }

@@ -187,6 +187,8 @@ fn config(
     let settings = Settings {
         listen,
         access_key: None,
+        admin_key: None,
+        keys: Arc::default(),
         allowed_hosts: Vec::new(),
         upstreams: vec![
             upstream("openai", Convention::OpenAi, None),

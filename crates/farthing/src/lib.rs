@@ -10,9 +10,12 @@ mod demo;
 mod estimate;
 mod files;
 mod journal_cmd;
+mod key_cmd;
+mod key_file;
 mod output;
 mod price_cmd;
 mod project;
+mod secrets;
 mod serve;
 mod watch;
 
@@ -43,6 +46,8 @@ enum Command {
     Estimate(estimate::Arguments),
     /// Which price applies and why, and what usages cost
     Price(price_cmd::Arguments),
+    /// Keys for clients: who may call, for which team, until when
+    Key(key_cmd::Arguments),
     /// Check or print the journal, the record of every exchange
     Journal(journal_cmd::Arguments),
 }
@@ -68,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Bill(arguments) => bill::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),
+        Command::Key(arguments) => key_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),
     };
     match outcome {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use dashboard::Dashboard;
 use facts::PriceRecord;
-use gateway::{Clock, Gateway, Recent};
+use gateway::{Clock, Gateway, KeyRing, Keys, Recent};
 use journal::{Batch, Committer, DirStorage, Options, Writer};
 use ledger::Ledger;
 use quantity::{Money, grouped};
@@ -18,12 +18,17 @@ use warehouse::Folded;
 use crate::bill::book_line;
 use crate::config::Config;
 use crate::data::DataDir;
+use crate::key_file::{Following, KeyFile};
 use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
 use crate::{Place, files, output};
 
 /// Records that may wait for a worker of the gateway to run out of other work.
 const GATHERED: u64 = 64;
+
+/// Who calls is not who sees what all others spend.
+const CLOSED: &str = "dashboard and metrics are closed: calls need a key, and there is no \
+    `admin_key_env` or `admin_key_file` to open them with";
 
 /// Gateway, ledger and dashboard: clients change only their base URL
 #[derive(clap::Args, Debug)]
@@ -45,10 +50,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut config = Config::load(&arguments.place)?;
+    let mut config = Config::load_to_serve(&arguments.place)?;
     if let Some(listen) = arguments.listen {
         config.settings.listen = listen;
     }
+    let key_file = KeyFile::of(&config.data_dir);
+    config.settings.keys = Arc::new(KeyRing::new(Keys::new(key_file.read()?)));
     config.settings.check()?;
     if arguments.check {
         return output::print(&described(&config));
@@ -63,10 +70,16 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
             sync: arguments.sync,
             ends_hours: false,
         };
+        let keys = Arc::clone(&config.settings.keys);
+        let closed = config.settings.asks_for_key() && config.settings.admin_key.is_none();
         let service = Service::start(config, &data, wishes).await?;
+        let _following = Following::start(key_file, keys)?;
         // Whoever reads that it serves may stop it.
         let interrupted = interrupted();
         eprintln!("farthing: {}", service.greeting());
+        if closed {
+            eprintln!("farthing: {CLOSED}");
+        }
         service.serve(patient(interrupted)).await?;
         drop(simulated);
         Ok(())
@@ -136,11 +149,26 @@ fn described(config: &Config) -> String {
         grouped(info.models as u64),
         info.own_rows,
     );
+    let (keys, active) = settings.keys.get().count(Clock::system().now());
+    let who = match (&settings.access_key, keys) {
+        (None, 0) => "whoever reaches it, without a key".to_owned(),
+        (Some(_), 0) => "whoever has the access key".to_owned(),
+        (None, _) => format!("whoever has one of {active} active virtual keys (of {keys})"),
+        (Some(_), _) => {
+            format!("whoever has the access key or one of {active} active virtual keys (of {keys})")
+        }
+    };
+    out.push_str(&format!("serves {who}\n"));
+    out.push_str(&match (&settings.admin_key, settings.asks_for_key()) {
+        (Some(_), _) => "shows pages and metrics to whoever has the admin key\n".to_owned(),
+        (None, false) => "shows pages and metrics to whoever reaches it\n".to_owned(),
+        (None, true) => format!("{CLOSED}\n"),
+    });
     for (index, upstream) in settings.upstreams.iter().enumerate() {
-        let key = match (&upstream.key, &settings.access_key) {
+        let key = match (&upstream.key, settings.asks_for_key()) {
             (Some(_), _) => "its own key",
-            (None, None) => "the client's key",
-            (None, Some(_)) => "no key: the client's is the gateway's",
+            (None, false) => "the client's key",
+            (None, true) => "no key: the client's is the gateway's",
         };
         let price = match (&upstream.hourly_cost, &upstream.provider) {
             (Some(cost), _) => format!("${cost} an hour"),

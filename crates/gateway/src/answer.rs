@@ -10,7 +10,6 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATI
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use quantity::ExchangeId;
 
-use crate::access::{caller, check_host};
 use crate::body::Reply;
 use crate::door::{Purpose, purpose};
 use crate::failure::Failure;
@@ -31,7 +30,7 @@ impl Shared {
         let purpose = purpose(request.method(), &path).and_then(|purpose| {
             // Probes call by address, and learn nothing that others may not know.
             if !matches!(purpose, Purpose::Health | Purpose::Ready) {
-                check_host(&self.settings, request.headers(), request.uri())?;
+                self.access.check_host(&self.settings, request.headers(), request.uri())?;
             }
             Ok(purpose)
         });
@@ -54,15 +53,23 @@ impl Shared {
 
     fn metrics_page(&self, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
         // They tell what is spent.
-        caller(&self.settings, headers, &self.key)?;
+        self.access.check_admin(headers)?;
         Ok(text(StatusCode::OK, self.metrics.text(&self.journal.status())))
     }
 
     fn lookup(&self, id: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
-        let caller = caller(&self.settings, headers, &self.key)?;
+        let admin = self.access.is_admin(headers);
+        let caller = if admin {
+            None
+        } else {
+            self.access.caller(headers, &self.key, self.clock.now())?.fingerprint
+        };
         let id: ExchangeId =
             id.parse().map_err(|error| Failure::bad_request("bad_id", format!("{error}")))?;
-        let Some(exchange) = self.recent.of(id, caller) else {
+        let exchange = self.recent.get(id);
+        // Another caller is told nothing, not even that it exists.
+        let exchange = exchange.filter(|one| admin || one.admission.caller == caller);
+        let Some(exchange) = exchange else {
             let message = "no settled exchange with this id was made with this credential lately; \
                            older ones are in `farthing journal dump`";
             return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_exchange", message));
@@ -74,8 +81,7 @@ impl Shared {
     }
 
     fn page(&self, path: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
-        // A browser cannot present the access key; where one is needed, pages are for whoever has it.
-        caller(&self.settings, headers, &self.key)?;
+        self.access.check_admin(headers)?;
         if matches!(path, "/" | "/farthing") {
             let mut reply = text(StatusCode::TEMPORARY_REDIRECT, String::new());
             reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/farthing/"));

@@ -44,6 +44,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: Bytes,
     /// In order of preference; at least one.
     pub(crate) targets: &'a [ModelTarget],
+    /// Whether the client's credential is for its provider, not for us.
+    pub(crate) passes_credential: bool,
 }
 
 /// How a try ended, as far as it has.
@@ -183,7 +185,7 @@ impl Shared {
         let asks = upstream.convention.must_ask_for_usage();
         let model = target.model.as_deref();
         let body = ask.request.rewrite(&ask.body, model, asks);
-        let headers = to_upstream(&self.settings, ask.headers, upstream, ask.request.api);
+        let headers = to_upstream(ask.passes_credential, ask.headers, upstream, ask.request.api);
         let limits = &upstream.limits;
         let sent = Instant::now();
         let reply = upstreams.send(ask.method.clone(), &uri, headers, body, limits.connect);

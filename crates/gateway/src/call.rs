@@ -14,11 +14,12 @@ use metering::RequestError;
 use quantity::ExchangeId;
 use tokio::time::timeout;
 
-use crate::access::{caller, to_client};
+use crate::access::to_client;
 use crate::attempts::Ask;
 use crate::body::{Metered, Reply};
 use crate::door::check_query;
 use crate::failure::Failure;
+use crate::keys::VirtualKey;
 use crate::labels::labels;
 use crate::limits::Held;
 use crate::shared::Shared;
@@ -41,7 +42,8 @@ impl Shared {
         request: Request<Incoming>,
     ) -> Result<Response<Reply>, Failure> {
         let (head, body) = request.into_parts();
-        let caller = caller(&self.settings, &head.headers, &self.key)?;
+        let caller = self.access.caller(&head.headers, &self.key, self.clock.now())?;
+        let key = caller.key.as_deref();
         check_query(api, path, head.uri.query(), &head.headers)?;
         if head.headers.contains_key(CONTENT_ENCODING) {
             let message = "expected a body without `Content-Encoding`";
@@ -60,10 +62,23 @@ impl Shared {
         if asked.undescribed {
             self.metrics.meter_panicked();
         }
-        let labels = labels(&self.settings.route_names, &head.headers, path_route, &asked)?;
+        let labels = labels(&self.settings.route_names, &head.headers, path_route, &asked, key)?;
         let route = self.settings.route(&labels.route);
-        let targets = self.settings.targets(api, asked.model.as_deref());
+        if let Some(key) = key {
+            check_model(key, &asked)?;
+        }
+        let targets = self.settings.targets(api, asked.model.as_deref(), key);
         if targets.is_empty() {
+            if let Some(key) = key
+                && !self.settings.targets(api, asked.model.as_deref(), None).is_empty()
+            {
+                let (name, allowed) = (&key.name, key.upstreams.join("`, `"));
+                let message = format!(
+                    "the key `{name}` may use `{allowed}`, which does not serve this model in this API"
+                );
+                let status = StatusCode::FORBIDDEN;
+                return Err(Failure::new(status, "upstream_not_allowed", message));
+            }
             let message = match &asked.model {
                 Some(model) => format!("no upstream that speaks {api} serves the model `{model}`"),
                 None => format!("no upstream speaks {api}"),
@@ -86,8 +101,8 @@ impl Shared {
             choices: asked.choices,
             tier_asked: asked.tier.clone(),
             labels,
-            caller,
-            key: None,
+            caller: caller.fingerprint,
+            key: key.map(|key| key.name.clone()),
             client_retry: retries.and_then(|count| count.parse().ok()),
             request_bytes: body.len() as u64,
             prompt: asked.prompt.clone(),
@@ -100,6 +115,7 @@ impl Shared {
             query: head.uri.query(),
             body,
             targets: &targets,
+            passes_credential: !caller.checked,
         };
         let outcome = self.run(upstreams, &ask, permit, timer, admission).await;
         let mut reply = match outcome {
@@ -160,6 +176,20 @@ impl Shared {
         };
         Ok((body, held))
     }
+}
+
+/// Whether the key allows what is asked for.
+fn check_model(key: &VirtualKey, asked: &metering::Request) -> Result<(), Failure> {
+    let message = if !key.may_ask(asked.api, asked.model.as_deref()) {
+        let found = asked.model.as_ref().map_or("none".to_owned(), |model| format!("`{model}`"));
+        format!("expected one of the models `{}`, found {found}", key.models.join("`, `"))
+    } else if !key.models.is_empty() && asked.more_models {
+        "expected one model in `model`, found `models`".to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!("the key `{}` may not ask for this: {message}", key.name);
+    Err(Failure::new(StatusCode::FORBIDDEN, "model_not_allowed", message))
 }
 
 /// The upstream's reply to the client.

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use facts::Api;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
 use journal::JournalError;
+
+/// The code of a page that is refused for want of the admin key.
+pub(crate) const BAD_ADMIN_KEY: &str = "bad_admin_key";
 
 /// A refusal or failure: a status, a stable code and words for the caller.
 #[derive(Debug)]
@@ -150,6 +153,11 @@ impl Failure {
         let mut reply = Response::new(Bytes::from(body.to_string()));
         *reply.status_mut() = self.status;
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.code == BAD_ADMIN_KEY {
+            // So that a browser asks for it.
+            let basic = HeaderValue::from_static("Basic realm=\"farthing\", charset=\"UTF-8\"");
+            reply.headers_mut().insert(WWW_AUTHENTICATE, basic);
+        }
         reply
     }
 }

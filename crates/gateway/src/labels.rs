@@ -1,4 +1,5 @@
-//! Whom an exchange is for: headers first, then the path, then the request's metadata.
+//! Whom an exchange is for: headers first, then the path, then the request's metadata. What a virtual
+//! key says of its team and tags goes before all of them, for the key decides who pays.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +8,12 @@ use hyper::HeaderMap;
 use metering::Request;
 
 use crate::failure::Failure;
+use crate::keys::VirtualKey;
 
 /// The longest label, bytes.
 const MAX_LABEL: usize = 128;
 /// The most tags on one exchange: each is a dimension that somebody may group by.
-const MAX_TAGS: usize = 16;
+pub const MAX_TAGS: usize = 16;
 /// The route of calls that nothing names.
 const UNLABELLED: &str = "unlabelled";
 
@@ -21,6 +23,7 @@ pub(crate) fn labels(
     headers: &HeaderMap,
     path_route: Option<&str>,
     request: &Request,
+    key: Option<&VirtualKey>,
 ) -> Result<Labels, Failure> {
     let metadata = |name: &str| {
         let named = request.metadata.iter().find(|(label, _)| label == name);
@@ -36,31 +39,43 @@ pub(crate) fn labels(
         (route.to_owned(), RouteSource::Path)
     } else if let Some(route) = metadata("route") {
         (route, RouteSource::Metadata)
+    } else if let Some(route) = key.and_then(|key| key.route.clone()) {
+        (route, RouteSource::Key)
     } else {
         let derived = request.derived_route.clone().unwrap_or_else(|| UNLABELLED.to_owned());
         (names.get(&derived).cloned().unwrap_or(derived), RouteSource::Derived)
     };
     let user = label("x-farthing-user", "user")?;
+    let claimed = label("x-farthing-team", "team")?;
     Ok(Labels {
         route,
         route_source,
         task: label("x-farthing-task", "task")?,
         task_type: label("x-farthing-task-type", "task_type")?,
         user: user.or_else(|| request.user.clone().filter(|user| is_label(user))),
-        team: label("x-farthing-team", "team")?,
-        tags: tags(headers, request)?,
+        team: key.and_then(|key| key.team.clone()).or(claimed),
+        tags: tags(headers, request, key)?,
     })
 }
 
-fn tags(headers: &HeaderMap, request: &Request) -> Result<Vec<(String, String)>, Failure> {
-    let mut tags: Vec<(String, String)> = Vec::new();
+fn tags(
+    headers: &HeaderMap,
+    request: &Request,
+    key: Option<&VirtualKey>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut tags: Vec<(String, String)> = key.map(|key| key.tags.clone()).unwrap_or_default();
+    let of_key = tags.len();
+    let decided =
+        |tags: &[(String, String)], tag: &str| tags[..of_key].iter().any(|(known, _)| known == tag);
     for name in headers.keys() {
         let Some(tag) = name.as_str().strip_prefix("x-farthing-tag-") else { continue };
         if tag.is_empty() {
             let message = "expected a name after `x-farthing-tag-`";
             return Err(Failure::bad_request("bad_label", message));
         }
-        if let Some(value) = header(headers, name.as_str())? {
+        if let Some(value) = header(headers, name.as_str())?
+            && !decided(&tags, tag)
+        {
             tags.push((tag.to_owned(), value));
         }
     }
@@ -94,7 +109,9 @@ fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {
     Ok(Some(value.to_owned()))
 }
 
-fn is_label(text: &str) -> bool {
+/// Whether a text can be a label: 1 to 128 bytes without control characters.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
     (1..=MAX_LABEL).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 

@@ -13,6 +13,7 @@ mod client_io;
 mod clock;
 mod door;
 mod failure;
+mod keys;
 mod labels;
 mod limits;
 mod metrics;
@@ -25,6 +26,10 @@ mod shared;
 mod upstream;
 
 pub use clock::{Clock, Timer};
+pub use keys::{
+    KeyHash, KeyRing, KeyState, Keys, NewKey, ParseHashError, VirtualKey, is_key_id, is_key_name,
+};
+pub use labels::{MAX_TAGS, is_label};
 pub use recent::Recent;
 pub use server::Gateway;
 pub use settings::{Limits, ModelTarget, Retry, RouteSettings, Settings, SettingsError, Upstream};

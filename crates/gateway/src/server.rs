@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::client_io::ClientIo;
 use crate::clock::Clock;
 use crate::limits::{Bodies, RetryBudget, Slots};
@@ -56,6 +57,7 @@ impl Gateway {
             retries: RetryBudget::new(),
             slots: Slots::new(&settings),
             bodies: Bodies::default(),
+            access: Access::new(&settings),
             settings,
             book,
             journal,

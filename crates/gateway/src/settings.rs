@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use facts::Api;
@@ -9,6 +10,8 @@ use hyper::Uri;
 use hyper::header::HeaderValue;
 use metering::Convention;
 use quantity::Money;
+
+use crate::keys::{KeyRing, VirtualKey};
 
 /// A server that answers for models.
 #[derive(Clone)]
@@ -19,7 +22,7 @@ pub struct Upstream {
     pub convention: Convention,
     /// Up to and with `/v1`, Gemini's with `/v1beta`, without a slash at the end.
     pub base_url: Uri,
-    /// Its own key; without one the client's credential is passed on.
+    /// Its own key; without one the client's credential is passed on, unless that is a key of ours.
     pub key: Option<String>,
     /// Whose rows of the price book apply.
     pub provider: Option<String>,
@@ -105,8 +108,13 @@ pub struct RouteSettings {
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The key that clients must present; without one only loopback is served.
+    /// A key that clients may present, without limits. Where there is one or a virtual one, clients
+    /// must present one; without, only loopback is served.
     pub access_key: Option<String>,
+    /// The key that opens pages and metrics, and spends nothing.
+    pub admin_key: Option<String>,
+    /// The virtual keys.
+    pub keys: Arc<KeyRing>,
     /// Names by which clients may call it, beside loopback's.
     pub allowed_hosts: Vec<String>,
     /// The upstreams; the first that speaks an API is that API's default.
@@ -130,10 +138,14 @@ pub struct Settings {
 pub enum SettingsError {
     /// Anyone who reaches the machine could spend money.
     #[error(
-        "`listen` is `{0}`, which others can reach, and there is no `access_key_env`: expected a \
-         loopback address such as `127.0.0.1:8787`, or a key that clients must present"
+        "`listen` is `{0}`, which others can reach, and there is no virtual key (`farthing key \
+         create`) and no `access_key_env`: expected a loopback address such as `127.0.0.1:8787`, or a \
+         key that clients must present"
     )]
     OpenToAll(SocketAddr),
+    /// Whoever may call would see what all others spend.
+    #[error("the access key and the admin key are the same: expected two")]
+    OneKey,
     /// There is nobody to pass requests to.
     #[error("no upstream is configured")]
     NoUpstream,
@@ -148,8 +160,11 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`].
     pub fn check(&self) -> Result<(), SettingsError> {
-        if !self.listen.ip().is_loopback() && self.access_key.is_none() {
+        if !self.listen.ip().is_loopback() && !self.asks_for_key() {
             return Err(SettingsError::OpenToAll(self.listen));
+        }
+        if self.access_key.is_some() && self.access_key == self.admin_key {
+            return Err(SettingsError::OneKey);
         }
         if self.upstreams.is_empty() {
             return Err(SettingsError::NoUpstream);
@@ -163,10 +178,22 @@ impl Settings {
         Ok(())
     }
 
-    /// Where an exchange may go, in order of preference. Empty if no upstream speaks the API for that
-    /// model.
-    pub(crate) fn targets(&self, api: Api, model: Option<&str>) -> Vec<ModelTarget> {
-        let speaks = |upstream: &Upstream| upstream.convention.speaks(api);
+    /// Whether clients must present a key.
+    #[must_use]
+    pub fn asks_for_key(&self) -> bool {
+        self.access_key.is_some() || !self.keys.get().is_empty()
+    }
+
+    /// Where an exchange may go, in order of preference. Empty if no upstream that the key may use
+    /// speaks the API for that model.
+    pub(crate) fn targets(
+        &self,
+        api: Api,
+        model: Option<&str>,
+        key: Option<&VirtualKey>,
+    ) -> Vec<ModelTarget> {
+        let allowed = |upstream: &Upstream| key.is_none_or(|key| key.may_use(&upstream.name));
+        let speaks = |upstream: &Upstream| upstream.convention.speaks(api) && allowed(upstream);
         if let Some(targets) = model.and_then(|model| self.models.get(model)) {
             let speaking = targets.iter().filter(|target| speaks(&self.upstreams[target.upstream]));
             return speaking.cloned().collect();

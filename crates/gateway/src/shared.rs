@@ -8,6 +8,7 @@ use journal::Handle;
 use quantity::{HashKey, PriceRowId, UnixTime};
 use tariff::Book;
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::limits::{Bodies, RetryBudget, Slots};
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ pub struct Page {
 /// What all exchanges share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    pub(crate) access: Access,
     pub(crate) book: Arc<Book>,
     pub(crate) journal: Handle,
     pub(crate) clock: Clock,

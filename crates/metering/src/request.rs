@@ -46,6 +46,8 @@ pub struct Request {
     pub bounded: bool,
     /// Whether describing the prompt broke down: then its shape is one message as large as the body.
     pub undescribed: bool,
+    /// Whether the body names further models that may answer instead, as OpenRouter's API allows.
+    pub more_models: bool,
     /// Where the body names the model, and what stands before the name there.
     model_at: Option<(Range<usize>, &'static str)>,
     ask_usage: Option<Splice>,
@@ -94,6 +96,7 @@ const MAX_METADATA_KEY: usize = 64;
 /// The keys that decide what we do; each may stand once and only in its plain spelling.
 const KEYS: &[&str] = &[
     "model",
+    "models",
     "stream",
     "stream_options",
     "messages",
@@ -169,6 +172,7 @@ impl Request {
             usage_asked: false,
             bounded: true,
             undescribed: false,
+            more_models: false,
             model_at: None,
             ask_usage: None,
         };
@@ -222,6 +226,7 @@ impl Request {
     ) -> Result<(), RequestError> {
         let get = |key| fields.get(key);
         self.read_model(body, get("model"))?;
+        self.more_models = fields.has("models");
         self.stream = fields.flag("stream")?;
         if self.stream && matches!(self.api, Api::OpenAiChat | Api::OpenAiCompletions) {
             self.read_stream(body, get("stream"), get("stream_options"))?;

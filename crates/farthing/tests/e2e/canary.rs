@@ -9,7 +9,7 @@ use crate::scripted::{Act, SSE, Scripted, chunk, json, stream, whole};
 /// In every secret, in every place.
 const CANARY: &str = "kanarie";
 
-fn files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { files(&path, found) } else { found.push(path) }
@@ -61,13 +61,17 @@ async fn no_key_and_no_word_is_kept_or_shown() {
         .replace("provider =", "api_key_env = \"UPSTREAM\"\nprovider =");
     let open = upstream("openai", server.address) + &keyed + PRICES;
     let home = Home::new(&open);
-    let secrets = [("UPSTREAM", "sk-kanarie-upstream"), ("ACCESS", "sk-kanarie-access")];
+    let secrets = [
+        ("UPSTREAM", "sk-kanarie-upstream"),
+        ("ACCESS", "sk-kanarie-access"),
+        ("ADMIN", "sk-kanarie-admin"),
+    ];
     let chat = r#"{"model":"m","messages":[{"role":"system","content":"kanarie"},{"role":"user","content":[{"type":"text","text":"kanarie"},{"type":"image_url","image_url":{"url":"data:kanarie"}}]},{"role":"assistant","tool_calls":[{"id":"t","type":"function","function":{"name":"search","arguments":"{\"q\":\"kanarie\"}"}}]},{"role":"tool","tool_call_id":"t","content":"kanarie"}],"tools":[{"type":"function","function":{"name":"search","description":"kanarie","parameters":{"kanarie":1}}}],"metadata":{"note":"kanarie"},"stop":["kanarie"],"prediction":{"content":"kanarie"}}"#;
     let message = r#"{"model":"m","max_tokens":9,"stream":true,"system":"kanarie","messages":[{"role":"user","content":"kanarie"}],"tools":[{"name":"search","description":"kanarie","input_schema":{"kanarie":1}}]}"#;
     let streamed = chat.replacen('{', "{\"stream\":true,", 1);
     let mut said = String::new();
     let mut ids = Vec::new();
-    for access in ["", "access_key_env = \"ACCESS\"\n"] {
+    for access in ["", "access_key_env = \"ACCESS\"\nadmin_key_env = \"ADMIN\"\n"] {
         home.configure(&format!("{access}{open}"));
         let gateway = home.serve_with(&secrets);
         let key = |call: Call| call.with("authorization", "Bearer sk-kanarie-access");
@@ -102,7 +106,9 @@ async fn no_key_and_no_word_is_kept_or_shown() {
             "/farthing/api/recent",
             "/metrics",
         ] {
-            let reply = key(Call::get(path)).send(&gateway).await;
+            let admin = Call::get(path).with("authorization", "Bearer sk-kanarie-admin");
+            let reply = if access.is_empty() { Call::get(path) } else { admin };
+            let reply = reply.send(&gateway).await;
             assert_eq!(reply.status, 200, "{path}");
             clean(path, &reply.body);
         }

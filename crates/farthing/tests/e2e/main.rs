@@ -12,6 +12,8 @@ mod dialects;
 mod failures;
 mod hardened;
 mod home;
+mod hostile;
+mod keys;
 mod lies;
 mod many;
 mod operation;

@@ -84,8 +84,6 @@ async fn an_access_key_is_asked_for_where_there_is_one() {
         Call::messages(message),
         Call::chat(CHAT).with("authorization", "Bearer letmeinn"),
         Call::chat(CHAT).with("authorization", "Bearer "),
-        Call::get("/farthing/"),
-        Call::get("/farthing/api/recent"),
         Call::get("/farthing/v1/exchanges/01890000-0000-7000-8000-000000000000"),
     ] {
         let reply = call.send(&gateway).await;
@@ -98,7 +96,6 @@ async fn an_access_key_is_asked_for_where_there_is_one() {
         assert_eq!(reply.status, 200);
         let look = Call::get(&format!("/farthing/v1/exchanges/{}", reply.id()));
         assert_eq!(look.with(name, value).send(&gateway).await.status, 200);
-        assert_eq!(Call::get("/farthing/").with(name, value).send(&gateway).await.status, 200);
     }
     for received in server.received() {
         assert_eq!((received.header("authorization"), received.header("x-api-key")), (None, None));
