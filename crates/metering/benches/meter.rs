@@ -62,7 +62,9 @@ fn main() {
     };
     let usage =
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":98}}\n\n";
-    let mut stream: Vec<Bytes> = (0..98).map(|_| chunk(" word")).collect();
+    // Every tenth text is written with escapes.
+    let text = |n: usize| if n % 10 == 9 { r".\n\n" } else { " word" };
+    let mut stream: Vec<Bytes> = (0..98).map(|n| chunk(text(n))).collect();
     stream.push(Bytes::from_static(usage.as_bytes()));
     stream.push(Bytes::from_static(b"data: [DONE]\n\n"));
     let gigabyte = Some("1 thousand million");
@@ -80,9 +82,14 @@ fn main() {
     let cut: Vec<Bytes> = whole.chunks(100).map(Bytes::copy_from_slice).collect();
     metered("OpenAI stream, cut every 100 bytes", None, &cut, "text/event-stream", Api::OpenAiChat);
 
-    let event = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
-                 \"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n";
-    let stream = vec![Bytes::from_static(event.as_bytes()); 100];
+    let event = |n: usize| {
+        let text = text(n);
+        Bytes::from(format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\
+             \"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        ))
+    };
+    let stream: Vec<Bytes> = (0..100).map(event).collect();
     metered(
         "Anthropic stream, an event a chunk",
         gigabyte,
@@ -91,9 +98,9 @@ fn main() {
         Api::AnthropicMessages,
     );
 
-    let text = "words and ".repeat(100);
+    let words = "words and ".repeat(100);
     let reply = format!(
-        "{{\"id\":\"c\",\"model\":\"m\",\"choices\":[{{\"message\":{{\"content\":\"{text}\"}}}}],\
+        "{{\"id\":\"c\",\"model\":\"m\",\"choices\":[{{\"message\":{{\"content\":\"{words}\"}}}}],\
          \"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":200}}}}"
     );
     metered("OpenAI unary, 1 KB", None, &[Bytes::from(reply)], "application/json", Api::OpenAiChat);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::Convention;
 use crate::dialect::Kind;
-use crate::json::{Count, Text, TextBytes, list, read};
+use crate::json::{Count, Text, TextBytes, list, plain_string, read};
 use crate::seen::{Reading, Seen};
 
 /// A unary reply, or the `message` of a stream's `message_start`.
@@ -59,7 +59,8 @@ struct Block<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Delta<'a> {
-    text: TextBytes,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
     thinking: TextBytes,
     partial_json: TextBytes,
     #[serde(borrow)]
@@ -120,7 +121,7 @@ struct ServerTools {
 }
 
 /// Reads an event of a stream into what was seen so far.
-pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
+pub(crate) fn read_event<'a>(data: &'a [u8], seen: &mut Seen) -> Kind<'a> {
     let event: Event<'_> = serde_json::from_slice(data).unwrap_or_default();
     match event.kind.as_deref().unwrap_or_default() {
         "message_stop" => return Kind::Terminal,
@@ -140,7 +141,11 @@ pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
         "content_block_start" => block(&read(event.content_block), seen),
         "content_block_delta" => {
             let delta: Delta<'_> = read(event.delta);
-            seen.output(delta.text.0 + delta.partial_json.0, delta.thinking.0);
+            let text: TextBytes = read(delta.text);
+            seen.output(text.0 + delta.partial_json.0, delta.thinking.0);
+            if delta.partial_json.0 + delta.thinking.0 == 0 {
+                return plain_string(delta.text).map_or(Kind::Other, Kind::Text);
+            }
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use crate::contained::{self, contained};
 use crate::dialect::{self, Kind};
 use crate::learner::{Learner, Lesson, Ratio};
 use crate::seen::{Reading, Seen};
-use crate::sse::{self, Events, Piece};
+use crate::sse::{Events, Piece};
 use crate::{Convention, Request};
 
 /// A unary reply is copied up to this size to read its usage; a larger one passes, its usage unknown.
@@ -545,7 +545,7 @@ impl EventReader {
         if *breakdowns >= MAX_BREAKDOWNS {
             return Fate::Hold;
         }
-        let read = || dialect::read_event(self.api, &sse::data(event), seen);
+        let read = || dialect::read_event(self.api, event, seen);
         let Some(kind) = contained(contained::Reading::Event, read) else {
             *breakdowns += 1;
             return Fate::Hold;
@@ -554,7 +554,7 @@ impl EventReader {
             Kind::Terminal => Fate::Terminal,
             Kind::UsageOnly if self.strips_usage => Fate::Strip,
             Kind::MaybeLast => Fate::Hold,
-            Kind::UsageOnly | Kind::Other => Fate::Pass,
+            Kind::UsageOnly | Kind::Text(_) | Kind::Other => Fate::Pass,
         }
     }
 }

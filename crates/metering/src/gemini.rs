@@ -112,7 +112,7 @@ struct Detail<'a> {
 
 /// Reads an event of a stream into what was seen so far. No event says that it is the last: from the
 /// first on that says why the model stopped, any may be.
-pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
+pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind<'static> {
     let Ok(reply) = serde_json::from_slice::<Reply<'_>>(data) else { return Kind::Other };
     read_fields(&reply, false, seen);
     match reply.error {

@@ -234,6 +234,12 @@ pub(crate) fn list<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Vec<T> 
     list.map_or_else(Vec::new, |List(items)| items)
 }
 
+/// The text of a string that has no escapes.
+pub(crate) fn plain_string(raw: Option<&RawValue>) -> Option<&str> {
+    let text = raw?.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains('\\')).then_some(text)
+}
+
 /// Reads a value, or its default when it is of another shape.
 pub(crate) fn read<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()

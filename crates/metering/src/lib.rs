@@ -18,6 +18,7 @@ mod learner;
 mod openai;
 mod price;
 mod prompt;
+mod repeat;
 mod request;
 mod responses;
 mod seen;

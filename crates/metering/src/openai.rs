@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::Convention;
 use crate::dialect::Kind;
-use crate::json::{Count, List, Text, TextBytes, list, read};
+use crate::json::{Count, List, Text, TextBytes, list, plain_string, read};
 use crate::seen::{Reading, Seen, split};
 
 /// A unary reply or a chunk of a stream: the same fields in both.
@@ -47,7 +47,8 @@ struct Choice<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Output<'a> {
-    content: TextBytes,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
     refusal: TextBytes,
     reasoning: TextBytes,
     reasoning_content: TextBytes,
@@ -116,7 +117,7 @@ pub(crate) fn read_reply(data: &[u8], seen: &mut Seen) -> bool {
 }
 
 /// Reads a chunk of a stream.
-pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Kind {
+pub(crate) fn read_chunk<'a>(data: &'a [u8], seen: &mut Seen) -> Kind<'a> {
     if data.trim_ascii() == b"[DONE]" {
         return Kind::Terminal;
     }
@@ -127,20 +128,24 @@ pub(crate) fn read_chunk(data: &[u8], seen: &mut Seen) -> Kind {
             .is_ok_and(|List(choices): List<&RawValue>| choices.is_empty())
     });
     let alone = no_choices && reply.usage.is_some();
-    read_fields(&reply, alone, seen);
+    let text = read_fields(&reply, alone, seen);
     match reply.error {
         Some(_) => Kind::Terminal,
         None if alone => Kind::UsageOnly,
-        None => Kind::Other,
+        None => text.map_or(Kind::Other, Kind::Text),
     }
 }
 
-fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
+/// Gives the text, if that is all.
+fn read_fields<'a>(reply: &Reply<'a>, usage_is_last: bool, seen: &mut Seen) -> Option<&'a str> {
     seen.identify(&reply.id, &reply.model, &reply.service_tier);
-    for choice in list::<Choice<'_>>(reply.choices) {
+    let choices = list::<Choice<'_>>(reply.choices);
+    let mut text = None;
+    for choice in &choices {
         seen.finish(&choice.finish_reason);
         let output: Output<'_> = read(choice.delta.or(choice.message));
-        let mut bytes = choice.text.0 + output.content.0 + output.refusal.0;
+        let content: TextBytes = read(output.content);
+        let mut bytes = choice.text.0 + content.0 + output.refusal.0;
         let reasoning = output.reasoning.0.max(output.reasoning_content.0);
         for call in list::<ToolCall<'_>>(output.tool_calls) {
             bytes += call.function.arguments.0;
@@ -149,6 +154,9 @@ fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
             }
         }
         seen.output(bytes, reasoning);
+        let rest = output.tool_calls.or(reply.usage).or(reply.error).is_some() || reasoning > 0;
+        let alone = choices.len() == 1 && choice.finish_reason.0.is_none() && !rest;
+        text = plain_string(output.content).filter(|text| alone && text.len() as u64 == bytes);
     }
     // Continuous usage is cumulative: the last one holds.
     if let Some(usage) = reply.usage {
@@ -157,6 +165,7 @@ fn read_fields(reply: &Reply<'_>, usage_is_last: bool, seen: &mut Seen) {
     if reply.error.is_some() {
         seen.error(reply.error);
     }
+    text
 }
 
 /// Converts a usage object to disjoint classes; `None` when it is no object.

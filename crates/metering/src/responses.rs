@@ -79,7 +79,7 @@ struct Part<'a> {
 }
 
 /// Reads an event of a stream into what was seen so far.
-pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind {
+pub(crate) fn read_event(data: &[u8], seen: &mut Seen) -> Kind<'static> {
     // Some servers end as Chat does.
     if data.trim_ascii() == b"[DONE]" {
         return Kind::Terminal;

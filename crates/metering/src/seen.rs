@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::json::{Text, read};
 use crate::learner::Ratio;
+use crate::repeat::Repeat;
 
 /// Names of called tools that are kept.
 const MAX_TOOLS: usize = 256;
@@ -34,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) output: Output,
     /// What passed after the last usage object, which it cannot have counted.
     pub(crate) output_since_usage: Output,
+    /// The event before, if the next may be the same but for its text.
+    pub(crate) last: Repeat,
 }
 
 /// Output that passed.

@@ -224,7 +224,8 @@ impl PriceRow {
     /// As [`Self::charge`], for the sum of exchanges that each have so many input tokens. Graduated
     /// prices see the sum as one exchange.
     pub(crate) fn charge_at_input(&self, usage: &Usage, input: u64) -> Result<Charge, Unpriced> {
-        let mut lines = Vec::new();
+        // Most usages have three classes; growing by steps would cost more than pricing them.
+        let mut lines = Vec::with_capacity(4);
         for item in Billable::all() {
             let count = self.billed_count(item, usage);
             if count == TokenCount::ZERO {
