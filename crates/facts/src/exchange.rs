@@ -30,6 +30,8 @@ closed_list! {
         GeminiCountTokens = 10, "gemini.count_tokens";
         /// Gemini's list of models.
         GeminiModels = 11, "gemini.models";
+        /// A path that passes without being metered, because the configuration lists it.
+        Unmetered = 12, "unmetered";
     }
 }
 
@@ -234,6 +236,8 @@ pub struct Admission {
     pub stream: bool,
     /// The model asked for; `None` where the API has none.
     pub model_asked: Option<String>,
+    /// Of a path that is not metered, its pattern in the configuration.
+    pub path: Option<String>,
     /// The cap on output tokens that was asked for.
     pub max_tokens: Option<TokenCount>,
     /// Choices asked for (`n`), where said.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use gateway::{Limits, ModelTarget, Retry, RouteSettings, Settings, Upstream};
+use gateway::{Limits, ModelTarget, Retry, RouteSettings, Settings, Unmetered, Upstream};
 use metering::Convention;
 use quantity::Money;
 use serde::Deserialize;
@@ -46,6 +46,7 @@ struct Raw {
     models: BTreeMap<String, RawModel>,
     routes: BTreeMap<String, RawRoute>,
     route_names: BTreeMap<String, String>,
+    unmetered: Vec<RawUnmetered>,
     retry: RawRetry,
     prices: Vec<RawPrice>,
     exchange: Vec<RawExchange>,
@@ -98,6 +99,15 @@ struct RawRetry {
 #[serde(deny_unknown_fields, default)]
 struct RawRoute {
     cost_header: bool,
+    drain: bool,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct RawUnmetered {
+    method: String,
+    path: String,
+    upstream: String,
 }
 
 /// The configuration, checked. Not for printing: it holds keys.
@@ -197,15 +207,7 @@ impl Config {
         let mut models = BTreeMap::new();
         for (name, model) in raw.models {
             let target = |field: String, wanted: &str, model: Option<String>| {
-                let found = upstreams.iter().position(|upstream| upstream.name == wanted);
-                let upstream = found.ok_or_else(|| {
-                    let known: Vec<_> =
-                        upstreams.iter().map(|upstream| format!("`{}`", upstream.name)).collect();
-                    anyhow!(
-                        "invalid `{field}`: expected one of {}, found `{wanted}`",
-                        known.join(", ")
-                    )
-                })?;
+                let upstream = named(&upstreams, &field, wanted)?;
                 anyhow::Ok(ModelTarget { upstream, model })
             };
             let key = format!("models.\"{name}\"");
@@ -217,14 +219,18 @@ impl Config {
             }
             models.insert(name, targets);
         }
+        let unmetered = raw.unmetered.into_iter().enumerate();
+        let unmetered = unmetered.map(|(index, raw)| unmetered_path(index, raw, &upstreams));
+        let unmetered = unmetered.collect::<anyhow::Result<_>>()?;
         let retry = retry(&raw.retry)?;
         let client_timeout = match &raw.client_timeout {
             Some(text) => duration("client_timeout", text)?,
             None => CLIENT_TIMEOUT,
         };
         let routes = raw.routes.into_iter();
-        let routes =
-            routes.map(|(name, route)| (name, RouteSettings { cost_header: route.cost_header }));
+        let routes = routes.map(|(name, route)| {
+            (name, RouteSettings { cost_header: route.cost_header, drain: route.drain })
+        });
         let book = Book::builtin();
         let own = |name: &str| {
             let mut named = upstreams.iter().filter_map(|upstream| upstream.provider.as_deref());
@@ -245,6 +251,7 @@ impl Config {
             retry,
             routes: routes.collect(),
             route_names: raw.route_names,
+            unmetered,
             client_timeout,
             max_body: MAX_BODY,
         };
@@ -256,6 +263,31 @@ impl Config {
             file: None,
         })
     }
+}
+
+/// The upstream that a field names.
+fn named(upstreams: &[Upstream], field: &str, wanted: &str) -> anyhow::Result<usize> {
+    let found = upstreams.iter().position(|upstream| upstream.name == wanted);
+    found.ok_or_else(|| {
+        let known: Vec<_> =
+            upstreams.iter().map(|upstream| format!("`{}`", upstream.name)).collect();
+        anyhow!("invalid `{field}`: expected one of {}, found `{wanted}`", known.join(", "))
+    })
+}
+
+fn unmetered_path(
+    index: usize,
+    raw: RawUnmetered,
+    upstreams: &[Upstream],
+) -> anyhow::Result<Unmetered> {
+    let method = raw.method.parse().map_err(|_| {
+        let found = &raw.method;
+        anyhow!(
+            "invalid `unmetered[{index}].method`: expected GET, POST or DELETE, found `{found}`"
+        )
+    })?;
+    let upstream = named(upstreams, &format!("unmetered[{index}].upstream"), &raw.upstream)?;
+    Ok(Unmetered { method, path: raw.path, upstream })
 }
 
 fn upstream(name: &str, raw: RawUpstream, secrets: &Secrets<'_>) -> anyhow::Result<Upstream> {
@@ -498,6 +530,10 @@ mod tests {
             (
                 "[models.x]\nupstream = \"openai\"\nfallback = [{ upstream = \"c\" }]",
                 "invalid `models.\"x\".fallback[0].upstream`: expected one of",
+            ),
+            (
+                "[[unmetered]]\nmethod = \"GET\"\npath = \"/v1/files\"\nupstream = \"x\"",
+                "invalid `unmetered[0].upstream`: expected one of `openai`",
             ),
             ("client_timeout = \"soon\"", "invalid `client_timeout`: expected a time such as"),
             ("[retry]\nattempts = 0", "invalid `retry.attempts`: expected 1 (none) to 10"),

@@ -200,6 +200,7 @@ fn config(
         retry: gateway::Retry::default(),
         routes: std::collections::BTreeMap::new(),
         route_names: std::collections::BTreeMap::new(),
+        unmetered: Vec::new(),
         client_timeout: Duration::from_secs(300),
         max_body: 64 << 20,
     };

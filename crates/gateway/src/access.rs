@@ -243,7 +243,7 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
 
 /// The headers in which clients of an API present their key. Any other credential is not for its
 /// upstream, whoever left it there.
-fn credentials_of(api: Api) -> &'static [&'static str] {
+fn credentials_of(api: Api, upstream: &Upstream) -> &'static [&'static str] {
     match api {
         Api::AnthropicMessages | Api::AnthropicCountTokens => &["x-api-key", "authorization"],
         Api::GeminiGenerate | Api::GeminiCountTokens | Api::GeminiModels => {
@@ -255,6 +255,11 @@ fn credentials_of(api: Api) -> &'static [&'static str] {
         | Api::OpenAiResponses
         | Api::OpenAiResponseShown
         | Api::OpenAiCompletions => &["authorization"],
+        Api::Unmetered => match upstream.convention {
+            Convention::Anthropic => &["x-api-key", "authorization"],
+            Convention::Gemini => &["x-goog-api-key", "authorization"],
+            _ => &["authorization"],
+        },
     }
 }
 
@@ -269,7 +274,7 @@ pub(crate) fn to_upstream(
     const CREDENTIALS: &[&str] = &["authorization", "x-api-key", "api-key", "x-goog-api-key"];
     const NETWORK: &[&str] = &["forwarded", "via", "x-real-ip"];
     let passes = passes_credential && upstream.key.is_none();
-    let passes: &[&str] = if passes { credentials_of(api) } else { &[] };
+    let passes: &[&str] = if passes { credentials_of(api, upstream) } else { &[] };
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     for (name, value) in client {
         let ends_here = is_hop_by_hop(name, client)

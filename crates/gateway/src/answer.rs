@@ -11,6 +11,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use quantity::ExchangeId;
 
 use crate::body::Reply;
+use crate::call::Called;
 use crate::door::{Purpose, purpose};
 use crate::failure::Failure;
 use crate::shared::Shared;
@@ -27,7 +28,8 @@ impl Shared {
         request: Request<Incoming>,
     ) -> Response<Reply> {
         let path = request.uri().path().to_owned();
-        let purpose = purpose(request.method(), &path).and_then(|purpose| {
+        let unmetered = &self.settings.unmetered;
+        let purpose = purpose(unmetered, request.method(), &path).and_then(|purpose| {
             // Probes call by address, and learn nothing that others may not know.
             if !matches!(purpose, Purpose::Health | Purpose::Ready) {
                 self.access.check_host(&self.settings, request.headers(), request.uri())?;
@@ -35,8 +37,13 @@ impl Shared {
             Ok(purpose)
         });
         let (api, answer) = match purpose {
-            Ok(Purpose::Call { api, route, path }) => {
-                (Some(api), self.call(upstreams, api, route, path, request).await)
+            Ok(Purpose::Call { api, route, path }) => (
+                Some(api),
+                self.call(upstreams, Called { api, route, path, allowed: None }, request).await,
+            ),
+            Ok(Purpose::Unmetered { allowed, route, path }) => {
+                let called = Called { api: Api::Unmetered, route, path, allowed: Some(allowed) };
+                (Some(Api::Unmetered), self.call(upstreams, called, request).await)
             }
             Ok(Purpose::Lookup(id)) => (None, self.lookup(id, request.headers())),
             Ok(Purpose::Page) => (None, self.page(&path, request.headers())),

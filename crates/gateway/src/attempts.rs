@@ -46,6 +46,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) targets: &'a [ModelTarget],
     /// Whether the client's credential is for its provider, not for us.
     pub(crate) passes_credential: bool,
+    /// Whether a stream is read to its end when its client left.
+    pub(crate) drains: bool,
 }
 
 /// How a try ended, as far as it has.
@@ -220,12 +222,13 @@ impl Shared {
             stream: stream || ask.request.stream && parts.status.is_success(),
             strips: ask.request.strips_usage(asks) && stream,
         };
+        let drains = (ask.drains && stream).then(|| Arc::clone(&self.drains));
         let repeats = status >= 400;
         let blotter = upstream.key.as_deref().filter(|_| repeats).and_then(Blotter::of);
         if let Some(blotter) = &blotter {
             blotter.headers(&mut parts.headers);
         }
-        let metered = Metered::new(body, run, Patience::new(limits, sent), slot, blotter);
+        let metered = Metered::new(body, run, Patience::new(limits, sent), slot, blotter, drains);
         Tried::Reply(Box::new((parts, metered, passing)))
     }
 

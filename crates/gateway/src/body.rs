@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use facts::AttemptEnd;
 use hyper::body::{Body, Frame};
 use journal::Ticket;
 use metering::{Close, Step};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::redact::Blotter;
@@ -38,8 +40,8 @@ pub(crate) enum BodyError {
 pub(crate) enum Reply {
     /// Whole.
     Whole(Option<Bytes>),
-    /// Metered.
-    Metered(Box<Metered>),
+    /// Metered; `None` once its client left.
+    Metered(Option<Box<Metered>>),
 }
 
 /// An upstream's body on its way.
@@ -58,6 +60,8 @@ pub(crate) struct Metered {
     flushed: bool,
     /// Blots the upstream's key out of an error.
     blotter: Option<Blotter>,
+    /// Where there is a place to read on once the client left; `None` if it is not to be.
+    drains: Option<Arc<Semaphore>>,
     /// Its place among the upstream's attempts.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -102,6 +106,7 @@ impl Metered {
         patience: Patience,
         slot: Option<OwnedSemaphorePermit>,
         blotter: Option<Blotter>,
+        drains: Option<Arc<Semaphore>>,
     ) -> Self {
         Self {
             upstream,
@@ -113,6 +118,7 @@ impl Metered {
             ended: None,
             flushed: false,
             blotter,
+            drains,
             _slot: slot,
         }
     }
@@ -154,6 +160,41 @@ impl Metered {
     /// Gives the rest of the reply up.
     pub(crate) fn into_run(self) -> Run {
         self.run
+    }
+
+    /// The client left: reads on for the usage alone, if that is wished and there is a place. Else it is
+    /// dropped, which ends the upstream's work.
+    fn left(mut self: Box<Self>) {
+        let over = self.finished.is_some() || self.ended.is_some();
+        let place = self.drains.take().filter(|_| !over);
+        let place = place.and_then(|drains| drains.try_acquire_owned().ok());
+        if let (Some(place), Ok(runtime)) = (place, Handle::try_current())
+            && self.run.abandon()
+        {
+            // It ends with the runtime at the latest, which a shutdown ends.
+            runtime.spawn(async move {
+                self.drain().await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn drain(mut self: Box<Self>) {
+        let how = poll_fn(|context| {
+            loop {
+                self.ready.clear();
+                if let Some((how, _)) = self.finished.take() {
+                    return Poll::Ready(how);
+                }
+                ready!(self.advance(context));
+            }
+        });
+        let how = how.await;
+        if let Some(ticket) = self.run.settle(how)
+            && ticket.await.is_ok()
+        {
+            self.run.written();
+        }
     }
 
     fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -257,7 +298,8 @@ impl Body for Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Metered(metered) => {
+            Self::Metered(None) => Poll::Ready(None),
+            Self::Metered(Some(metered)) => {
                 let bytes = ready!(metered.poll_bytes(context));
                 Poll::Ready(bytes.map(|result| result.map(Frame::data)))
             }
@@ -267,7 +309,8 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Metered(metered) => {
+            Self::Metered(None) => true,
+            Self::Metered(Some(metered)) => {
                 metered.ready.is_empty()
                     && metered.finished.is_none()
                     && metered.settling.is_none()
@@ -282,6 +325,17 @@ impl Body for Reply {
                 hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Self::Metered(_) => hyper::body::SizeHint::default(),
+        }
+    }
+}
+
+/// A client that leaves drops the reply.
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Self::Metered(metered) = self
+            && let Some(metered) = metered.take()
+        {
+            metered.left();
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use facts::{Admission, Api};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::response::Parts;
 use hyper::{Request, Response, StatusCode};
 use metering::RequestError;
@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::keys::VirtualKey;
 use crate::labels::labels;
 use crate::limits::Held;
+use crate::settings::Unmetered;
 use crate::shared::Shared;
 use crate::upstream::Connections;
 
@@ -32,15 +33,25 @@ const RETRY_COUNT: &str = "x-stainless-retry-count";
 /// How long the body of a request may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 
+/// What a client called, by its path.
+pub(crate) struct Called<'a> {
+    pub(crate) api: Api,
+    /// The route that the path names.
+    pub(crate) route: Option<&'a str>,
+    /// Below the upstream's base URL.
+    pub(crate) path: &'a str,
+    /// Why it passes without being metered.
+    pub(crate) allowed: Option<&'a Unmetered>,
+}
+
 impl Shared {
     pub(crate) async fn call(
         self: &Arc<Self>,
         upstreams: &Connections,
-        api: Api,
-        path_route: Option<&str>,
-        path: &str,
+        called: Called<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<Reply>, Failure> {
+        let Called { api, route: path_route, path, allowed } = called;
         let (head, body) = request.into_parts();
         let caller = self.access.caller(&head.headers, &self.key, self.clock.now())?;
         let key = caller.key.as_deref();
@@ -49,6 +60,9 @@ impl Shared {
             let message = "expected a body without `Content-Encoding`";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(Failure::new(status, "encoded_body", message));
+        }
+        if allowed.is_some() && head.headers.contains_key(UPGRADE) {
+            return Err(Failure::web_socket());
         }
         if api == Api::OpenAiModels && head.headers.contains_key("anthropic-version") {
             let message = "the list of models is served in OpenAI's API alone";
@@ -67,10 +81,14 @@ impl Shared {
         if let Some(key) = key {
             check_model(key, &asked)?;
         }
-        let targets = self.settings.targets(api, asked.model.as_deref(), key);
+        let targets = match allowed {
+            Some(allowed) => self.settings.unmetered_target(allowed, key),
+            None => self.settings.targets(api, asked.model.as_deref(), key),
+        };
         if targets.is_empty() {
             if let Some(key) = key
-                && !self.settings.targets(api, asked.model.as_deref(), None).is_empty()
+                && (allowed.is_some()
+                    || !self.settings.targets(api, asked.model.as_deref(), None).is_empty())
             {
                 let (name, allowed) = (&key.name, key.upstreams.join("`, `"));
                 let message = format!(
@@ -103,6 +121,7 @@ impl Shared {
             labels,
             caller: caller.fingerprint,
             key: key.map(|key| key.name.clone()),
+            path: allowed.map(|allowed| allowed.path.clone()),
             client_retry: retries.and_then(|count| count.parse().ok()),
             request_bytes: body.len() as u64,
             prompt: asked.prompt.clone(),
@@ -116,6 +135,7 @@ impl Shared {
             body,
             targets: &targets,
             passes_credential: !caller.checked,
+            drains: route.drain,
         };
         let outcome = self.run(upstreams, &ask, permit, timer, admission).await;
         let mut reply = match outcome {
@@ -202,7 +222,7 @@ fn pass(parts: Parts, metered: Metered, shortened: bool, tells_cost: bool) -> Re
     if let Some(cost) = cost.and_then(|cost| HeaderValue::from_str(&cost.to_string()).ok()) {
         headers.insert(COST, cost);
     }
-    let mut reply = Response::new(Reply::Metered(Box::new(metered)));
+    let mut reply = Response::new(Reply::Metered(Some(Box::new(metered))));
     *reply.status_mut() = parts.status;
     *reply.headers_mut() = headers;
     reply

@@ -8,6 +8,8 @@ use journal::JournalError;
 
 /// The code of a page that is refused for want of the admin key.
 pub(crate) const BAD_ADMIN_KEY: &str = "bad_admin_key";
+/// The code of a refused WebSocket.
+pub(crate) const WEB_SOCKET: &str = "websocket_not_metered";
 
 /// A refusal or failure: a status, a stable code and words for the caller.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Failure {
     pub(crate) fn web_socket() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "websocket_not_metered",
+            WEB_SOCKET,
             "WebSockets are not metered yet: expected POST, with `stream` for events",
         )
     }

@@ -32,5 +32,7 @@ pub use keys::{
 pub use labels::{MAX_TAGS, is_label};
 pub use recent::Recent;
 pub use server::Gateway;
-pub use settings::{Limits, ModelTarget, Retry, RouteSettings, Settings, SettingsError, Upstream};
+pub use settings::{
+    Limits, ModelTarget, Retry, RouteSettings, Settings, SettingsError, Unmetered, Upstream,
+};
 pub use shared::{Page, Watch};

@@ -13,6 +13,9 @@ use crate::settings::Settings;
 /// Bytes of request bodies in memory at once.
 const MAX_BODIES: usize = 1 << 30;
 
+/// Streams that are read on at once after their clients left; above that they are let go as ever.
+pub(crate) const MAX_DRAINS: usize = 256;
+
 /// Keeps tries from multiplying an outage: each exchange earns a tenth of one, and ten are in hand.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(AtomicI64);

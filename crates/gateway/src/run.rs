@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use facts::{
-    Admission, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, PriceRecord, Settlement,
+    Admission, Api, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, PriceRecord, Settlement,
     Verdict,
 };
 use journal::{Batch, JournalError, Permit, Ticket};
@@ -120,6 +120,11 @@ impl Run {
         self.running().map(AttemptMeter::body_end).unwrap_or_default()
     }
 
+    /// The client left, and the rest is read all the same. Tells whether there is something to read.
+    pub(crate) fn abandon(&mut self) -> bool {
+        self.running().map(AttemptMeter::abandoned).is_some()
+    }
+
     fn running(&mut self) -> Option<&mut AttemptMeter> {
         self.open.as_mut()?.running.as_mut()
     }
@@ -133,6 +138,7 @@ impl Run {
         if let Some(meter) = open.running.take() {
             let dispatch = meter.dispatch().clone();
             let upstream = shared.upstream(&dispatch.upstream);
+            let is_unmetered = open.admission.api == Api::Unmetered;
             let mut new_row = None;
             let price = |dispatch: &Dispatch,
                          model: Option<&str>,
@@ -140,6 +146,9 @@ impl Run {
                          metered: &Metered| {
                 if upstream.is_some_and(|upstream| upstream.hourly_cost.is_some()) {
                     return Charged::Hosted;
+                }
+                if is_unmetered {
+                    return Charged::Unpriced { reason: "not metered".to_owned() };
                 }
                 let (charged, row) = charge(&shared.book, dispatch, model, tier, metered);
                 new_row = row

@@ -14,13 +14,14 @@ use journal::Handle;
 use quantity::HashKey;
 use tariff::Book;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::access::Access;
 use crate::client_io::ClientIo;
 use crate::clock::Clock;
-use crate::limits::{Bodies, RetryBudget, Slots};
+use crate::limits::{Bodies, MAX_DRAINS, RetryBudget, Slots};
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::settings::{Settings, SettingsError};
@@ -58,6 +59,7 @@ impl Gateway {
             slots: Slots::new(&settings),
             bodies: Bodies::default(),
             access: Access::new(&settings),
+            drains: Arc::new(Semaphore::new(MAX_DRAINS)),
             settings,
             book,
             journal,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facts::Api;
-use hyper::Uri;
 use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
 use metering::Convention;
 use quantity::Money;
 
+use crate::door::check_unmetered;
 use crate::keys::{KeyRing, VirtualKey};
 
 /// A server that answers for models.
@@ -101,6 +102,20 @@ pub struct ModelTarget {
 pub struct RouteSettings {
     /// Whether unary replies carry their cost.
     pub cost_header: bool,
+    /// Whether a stream whose client left is read to its end, for its usage.
+    pub drain: bool,
+}
+
+/// A path that passes without being metered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmetered {
+    /// GET, POST or DELETE.
+    pub method: Method,
+    /// As clients ask for it, such as `/v1/images/generations`; a `*` for its last segment stands for
+    /// any one segment.
+    pub path: String,
+    /// Where it leads: an index into [`Settings::upstreams`].
+    pub upstream: usize,
 }
 
 /// Everything the gateway is told. Not for printing: it holds keys.
@@ -127,6 +142,8 @@ pub struct Settings {
     pub routes: BTreeMap<String, RouteSettings>,
     /// Names for routes that were derived: `auto-1a2b3c4d` to `chat`.
     pub route_names: BTreeMap<String, String>,
+    /// Paths that pass without being metered.
+    pub unmetered: Vec<Unmetered>,
     /// How long a client may take none of the bytes that wait for it.
     pub client_timeout: Duration,
     /// The largest request body, bytes.
@@ -152,6 +169,20 @@ pub enum SettingsError {
     /// An upstream's key cannot be sent in a header.
     #[error("the key of upstream `{0}` has characters that no HTTP header may have")]
     BadKey(String),
+    /// A method that does not pass unmetered.
+    #[error("invalid `unmetered[{0}].method`: expected GET, POST or DELETE, found `{1}`")]
+    BadMethod(usize, Method),
+    /// A path that does not pass unmetered.
+    #[error(
+        "invalid `unmetered[{0}].path`: expected a path below /v1 or /v1beta of plain segments, of \
+         which the last may be `*`, such as `/v1/images/generations`, found `{1}`"
+    )]
+    BadPath(usize, String),
+    /// A path that needs no leave.
+    #[error(
+        "invalid `unmetered[{0}]`: expected a path that is not served yet; `{1}` is, or never is"
+    )]
+    NotUnmetered(usize, String),
 }
 
 impl Settings {
@@ -174,6 +205,9 @@ impl Settings {
             if HeaderValue::from_str(key).is_err() {
                 return Err(SettingsError::BadKey(upstream.name.clone()));
             }
+        }
+        for (index, unmetered) in self.unmetered.iter().enumerate() {
+            check_unmetered(index, unmetered)?;
         }
         Ok(())
     }
@@ -200,6 +234,18 @@ impl Settings {
         }
         let first = self.upstreams.iter().position(speaks);
         first.map(|upstream| ModelTarget { upstream, model: None }).into_iter().collect()
+    }
+
+    /// Where a path that is not metered leads; nowhere if the key may not use that.
+    pub(crate) fn unmetered_target(
+        &self,
+        unmetered: &Unmetered,
+        key: Option<&VirtualKey>,
+    ) -> Vec<ModelTarget> {
+        let upstream = &self.upstreams[unmetered.upstream];
+        let may = key.is_none_or(|key| key.may_use(&upstream.name));
+        let target = ModelTarget { upstream: unmetered.upstream, model: None };
+        may.then_some(target).into_iter().collect()
     }
 
     pub(crate) fn route(&self, route: &str) -> RouteSettings {

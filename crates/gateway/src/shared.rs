@@ -7,6 +7,7 @@ use facts::Exchange;
 use journal::Handle;
 use quantity::{HashKey, PriceRowId, UnixTime};
 use tariff::Book;
+use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::clock::Clock;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) retries: RetryBudget,
     pub(crate) slots: Slots,
     pub(crate) bodies: Bodies,
+    /// Places for streams whose clients left.
+    pub(crate) drains: Arc<Semaphore>,
 }
 
 impl Shared {

@@ -237,6 +237,7 @@ impl Facts {
                 },
                 caller: Some(Fingerprint(7)),
                 key: None,
+                path: None,
                 client_retry: Some(0),
                 request_bytes: 6000,
                 prompt: PromptShape {

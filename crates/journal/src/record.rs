@@ -238,6 +238,7 @@ layout! {
         10 maybe client_retry,
         11 one request_bytes,
         22 maybe key,
+        23 maybe path,
         labels: Labels {
             12 one route,
             13 one route_source,

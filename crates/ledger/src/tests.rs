@@ -34,6 +34,7 @@ fn admission(n: u8) -> Admission {
         labels,
         caller: None,
         key: None,
+        path: None,
         client_retry: None,
         request_bytes: 0,
         prompt: PromptShape::default(),

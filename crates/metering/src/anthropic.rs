@@ -83,6 +83,10 @@ struct RawUsage<'a> {
     #[serde(borrow)]
     service_tier: Text<'a>,
     #[serde(borrow)]
+    speed: Text<'a>,
+    #[serde(borrow)]
+    inference_geo: Text<'a>,
+    #[serde(borrow)]
     iterations: Option<&'a RawValue>,
 }
 
@@ -180,8 +184,19 @@ fn block(block: &Block<'_>, seen: &mut Seen) {
 fn keep_usage(usage: Option<&RawValue>, last: bool, seen: &mut Seen) {
     let Some(usage) = usage else { return };
     seen.usage(usage, true, last);
-    if let Some(tier) = read::<RawUsage<'_>>(Some(usage)).service_tier.owned() {
+    let usage: RawUsage<'_> = read(Some(usage));
+    // Fast mode has prices of its own, whatever the tier is called; it is not told again at the end.
+    if usage.speed.as_deref() == Some("fast") {
+        seen.tier_served = Some("fast".to_owned());
+    } else if let Some(tier) = usage.service_tier.owned()
+        && seen.tier_served.as_deref() != Some("fast")
+    {
         seen.tier_served = Some(tier);
+    }
+    // Of newer models, a run that is kept to one country costs a tenth more; no count tells it.
+    if usage.inference_geo.as_deref().is_some_and(|geo| !matches!(geo, "global" | "not_available"))
+    {
+        seen.doubt(Doubt::LowerBound);
     }
 }
 

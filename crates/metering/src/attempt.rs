@@ -77,6 +77,8 @@ pub struct AttemptMeter {
     seen: Seen,
     /// Readings that broke down.
     breakdowns: u32,
+    /// Whether the client left before the end, and the rest is read all the same.
+    abandoned: bool,
     /// Whether an event was too large to read.
     skipped: bool,
     response_bytes: u64,
@@ -109,6 +111,7 @@ impl AttemptMeter {
             body: Body::Unary { copy: Vec::new(), held: Bytes::new(), unread: false },
             seen: Seen::default(),
             breakdowns: 0,
+            abandoned: false,
             skipped: false,
             response_bytes: 0,
             first_byte_at: None,
@@ -127,6 +130,9 @@ impl AttemptMeter {
     pub fn head(&mut self, status: u16, content_type: Option<&str>, at: UnixTime) {
         self.status = Some(status);
         self.first_byte_at = Some(at);
+        if self.api == Api::Unmetered {
+            return self.encoded();
+        }
         const STREAM: &str = "text/event-stream";
         let start = content_type.and_then(|kind| kind.get(..STREAM.len()));
         if start.is_some_and(|kind| kind.eq_ignore_ascii_case(STREAM))
@@ -247,6 +253,11 @@ impl AttemptMeter {
         Step { forward: Vec::new(), last: Some(last) }
     }
 
+    /// The client left, and the rest of the response is read all the same, for its usage.
+    pub fn abandoned(&mut self) {
+        self.abandoned = true;
+    }
+
     /// The attempt is over. `price` turns a usage into a charge, given the model and tier that
     /// served.
     pub fn close(
@@ -277,7 +288,7 @@ impl AttemptMeter {
                 let (model, tier) = (seen.model.as_deref(), seen.tier_served.as_deref());
                 price(&self.dispatch, model, tier, &metered)
             };
-            (end, metered, charged)
+            (self.for_client(end), metered, charged)
         });
         let (end, metered, charged) = settled.unwrap_or_else(|| {
             self.breakdowns += 1;
@@ -289,7 +300,7 @@ impl AttemptMeter {
                 true => Charged::NotBilled,
                 false => Charged::Unpriced { reason },
             };
-            (end, self.metered(end), charged)
+            (self.for_client(end), self.metered(end), charged)
         });
         let seen = self.seen;
         let raw_usage = match seen.raw_usage.as_slice() {
@@ -356,6 +367,12 @@ impl AttemptMeter {
         }
     }
 
+    /// What the end of the response was for its client, who may have left before.
+    fn for_client(&self, end: End) -> End {
+        let refused = matches!(end, End::Refused | End::UpstreamError | End::Unreachable);
+        if self.abandoned && !refused { End::ClientGone } else { end }
+    }
+
     /// How it ended as far as the head and the connection say; `None` for a body that ended well.
     fn end_by_head(&self, how: Close) -> Option<End> {
         let broken = match how {
@@ -402,6 +419,9 @@ impl AttemptMeter {
         }
         if self.breakdowns > 0 {
             return Metered { doubts: failed, ..Metered::unknown() };
+        }
+        if self.api == Api::Unmetered {
+            return Metered::unknown();
         }
         let seen = &self.seen;
         let told = seen.usage_is_final(self.choices);

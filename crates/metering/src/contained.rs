@@ -98,6 +98,10 @@ mod tests {
                     assert_eq!(played.forwarded(), body, "{at}");
                 }
                 assert_eq!(played.last.is_some(), sound.last.is_some(), "{at}");
+                if sound.last.as_ref().is_some_and(|last| !last.is_empty()) {
+                    let held = played.last.is_some_and(|last| !last.is_empty());
+                    assert!(held || reading == Reading::End, "{at}: the end waits");
+                }
                 let end = &played.end;
                 assert!(end.metered.doubts.contains(Doubt::MeterFailed), "{at}");
                 assert_eq!(end.status, sound.end.status, "{at}");

@@ -56,6 +56,8 @@ impl Convention {
             Api::GeminiGenerate | Api::GeminiCountTokens | Api::GeminiModels => {
                 matches!(self, Self::Gemini | Self::Simulated)
             }
+            // Its upstream is named beside its path.
+            Api::Unmetered => false,
             Api::AnthropicMessages | Api::AnthropicCountTokens => {
                 matches!(self, Self::Anthropic | Self::Vllm | Self::LlamaCpp | Self::Simulated)
             }

@@ -51,7 +51,8 @@ fn read_data<'a>(api: Api, data: &'a [u8], seen: &mut Seen) -> Kind<'a> {
         | Api::OpenAiModels
         | Api::AnthropicCountTokens
         | Api::GeminiCountTokens
-        | Api::GeminiModels => openai::read_chunk(data, seen),
+        | Api::GeminiModels
+        | Api::Unmetered => openai::read_chunk(data, seen),
     }
 }
 
@@ -68,7 +69,8 @@ pub(crate) fn read_reply(api: Api, data: &[u8], seen: &mut Seen) -> bool {
         Api::OpenAiModels
         | Api::AnthropicCountTokens
         | Api::GeminiCountTokens
-        | Api::GeminiModels => serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok(),
+        | Api::GeminiModels
+        | Api::Unmetered => serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok(),
     }
 }
 

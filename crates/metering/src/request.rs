@@ -176,6 +176,10 @@ impl Request {
             model_at: None,
             ask_usage: None,
         };
+        if api == Api::Unmetered {
+            request.bounded = false;
+            return Ok(request);
+        }
         if api.only_shows() {
             return Ok(request);
         }

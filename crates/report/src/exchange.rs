@@ -90,7 +90,7 @@ pub fn line(exchange: &Exchange) -> String {
         "{} {} {}",
         &admission.at.to_string()[11..19],
         printable(&admission.labels.route),
-        printable(model(exchange).unwrap_or("-")),
+        printable(model(exchange).or(admission.path.as_deref()).unwrap_or("-")),
     );
     let last = exchange.attempts.last();
     if let Some(attempt) = last {

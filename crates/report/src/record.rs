@@ -115,6 +115,7 @@ pub(crate) fn admission_fields(record: &Admission) -> Fields {
         },
         "caller" => record.caller.map(|caller| caller.to_string()),
         "key" => record.key.as_ref(),
+        "path" => record.path.as_ref(),
         "client_retry" => record.client_retry,
         "request_bytes" => record.request_bytes,
         "prompt" => prompt(&record.prompt),

@@ -182,6 +182,7 @@ pub(crate) fn admit(wire: &Wire, id: ExchangeId, at: UnixTime, retry: u32) -> Ad
         },
         caller: None,
         key: None,
+        path: None,
         client_retry: Some(retry),
         request_bytes: wire.ask.request.len() as u64,
         prompt: asked.prompt,

@@ -219,6 +219,7 @@ fn exchange(random: &mut Random, at: UnixTime) -> [Body; 4] {
         },
         caller: Some(Fingerprint(random.below(1_000))),
         key: None,
+        path: None,
         client_retry: None,
         request_bytes: counts[0] * 4,
         prompt: PromptShape {

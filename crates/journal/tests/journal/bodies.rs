@@ -40,6 +40,7 @@ fn admission() -> Admission {
         },
         caller: Some(Fingerprint(0xdead_beef)),
         key: text("care-bot"),
+        path: Some("/v1/files/*".to_owned()),
         client_retry: Some(2),
         request_bytes: 4321,
         prompt: PromptShape {
@@ -153,7 +154,7 @@ fn round_trip_raw(kind: u8, version: u8, body: &[u8]) -> Result<Record, JournalE
 fn the_bytes_of_each_kind_are_these() {
     let hex = |bytes: Vec<u8>| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
     let golden = [
-        (Body::Admitted(Admission { key: None, ..admission() }), ADMITTED),
+        (Body::Admitted(Admission { key: None, path: None, ..admission() }), ADMITTED),
         (Body::Dispatched(dispatch()), DISPATCHED),
         (Body::AttemptEnded(attempt_end()), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
@@ -163,10 +164,11 @@ fn the_bytes_of_each_kind_are_these() {
     for (body_of, expected) in golden {
         assert_eq!(hex(body(&body_of)), expected, "{body_of:?}");
     }
-    // Field 22 came later.
+    // Fields 22 and 23 came later.
     let (before, after) = ADMITTED.split_once("620773").unwrap();
-    let keyed = format!("{before}b20108{}620773{after}", hex(b"care-bot".to_vec()));
-    assert_eq!(hex(body(&admission())), keyed);
+    let (key, path) = (hex(b"care-bot".to_vec()), hex(b"/v1/files/*".to_vec()));
+    let longer = format!("{before}b20108{key}ba010b{path}620773{after}");
+    assert_eq!(hex(body(&admission())), longer);
     let charges = [Charged::Hosted, Charged::NotBilled, Charged::Unpriced { reason: "a".into() }];
     let tails = charges.map(|charged| {
         let bytes = body(&AttemptEnd { charged, tools_called: vec![], ..attempt_end() });
@@ -202,6 +204,7 @@ fn facts_come_back_as_they_were() {
         tier_asked: None,
         caller: None,
         key: None,
+        path: None,
         client_retry: None,
         labels: Labels {
             route: String::new(),

@@ -126,3 +126,36 @@ fn estimates_go_by_what_completed_calls_taught() {
     assert_eq!((error.provider.as_str(), error.model.as_str(), error.calls), ("up", "m", 4));
     assert_eq!((error.mean_error, error.bias), (875_000, -875_000), "3 estimated of 24");
 }
+
+/// What is too large to read may be all there is to know.
+#[test]
+fn an_event_too_large_to_read_passes_and_what_it_said_is_unknown() {
+    use quantity::{Doubt, UnixTime, UsageSource};
+    let key = quantity::HashKey::new([7; 32]);
+    let body = br#"{"model":"m","stream":true,"input":"hi"}"#;
+    let request = metering::Request::read(facts::Api::OpenAiResponses, body, &key).unwrap();
+    let delta = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"abcd\"}\n\n";
+    let end = |text: &str| {
+        format!(
+            "data: {{\"type\":\"response.completed\",\"response\":{{\"status\":\"completed\",\
+             \"output\":[{{\"text\":\"{text}\"}}],\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\n"
+        )
+    };
+    let large = "x".repeat(17 << 20);
+    let noise = format!("data: {{\"type\":\"response.image\",\"image\":\"{large}\"}}\n\n");
+    for (stream, known) in
+        [(format!("{delta}{}", end(&large)), false), (format!("{delta}{noise}{}", end("")), true)]
+    {
+        let pieces: Vec<&[u8]> = stream.as_bytes().chunks(1 << 20).collect();
+        let mut meter = fixture::meter(metering::Convention::OpenAi, &request, false);
+        meter.head(200, Some("text/event-stream"), UnixTime::from_nanos(1));
+        let played = fixture::run(meter, &pieces, Close::BodyEnd);
+        assert!(played.forwarded() == stream.as_bytes(), "every byte passes");
+        assert!(!played.last.unwrap().is_empty(), "the end waits for the settlement");
+        let (end, metered) = (played.end.end, played.end.metered);
+        assert_eq!(end, facts::End::Complete);
+        let unread = metered.doubts.contains(Doubt::Unread);
+        let source = if known { UsageSource::Reported } else { UsageSource::Unknown };
+        assert_eq!((metered.source, unread), (source, !known));
+    }
+}

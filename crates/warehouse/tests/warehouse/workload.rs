@@ -112,6 +112,7 @@ fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
         },
         caller: None,
         key: maybe(&["ci", "bot"], source),
+        path: None,
         client_retry: None,
         request_bytes: 100,
         prompt: PromptShape::default(),
