@@ -5,6 +5,7 @@
 mod attempts;
 mod bill;
 mod canary;
+mod classes;
 mod client;
 mod commands;
 mod crash;
