@@ -49,7 +49,15 @@ pub(crate) enum When {
 impl std::str::FromStr for When {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let away = || {
+        let at = |_| text.parse().map(Self::At).map_err(|error| format!("{error}"));
+        Self::ago(text).or_else(at)
+    }
+}
+
+impl When {
+    /// How long ago, such as `90d`.
+    pub(crate) fn ago(text: &str) -> Result<Self, String> {
+        let time = || {
             let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
             let seconds = match unit {
                 "m" => 60,
@@ -58,14 +66,13 @@ impl std::str::FromStr for When {
                 _ => return None,
             };
             let count: u64 = count.parse().ok()?;
-            count.checked_mul(seconds).map(|seconds| Self::Away(Duration::from_secs(seconds)))
+            count.checked_mul(seconds).map(Duration::from_secs)
         };
-        away().map_or_else(|| text.parse().map(Self::At).map_err(|error| error.to_string()), Ok)
+        let time = time().ok_or_else(|| "expected a time such as `90d` or `12h`".to_owned())?;
+        Ok(Self::Away(time))
     }
-}
 
-impl When {
-    fn at(self, now: UnixTime) -> UnixTime {
+    pub(crate) fn at(self, now: UnixTime) -> UnixTime {
         match self {
             Self::At(at) => at,
             Self::Away(ago) => {

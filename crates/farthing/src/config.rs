@@ -48,6 +48,7 @@ struct Raw {
     route_names: BTreeMap<String, String>,
     unmetered: Vec<RawUnmetered>,
     retry: RawRetry,
+    retention: Option<String>,
     prices: Vec<RawPrice>,
     exchange: Vec<RawExchange>,
     contracts: Vec<RawContract>,
@@ -118,6 +119,8 @@ pub struct Config {
     pub(crate) data_dir: PathBuf,
     /// The price book, with the configuration's own rows.
     pub(crate) book: Book,
+    /// How long segments of the journal are kept; for ever if it is not set.
+    pub(crate) retention: Option<Duration>,
     /// Upstreams that are simulated within the process, by index, and how long their tokens take;
     /// their address is not known yet.
     pub(crate) simulated: Vec<(usize, Constant)>,
@@ -259,6 +262,7 @@ impl Config {
             settings,
             data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
             book,
+            retention: raw.retention.as_deref().map(retention).transpose()?,
             simulated,
             file: None,
         })
@@ -366,6 +370,15 @@ fn retry(raw: &RawRetry) -> anyhow::Result<Retry> {
         None => usual.max_wait,
     };
     Ok(Retry { attempts, max_wait })
+}
+
+/// How long segments are kept, such as `400d`.
+fn retention(text: &str) -> anyhow::Result<Duration> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    let days = days.filter(|days| (1..=36_500).contains(days));
+    days.map(|days| Duration::from_secs(days * 86_400)).ok_or_else(|| {
+        anyhow!("invalid `retention`: expected days such as \"400d\", found `{text}`")
+    })
 }
 
 /// A time such as `500ms`, `10s`, `5m` or `1h`.
@@ -536,6 +549,7 @@ mod tests {
                 "invalid `unmetered[0].upstream`: expected one of `openai`",
             ),
             ("client_timeout = \"soon\"", "invalid `client_timeout`: expected a time such as"),
+            ("retention = \"0d\"", "invalid `retention`: expected days such as \"400d\""),
             ("[retry]\nattempts = 0", "invalid `retry.attempts`: expected 1 (none) to 10"),
             (
                 "[upstreams.a]\nkind = \"openai\"\nidle_timeout = \"10\"",

@@ -6,19 +6,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use journal::{Body, DirStorage, Reader};
+use journal::{Body, DirStorage};
 use ledger::Ledger;
 use quantity::HashKey;
-use warehouse::Warehouse;
+use warehouse::{End, Passed, Pruned, Warehouse};
 
 /// A data directory. Only its owner may look into it.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir(PathBuf);
 
-/// What a journal holds.
+/// What journal and archive hold.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
-    /// Exchanges that are settled.
+    /// Records in the journal.
+    pub(crate) records: u64,
+    /// Exchanges that are settled; without those of which the archive keeps sums alone.
     pub(crate) settled: u64,
     /// Records of prices.
     pub(crate) prices: u64,
@@ -26,8 +28,10 @@ pub(crate) struct Read {
     pub(crate) ledger: Ledger,
     /// Records of kinds that this version does not know.
     pub(crate) unknown: u64,
-    /// Records missing in the middle of a stream.
-    pub(crate) missing: u64,
+    /// Segments that were pruned.
+    pub(crate) pruned: Vec<Pruned>,
+    /// What is missing, and ends that are no whole record.
+    pub(crate) end: End,
 }
 
 impl DataDir {
@@ -97,27 +101,34 @@ impl DataDir {
         DirStorage::create(path).with_context(|| format!("cannot make `{shown}`"))
     }
 
-    /// A reader of the journal, also beside a gateway that writes it.
-    pub(crate) fn journal(&self) -> anyhow::Result<Reader<DirStorage>> {
-        let path = self.0.join("journal");
-        let shown = path.display().to_string();
-        let storage = DirStorage::open(path).with_context(|| format!("cannot read `{shown}`"))?;
-        Reader::open(storage).with_context(|| format!("cannot read `{shown}`"))
-    }
-
-    /// The warehouse of the journal. Its folder may be deleted at any time.
+    /// The warehouse of journal and archive. Its own folder may be deleted at any time.
     pub(crate) fn warehouse(&self) -> anyhow::Result<Warehouse<DirStorage>> {
         let path = self.0.join("journal");
         let shown = path.display().to_string();
         let storage = DirStorage::open(path).with_context(|| format!("cannot read `{shown}`"))?;
-        Ok(Warehouse::new(self.0.join("warehouse"), storage))
+        let archive = DirStorage::later(self.archive());
+        Ok(Warehouse::new(self.0.join("warehouse"), storage, archive))
     }
 
-    /// Reads the whole journal through the ledger.
+    /// Where what is kept of pruned segments is.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.0.join("archive")
+    }
+
+    /// Reads journal and archive through the ledger.
     pub(crate) fn read(&self) -> anyhow::Result<Read> {
-        let mut reader = self.journal()?;
         let mut read = Read::default();
-        while let Some(record) = reader.next()? {
+        read.end = self.warehouse()?.each(|passed| {
+            let record = match passed {
+                Passed::Pruned(pruned) => {
+                    read.pruned.push(*pruned);
+                    return anyhow::Ok(());
+                }
+                Passed::Record(record) => record,
+            };
+            // What is kept of a pruned segment is none of the journal's.
+            let kept = read.pruned.last().is_some_and(|pruned| pruned.holds(record));
+            read.records += u64::from(!kept);
             match record.decode()?.body {
                 Body::Admitted(admission) => read.ledger.admit(admission)?,
                 Body::Dispatched(dispatch) => read.ledger.dispatch(dispatch)?,
@@ -129,8 +140,8 @@ impl DataDir {
                 Body::Price(_) => read.prices += 1,
                 Body::Unknown { .. } => read.unknown += 1,
             }
-        }
-        read.missing = reader.gaps().iter().map(|gap| gap.count).sum();
+            Ok(())
+        })?;
         Ok(read)
     }
 

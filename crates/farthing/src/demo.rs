@@ -204,7 +204,8 @@ fn config(
         client_timeout: Duration::from_secs(300),
         max_body: 64 << 20,
     };
-    Ok(Config { settings, data_dir, book: Book::builtin(), simulated: Vec::new(), file: None })
+    let (book, simulated) = (Book::builtin(), Vec::new());
+    Ok(Config { settings, data_dir, book, retention: None, simulated, file: None })
 }
 
 type Http = Client<HttpConnector, Full<Bytes>>;

@@ -283,7 +283,7 @@ impl Service {
             recent,
             Arc::clone(&watcher) as Arc<dyn gateway::Watch>,
         )?;
-        let _projecting = Projecting::start(data.warehouse()?)?;
+        let _projecting = Projecting::start(data.warehouse()?, clock, config.retention)?;
         Ok(Self { gateway, listener, committer, watcher, watching, clock, _projecting, ending })
     }
 

@@ -78,7 +78,7 @@ impl Shared {
         let exchange = exchange.filter(|one| admin || one.admission.caller == caller);
         let Some(exchange) = exchange else {
             let message = "no settled exchange with this id was made with this credential lately; \
-                           older ones are in `farthing journal dump`";
+                           older ones are in `farthing journal dump`, or pruned";
             return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_exchange", message));
         };
         let mut reply = text(StatusCode::OK, self.watch.lookup(&exchange));

@@ -40,6 +40,8 @@ pub struct MemoryLock(Arc<Mutex<Disk>>);
 #[derive(Debug, Default)]
 struct Disk {
     files: BTreeMap<String, Content>,
+    /// Files whose removal a power cut undoes.
+    removed: BTreeMap<String, Content>,
     locked: bool,
     calls: u64,
     faults: BTreeMap<u64, Fault>,
@@ -67,7 +69,7 @@ impl MemoryStorage {
         self.disk().faults.insert(call, fault);
     }
 
-    /// How many calls have tried to change the disk: creations, appends, syncs, cuts.
+    /// How many calls have tried to change the disk: creations, appends, syncs, cuts, removals.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.disk().calls
@@ -81,11 +83,17 @@ impl MemoryStorage {
     }
 
     /// The disk after a power cut: of what was not synced, the first `kept` bytes of each file are
-    /// there, and names that were not synced only if `kept` is not zero.
+    /// there, and names that were not synced only if `kept` is not zero; if it is, names whose removal
+    /// was not synced are there again.
     #[must_use]
     pub fn after_power_cut(&self, kept: usize) -> Self {
         let mut files = self.disk().files.clone();
         files.retain(|_, content| content.named || kept > 0);
+        if kept == 0 {
+            for (name, content) in &self.disk().removed {
+                files.entry(name.clone()).or_insert_with(|| content.clone());
+            }
+        }
         for content in files.values_mut() {
             content.bytes.truncate(content.durable.saturating_add(kept));
             (content.durable, content.named) = (content.bytes.len(), true);
@@ -180,9 +188,21 @@ impl Storage for MemoryStorage {
         self.open(name)
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.change()?;
+        let content = disk.content(name)?.clone();
+        disk.files.remove(name);
+        if content.named {
+            disk.removed.insert(name.to_owned(), content);
+        }
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.disk();
         if disk.sync()? {
+            disk.removed.clear();
             disk.files.values_mut().for_each(|content| content.named = true);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Segment by segment, for projections that are made of one segment at a time.
 
-use quantity::WriterId;
+use quantity::{UnixTime, WriterId};
 
 use crate::frame::RawRecord;
 use crate::reader::StreamPosition;
@@ -30,6 +30,23 @@ pub fn segments<S: Storage>(storage: &S) -> Result<Vec<Segment>, JournalError> {
 }
 
 impl Segment {
+    /// The sealed segment of a stream that begins with this sequence, which may be gone.
+    #[must_use]
+    pub fn sealed(writer: WriterId, first_sequence: u64) -> Self {
+        Self { id: SegmentId { writer, first_sequence }, sealed: true }
+    }
+
+    /// When it was begun: what stands in the segment before it was written earlier. `None` if its
+    /// header is not whole.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn created<S: Storage>(&self, storage: &S) -> Result<Option<UnixTime>, JournalError> {
+        let mut reader = SegmentReader::new(self.id, self.open(storage)?);
+        reader.read_header()?;
+        Ok(reader.created)
+    }
+
     /// The stream it belongs to.
     #[must_use]
     pub fn writer(&self) -> WriterId {

@@ -37,7 +37,13 @@ pub trait Storage {
     /// Of the storage.
     fn open_append(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Makes created names durable.
+    /// Removes a file; one that is open stays readable to whoever has it open.
+    ///
+    /// # Errors
+    /// Of the storage.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes created and removed names durable.
     ///
     /// # Errors
     /// Of the storage; whether names are durable is then unknown.
@@ -87,6 +93,7 @@ pub trait StorageFile {
 #[derive(Debug, Clone)]
 pub struct DirStorage {
     path: PathBuf,
+    may_be_missing: bool,
 }
 
 /// Only the owner may enter the directory: a journal says who asked for what.
@@ -112,10 +119,26 @@ impl DirStorage {
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         if fs::metadata(&path)?.is_dir() {
-            Ok(Self { path })
+            Ok(Self { path, may_be_missing: false })
         } else {
             Err(io::ErrorKind::NotADirectory.into())
         }
+    }
+
+    /// A directory that may be missing: it has no files then, and is made with the first of them.
+    pub fn later(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), may_be_missing: true }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        if self.may_be_missing {
+            DirBuilder::new().recursive(true).mode(DIR_MODE).create(&self.path)?;
+            // The name of the directory is made durable too.
+            if let Some(parent) = self.path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     /// The directory.
@@ -131,7 +154,13 @@ impl Storage for DirStorage {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if self.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(names);
+            }
+            entries => entries?,
+        };
+        for entry in entries {
             // A name that is not UTF-8 is none of ours.
             names.extend(entry?.file_name().into_string());
         }
@@ -139,6 +168,7 @@ impl Storage for DirStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
+        self.make()?;
         let path = self.path.join(name);
         let file = append_options().create(true).mode(FILE_MODE).open(path)?;
         if file.length()? > 0 {
@@ -155,11 +185,16 @@ impl Storage for DirStorage {
         append_options().open(self.path.join(name))
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 
     fn lock(&self) -> io::Result<Option<File>> {
+        self.make()?;
         let path = self.path.join(LOCK_FILE);
         let file = append_options().create(true).mode(FILE_MODE).open(path)?;
         match file.try_lock() {

@@ -158,7 +158,7 @@ impl World {
 
     fn warehouse(&self) -> Warehouse<journal::MemoryStorage> {
         let directory = self.shelf.as_deref().unwrap_or(Path::new(NOWHERE));
-        Warehouse::new(directory, self.storage.clone())
+        Warehouse::new(directory, self.storage.clone(), journal::MemoryStorage::new())
             .with_processors(1)
             .with_most_unprojected(self.plan.most_unprojected)
     }

@@ -70,7 +70,8 @@ fn main() {
 
     let folder = directory.join("warehouse");
     let _ = std::fs::remove_dir_all(&folder);
-    let warehouse = Warehouse::new(&folder, storage());
+    let archive = DirStorage::later(directory.join("archive"));
+    let warehouse = Warehouse::new(&folder, storage(), archive);
     time("projecting it", || assert!(warehouse.refresh().unwrap().unstored.is_none()));
     println!("projections: {} MB", size(&folder) >> 20);
     time("opening it to write on", || {

@@ -111,28 +111,29 @@ impl Column {
     }
 
     /// The sum of each group: `groups` has the group of each row, `sizes` how many rows each has.
-    pub(crate) fn sums(&self, groups: &[u32], sizes: &[u64]) -> Vec<i128> {
+    pub(crate) fn sums(&self, groups: &[u32], sizes: &[u64]) -> Result<Vec<i128>, Unsound> {
         let bases = sizes.iter().map(|size| self.base * i128::from(*size));
         let width = u32::from(self.width);
         let row_bits = usize::BITS - self.count.leading_zeros();
         if width == 0 {
-            return bases.collect();
+            return Ok(bases.collect());
         }
         if width * 8 + row_bits <= u64::BITS {
             let mut sums = vec![0; sizes.len()];
             by_width!(self.width, add_narrow(&self.bytes, groups, &mut sums));
-            return bases.zip(sums).map(|(base, sum)| base + i128::from(sum)).collect();
+            return Ok(bases.zip(sums).map(|(base, sum)| base + i128::from(sum)).collect());
         }
         let mut sums: Vec<i128> = vec![0; sizes.len()];
         if width == 16 {
             for (bytes, group) in self.bytes.as_chunks().0.iter().zip(groups) {
                 let value = self.base.wrapping_add(i128::from_le_bytes(*bytes));
-                sums[*group as usize] += value;
+                let sum = &mut sums[*group as usize];
+                *sum = sum.checked_add(value).ok_or(Unsound)?;
             }
-            return sums;
+            return Ok(sums);
         }
         by_width!(self.width, add_wide(&self.bytes, groups, &mut sums));
-        bases.zip(sums).map(|(base, sum)| base + sum).collect()
+        Ok(bases.zip(sums).map(|(base, sum)| base + sum).collect())
     }
 
     /// The values, of a column of times and counts.
@@ -229,9 +230,9 @@ mod tests {
                 seen[usize::from(column.width)] = true;
                 let groups = [0, 1, 1, 0, 2];
                 let sums = [values[0] + values[3], values[1] + values[2], values[4]];
-                assert_eq!(column.sums(&groups, &[2, 2, 1]), sums);
+                assert_eq!(column.sums(&groups, &[2, 2, 1]).unwrap(), sums);
                 let whole: i128 = values.iter().sum();
-                assert_eq!(column.sums(&[0; 5], &[5]), [whole]);
+                assert_eq!(column.sums(&[0; 5], &[5]).unwrap(), [whole]);
             }
         }
         let widths: Vec<_> = (0..17).filter(|width| seen[*width]).collect();
@@ -243,7 +244,7 @@ mod tests {
         assert!(column(&[0; 9]).is_zero());
         let eights = column(&[8; 9]);
         assert_eq!((eights.constant(), eights.bytes.len()), (Some(8), 0));
-        assert_eq!(eights.sums(&[0, 0, 0, 1, 1, 1, 1, 1, 1], &[3, 6]), [24, 48]);
+        assert_eq!(eights.sums(&[0, 0, 0, 1, 1, 1, 1, 1, 1], &[3, 6]).unwrap(), [24, 48]);
         assert_eq!(eights.values().unwrap(), [8; 9]);
     }
 

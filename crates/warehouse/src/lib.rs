@@ -6,6 +6,9 @@
 //! waited for and none can be lost here. The journal's end, which no projection covers yet, is read as
 //! it is; answers are the same as those of a [`Rollup`] over the whole journal.
 //!
+//! That it can be thrown away does not hold of the archive: it keeps the projections of segments that
+//! were pruned, which are the truth from then on ([`Warehouse::prune`]).
+//!
 //! What is not sound (of another format, cut, changed) or no longer fits its segment is made anew, and
 //! where nothing can be stored, answers only take longer.
 //!
@@ -29,14 +32,17 @@
 //! Rollups by hour or day are not kept: sums over ten million rows take less than a second, and a
 //! rollup would answer only the questions that it was made for.
 
+mod archive;
 mod bytes;
 mod column;
+mod each;
 mod flat;
 mod labels;
 mod newest;
 mod parallel;
 mod project;
 mod projection;
+mod prune;
 mod scan;
 mod shelf;
 
@@ -48,8 +54,13 @@ use journal::{Body, JournalError, RawRecord, Segment, Storage, segments};
 use ledger::{Ledger, LedgerError};
 use quantity::{UnixTime, WriterId};
 
+use crate::archive::Archive;
 use crate::projection::{Projection, Source};
 use crate::shelf::Shelf;
+
+pub use archive::Pruned;
+pub use each::{End, Passed};
+pub use prune::{Pruning, Why};
 
 /// A segment that is still written is projected again when so many bytes have come to it: few enough
 /// to be read in a tenth of a second.
@@ -60,6 +71,7 @@ const MOST_UNPROJECTED: u64 = 16 << 20;
 pub struct Warehouse<S> {
     journal: S,
     shelf: Shelf,
+    archive: Archive<S>,
     most_unprojected: u64,
     processors: usize,
 }
@@ -73,6 +85,31 @@ pub enum WarehouseError {
     /// The journal's records break the rules of exchanges.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// What is kept of pruned segments is not what was written, and nothing can make it anew.
+    #[error(
+        "`{file}` in the archive is damaged: {problem}\n\nhint: the archive is all there is of pruned \
+         segments; restore the file from a backup"
+    )]
+    Archive {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The archive's storage refused an operation.
+    #[error("cannot {action} `{file}` in the archive")]
+    Storage {
+        /// What was being done, as a verb.
+        action: &'static str,
+        /// The file.
+        file: String,
+        /// The storage's own error.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing can be pruned now.
+    #[error("nothing is pruned: {0}")]
+    Refused(String),
     /// A projection that was just made cannot be read.
     #[error(
         "the projection of `{0}` cannot be read although it was just made: a defect of farthing"
@@ -129,6 +166,8 @@ pub(crate) struct Unsound;
 struct Piece {
     segment: Segment,
     projection: Option<Projection>,
+    /// Set if the segment is gone: then the projection is of all of it.
+    pruned: Option<Pruned>,
 }
 
 /// What the records outside of rows amount to.
@@ -140,13 +179,13 @@ struct Rest {
     missing: u64,
 }
 
-impl<S: Storage + Sync> Warehouse<S> {
+impl<S: Storage<File: Send + Sync + 'static> + Sync> Warehouse<S> {
     /// A warehouse of this journal that keeps its projections in `directory`, which is made when there
-    /// is one.
-    pub fn new(directory: impl Into<PathBuf>, journal: S) -> Self {
-        let shelf = Shelf(directory.into());
+    /// is one, and those of pruned segments in `archive`.
+    pub fn new(directory: impl Into<PathBuf>, journal: S, archive: S) -> Self {
+        let (shelf, archive) = (Shelf(directory.into()), Archive(archive));
         let processors = parallel::processors();
-        Self { journal, shelf, most_unprojected: MOST_UNPROJECTED, processors }
+        Self { journal, shelf, archive, most_unprojected: MOST_UNPROJECTED, processors }
     }
 
     /// Uses so many processors, instead of all.
@@ -170,9 +209,9 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// [`WarehouseError::Journal`] and [`WarehouseError::Ledger`]. That a projection could not be
     /// stored is told in what is returned.
     pub fn refresh(&self) -> Result<Refreshed, WarehouseError> {
-        let segments = segments(&self.journal)?;
-        let (_, refreshed) = self.pieces(&segments)?;
-        self.shelf.tidy(&segments);
+        let (pieces, refreshed) = self.steadily(|| self.pieces())?;
+        let kept = pieces.iter().filter(|piece| piece.pruned.is_none());
+        self.shelf.tidy(&kept.map(|piece| piece.segment).collect::<Vec<_>>());
         Ok(refreshed)
     }
 
@@ -193,7 +232,11 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// # Errors
     /// As [`refresh`](Self::refresh), for anything the journal holds.
     pub fn fold(&self, queries: &[Query]) -> Result<Folded, WarehouseError> {
-        let (pieces, refreshed) = self.pieces(&segments(&self.journal)?)?;
+        self.steadily(|| self.fold_once(queries))
+    }
+
+    fn fold_once(&self, queries: &[Query]) -> Result<Folded, WarehouseError> {
+        let (pieces, refreshed) = self.pieces()?;
         let (rest, parts) = parallel::beside(
             self.processors,
             || self.rest(&pieces, queries),
@@ -217,7 +260,7 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// Those of the journal's storage.
     pub fn unprojected(&self) -> Result<u64, WarehouseError> {
         let mut bytes = 0;
-        for segment in segments(&self.journal)? {
+        for segment in self.segments()?.0 {
             if self.is_due(&segment)? && self.found(&segment)?.is_none() {
                 bytes += segment.bytes(&self.journal)?;
             }
@@ -225,8 +268,32 @@ impl<S: Storage + Sync> Warehouse<S> {
         Ok(bytes)
     }
 
+    /// What is pruned while it is looked at is met again in the archive.
+    fn steadily<T>(
+        &self,
+        look: impl Fn() -> Result<T, WarehouseError>,
+    ) -> Result<T, WarehouseError> {
+        for _ in 0..9 {
+            match look() {
+                Err(error) if is_gone(&error) => {}
+                seen => return seen,
+            }
+        }
+        look()
+    }
+
+    /// The segments of the journal, and those that were pruned, which may still be there.
+    fn segments(&self) -> Result<(Vec<Segment>, Vec<Pruned>), WarehouseError> {
+        // The journal first: what is pruned in between is then in one of them, or in both.
+        let mut segments = segments(&self.journal)?;
+        let pruned = self.archive.pruned()?;
+        segments.retain(|segment| !pruned.iter().any(|pruned| pruned.segment() == *segment));
+        Ok((segments, pruned))
+    }
+
     /// All segments in the order of the journal, with a projection of those that should have one.
-    fn pieces(&self, segments: &[Segment]) -> Result<(Vec<Piece>, Refreshed), WarehouseError> {
+    fn pieces(&self) -> Result<(Vec<Piece>, Refreshed), WarehouseError> {
+        let (segments, pruned) = self.segments()?;
         let mut refreshed = Refreshed::default();
         let mut pieces = Vec::with_capacity(segments.len());
         let made =
@@ -234,10 +301,11 @@ impl<S: Storage + Sync> Warehouse<S> {
                 let segment = segments[index];
                 let found = self.found(&segment)?;
                 if found.is_some() || !self.is_due(&segment)? {
-                    return Ok((Piece { segment, projection: found }, None));
+                    return Ok((Piece { segment, projection: found, pruned: None }, None));
                 }
                 let (projection, stored) = self.project(&segment, None)?;
-                Ok((Piece { segment, projection: Some(projection) }, Some(stored)))
+                let projection = Some(projection);
+                Ok((Piece { segment, projection, pruned: None }, Some(stored)))
             });
         for made in made {
             let (piece, stored) = made?;
@@ -247,6 +315,11 @@ impl<S: Storage + Sync> Warehouse<S> {
                 refreshed.unstored = refreshed.unstored.or(stored.err());
             }
         }
+        for pruned in pruned {
+            let projection = Some(self.archive.open(&pruned)?);
+            pieces.push(Piece { segment: pruned.segment(), projection, pruned: Some(pruned) });
+        }
+        pieces.sort_by_key(|piece| (piece.segment.writer(), piece.segment.first_sequence()));
         Ok((pieces, refreshed))
     }
 
@@ -286,12 +359,16 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// Reads from a projection; if it turns out to be unsound, from one that is made anew.
     fn read<T>(
         &self,
-        segment: &Segment,
+        Piece { segment, pruned, .. }: &Piece,
         projection: &Projection,
         read: impl Fn(&Projection) -> Result<T, Unsound>,
     ) -> Result<T, WarehouseError> {
         if let Ok(read) = read(projection) {
             return Ok(read);
+        }
+        if let Some(pruned) = pruned {
+            self.archive.verify(pruned)?;
+            return Err(WarehouseError::Defect(segment.file_name()));
         }
         // Up to the same place: what follows it is read elsewhere.
         let (anew, _) = self.project(segment, Some(projection.head.position.offset))?;
@@ -308,7 +385,7 @@ impl<S: Storage + Sync> Warehouse<S> {
         let Some(projection) = &piece.projection else { return Ok(()) };
         for (query, rollup) in queries.iter().zip(rollups) {
             let scan = |projection: &Projection| scan::scan(projection, query);
-            self.read(&piece.segment, projection, scan)?.add_to(rollup);
+            self.read(piece, projection, scan)?.add_to(rollup);
         }
         Ok(())
     }
@@ -317,13 +394,14 @@ impl<S: Storage + Sync> Warehouse<S> {
     /// how many records are missing in it, and the sequence that would come next.
     fn outside(
         &self,
-        Piece { segment, projection }: &Piece,
+        piece: &Piece,
         mut take: impl FnMut(&RawRecord<'_>) -> Result<(), WarehouseError>,
     ) -> Result<(u64, u64), WarehouseError> {
+        let Piece { segment, projection, .. } = piece;
         let (mut missing, mut position) = (0, None);
         if let Some(projection) = projection {
             let writer = segment.writer();
-            let block = self.read(segment, projection, |projection| {
+            let block = self.read(piece, projection, |projection| {
                 let block = projection.bytes(projection::LOOSE)?;
                 project::loose(&block, writer).map(|_| ())?;
                 Ok(block)
@@ -356,18 +434,11 @@ impl<S: Storage + Sync> Warehouse<S> {
         let mut expected: Option<(WriterId, u64)> = None;
         for piece in pieces {
             let segment = &piece.segment;
-            let (writer, found) = (segment.writer(), segment.first_sequence());
-            let sequence = expected.filter(|(of, _)| *of == writer).map_or(1, |(_, next)| next);
-            let missing = found.checked_sub(sequence).ok_or_else(|| JournalError::Order {
-                file: segment.file_name(),
-                offset: 0,
-                expected: sequence,
-                found,
-            })?;
+            let missing = missing_before(segment, expected)?;
             let (within, next) = self.outside(piece, |record| rest.take(record))?;
             rest.missing += missing + within;
             rest.unknown += piece.projection.as_ref().map_or(0, |found| found.head.unknown);
-            expected = Some((writer, next));
+            expected = Some((segment.writer(), next));
         }
         Ok(rest)
     }
@@ -393,6 +464,25 @@ impl Rest {
         }
         Ok(())
     }
+}
+
+/// Whether a segment was there and is not any more.
+fn is_gone(error: &WarehouseError) -> bool {
+    let WarehouseError::Journal(JournalError::Storage { source, .. }) = error else { return false };
+    source.kind() == io::ErrorKind::NotFound
+}
+
+/// How many records are missing between what was read of a stream and a segment.
+fn missing_before(segment: &Segment, read: Option<(WriterId, u64)>) -> Result<u64, JournalError> {
+    let (writer, found) = (segment.writer(), segment.first_sequence());
+    let expected = read.filter(|(of, _)| *of == writer).map_or(1, |(_, next)| next);
+    let file = || segment.file_name();
+    found.checked_sub(expected).ok_or_else(|| JournalError::Order {
+        file: file(),
+        offset: 0,
+        expected,
+        found,
+    })
 }
 
 /// A rollup for each query.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use facts::{Exchange, PriceRecord};
+use facts::Exchange;
 use journal::{Body, RawRecord, Segment, Storage};
 use ledger::Ledger;
 use quantity::{ExchangeId, UnixTime, WriterId};
@@ -20,7 +20,7 @@ use crate::{Unsound, WarehouseError};
 /// The projection of what a segment holds before `end`, or of all it holds now.
 ///
 /// Exchanges that were admitted and settled in it become rows. The records of others are kept as they
-/// are, with those of hourly prices: the ledger that reads the loose records of all segments in order
+/// are, with those of prices: the ledger that reads the loose records of all segments in order
 /// finds the exchanges that span them.
 pub(crate) fn project<S: Storage>(
     journal: &S,
@@ -52,6 +52,17 @@ pub(crate) fn project<S: Storage>(
     Ok(encode(&head, &columns))
 }
 
+/// The exchange that a record is of.
+pub(crate) fn exchange(body: &Body) -> Option<ExchangeId> {
+    match body {
+        Body::Admitted(admission) => Some(admission.exchange),
+        Body::Dispatched(dispatch) => Some(dispatch.exchange),
+        Body::AttemptEnded(end) => Some(end.exchange),
+        Body::Settled(settlement) => Some(settlement.exchange),
+        Body::Price(_) | Body::Unknown { .. } => None,
+    }
+}
+
 /// Sequence and bytes of a record that may have to be kept.
 type Kept = (u64, Vec<u8>);
 
@@ -67,19 +78,15 @@ struct Sorter {
 
 impl Sorter {
     fn take(&mut self, record: &RawRecord<'_>, body: Body) -> Result<(), WarehouseError> {
-        let exchange = match &body {
-            Body::Admitted(admission) => {
-                self.open.entry(admission.exchange).or_default();
-                admission.exchange
-            }
-            Body::Dispatched(dispatch) => dispatch.exchange,
-            Body::AttemptEnded(end) => end.exchange,
-            Body::Settled(settlement) => settlement.exchange,
-            Body::Price(PriceRecord::PerHour { .. }) => {
+        if let Body::Admitted(admission) = &body {
+            self.open.entry(admission.exchange).or_default();
+        }
+        let Some(exchange) = exchange(&body) else {
+            // Prices of a row too: when this segment is pruned, charges that are kept may name it.
+            if let Body::Price(_) = body {
                 self.loose.push(kept(record));
-                return Ok(());
             }
-            Body::Price(PriceRecord::PerUse { .. }) | Body::Unknown { .. } => return Ok(()),
+            return Ok(());
         };
         // Admitted in an earlier segment, or never: the ledger of all segments knows.
         let Some(open) = self.open.get_mut(&exchange) else {

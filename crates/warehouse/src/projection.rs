@@ -20,7 +20,7 @@
 //! | block | content |
 //! |---|---|
 //! | 1 | when the exchange was admitted, in nanoseconds since the Unix epoch |
-//! | 2 | records of exchanges that are not whole in what is covered, and hourly prices |
+//! | 2 | records of exchanges that are not whole in what is covered, and prices |
 //! | 3..7 | of attempts that ran on an upstream paid by the hour: row, begin, end, useful tokens |
 //! | 16.. | codes of the labels, by dimension ([`labels`](crate::labels)) |
 //! | 48.. | dictionaries of the labels |
@@ -30,7 +30,6 @@
 //! a block that is not there is all zeros, or no bytes. Blocks may share their bytes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use journal::{Previous, StorageFile, StreamPosition};
 use quantity::{UnixTime, WriterId};
@@ -40,11 +39,17 @@ use crate::bytes::Taker;
 use crate::column::Column;
 
 /// Raised whenever the same records would be projected to other bytes: by a change of the layout, or
-/// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew.
-pub(crate) const FORMAT: u16 = 5;
+/// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew;
+/// those in the archive cannot be: who raises it makes [`Projection::open`] read the archive's of the
+/// formats before, with what they cannot know as unknown.
+pub(crate) const FORMAT: u16 = 6;
 
 const MAGIC: &[u8; 8] = b"FARTHCOL";
 const HEADER: usize = 20;
+/// Far more rows than a segment of 64 MiB can hold, and few enough to make room for.
+const MOST_ROWS: usize = 1 << 24;
+/// Far more than any money, and so little that the sum of all rows fits.
+const MOST_BASE: u128 = 1 << 100;
 
 pub(crate) const ADMITTED_AT: u16 = 1;
 pub(crate) const LOOSE: u16 = 2;
@@ -80,14 +85,12 @@ struct Block {
 }
 
 /// Where the bytes are.
-#[derive(Debug)]
 pub(crate) enum Source {
-    File(File),
+    File(Box<dyn StorageFile + Send + Sync>),
     Memory(Vec<u8>),
 }
 
 /// A projection that is open. Its head is sound; each block is checked when it is read.
-#[derive(Debug)]
 pub(crate) struct Projection {
     source: Source,
     pub(crate) head: Head,
@@ -203,6 +206,9 @@ impl Projection {
         }
         let mut taker = Taker(&directory);
         let head = head(&mut taker)?;
+        if head.rows > MOST_ROWS {
+            return Err(Unsound);
+        }
         let blocks = blocks(&mut taker, whole - data)?;
         Ok(Self { source, head, blocks, data })
     }
@@ -266,7 +272,8 @@ fn blocks(taker: &mut Taker<'_>, room: u64) -> Result<BTreeMap<u16, Block>, Unso
         let (count, offset) = (taker.size()?, taker.u64()?);
         let length = (count as u64).checked_mul(u64::from(width)).ok_or(Unsound)?;
         let end = offset.checked_add(length).ok_or(Unsound)?;
-        if !matches!(width, 0..=8 | 16) || end > room {
+        let endless = (width == 0 && count > MOST_ROWS) || base.unsigned_abs() > MOST_BASE;
+        if !matches!(width, 0..=8 | 16) || end > room || endless {
             return Err(Unsound);
         }
         blocks.insert(number, Block { width, checksum, base, count, offset });

@@ -198,7 +198,7 @@ fn sums(projection: &Projection, groups: &[u32], sizes: &[u64]) -> Result<Vec<Su
                 Some(Sums::Each(sums)) => Sums::Each(sums.clone()),
                 _ => {
                     summed.insert(identity, place);
-                    Sums::Each(projection.column(number, groups.len())?.sums(groups, sizes))
+                    Sums::Each(projection.column(number, groups.len())?.sums(groups, sizes)?)
                 }
             },
         };

@@ -18,7 +18,7 @@ use crate::projection::{Projection, Source};
 /// Only the owner may look: projections say who asked for what, as the journal does.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-const EXTENSION: &str = ".columns";
+pub(crate) const EXTENSION: &str = ".columns";
 
 /// Tells the temporary files of this process apart.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -31,7 +31,7 @@ impl Shelf {
     /// The projection of a segment, if there is one and its head is sound.
     pub(crate) fn open(&self, segment: &Segment) -> Option<Projection> {
         let file = File::open(self.0.join(name(segment))).ok()?;
-        Projection::open(Source::File(file)).ok()
+        Projection::open(Source::File(Box::new(file))).ok()
     }
 
     /// Stores the projection of a segment in place of the one before.
@@ -76,7 +76,7 @@ impl Shelf {
 }
 
 /// The name of the segment with another extension.
-fn name(segment: &Segment) -> String {
+pub(crate) fn name(segment: &Segment) -> String {
     let file = segment.file_name();
     let stem = file.rsplit_once('.').map_or(file.as_str(), |(stem, _)| stem);
     format!("{stem}{EXTENSION}")

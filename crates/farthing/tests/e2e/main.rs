@@ -22,6 +22,7 @@ mod operation;
 mod passthrough;
 mod prices;
 mod refusals;
+mod retention;
 mod scripted;
 mod streams;
 mod unmetered;

@@ -5,8 +5,8 @@ use std::fs;
 use journal::{MemoryStorage, Storage as _};
 use quantity::Period;
 
-use crate::workload::{mixed, write};
-use crate::{files, from_journal, from_warehouse, query, samples, warehouse};
+use crate::workload::{known, mixed, write};
+use crate::{archived, files, from_journal, from_warehouse, now, query, samples, warehouse};
 
 /// A journal of a few segments.
 fn journal() -> MemoryStorage {
@@ -39,6 +39,46 @@ fn a_projection_that_is_cut_or_changed_anywhere_is_made_anew() {
     fs::write(&path, &bytes[..20]).unwrap();
     warehouse.refresh().unwrap();
     assert_eq!(files(directory.path()), sound);
+}
+
+/// The same projection under another format, its checksum set right.
+fn reformatted(bytes: &[u8], format: u8) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    changed[8] = format;
+    let length = u32::from_le_bytes(std::array::from_fn(|place| changed[12 + place])) as usize;
+    let head = crc32c::crc32c(&changed[..16]);
+    let sum = crc32c::crc32c_append(head, &changed[20..20 + length]);
+    changed[16..20].copy_from_slice(&sum.to_le_bytes());
+    changed
+}
+
+#[test]
+fn a_projection_of_another_format_is_made_anew_and_in_the_archive_it_is_an_error() {
+    let journal = journal();
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = warehouse(directory.path(), &journal, 500);
+    let query = query(&["route"], Period::default());
+    let expected = from_journal(&journal, &query);
+    warehouse.refresh().unwrap();
+    let sound = files(directory.path());
+    let (name, bytes) = sound.iter().next().unwrap();
+    assert_eq!(&reformatted(bytes, bytes[8]), bytes);
+    for format in [bytes[8] - 1, bytes[8] + 1] {
+        let path = directory.path().join("warehouse").join(name);
+        fs::write(path, reformatted(bytes, format)).unwrap();
+        assert_eq!(from_warehouse(&warehouse, &query), expected);
+        assert_eq!(files(directory.path()), sound);
+    }
+    let mut batches = known(7, &[]);
+    let (journal, archive) = (MemoryStorage::new(), MemoryStorage::new());
+    write(&journal, 7, 1, &mut batches);
+    let warehouse = archived(directory.path(), &journal, &archive, 500);
+    warehouse.prune(now(), now(), false).unwrap();
+    let name = archive.list().unwrap().remove(0);
+    let bytes = archive.bytes(&name);
+    archive.set_bytes(&name, reformatted(&bytes, bytes[8] - 1));
+    let error = warehouse.answer(&query, now()).unwrap_err().to_string();
+    assert!(error.contains("in the archive is damaged: expected the projection"), "{error}");
 }
 
 #[test]
@@ -129,5 +169,5 @@ fn a_format_is_the_same_bytes_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     warehouse(directory.path(), &journal, 500).refresh().unwrap();
     let all: Vec<u8> = files(directory.path()).into_values().flatten().collect();
-    assert_eq!((all[8], crc32c::crc32c(&all)), (5, 939_815_325), "format and checksum");
+    assert_eq!((all[8], crc32c::crc32c(&all)), (6, 1_228_960_360), "format and checksum");
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod damage;
+mod prune;
 mod resumed;
 mod same;
 mod workload;
@@ -70,7 +71,18 @@ fn bill(answer: &Answer) -> [String; 3] {
 
 /// A warehouse whose journal's end is projected when it has this many bytes.
 fn warehouse(directory: &Path, journal: &MemoryStorage, most: u64) -> Warehouse<MemoryStorage> {
-    Warehouse::new(directory.join("warehouse"), journal.clone()).with_most_unprojected(most)
+    archived(directory, journal, &MemoryStorage::new(), most)
+}
+
+/// The same with an archive.
+fn archived(
+    directory: &Path,
+    journal: &MemoryStorage,
+    archive: &MemoryStorage,
+    most: u64,
+) -> Warehouse<MemoryStorage> {
+    let warehouse = Warehouse::new(directory.join("warehouse"), journal.clone(), archive.clone());
+    warehouse.with_most_unprojected(most)
 }
 
 /// Names and bytes of the files of a warehouse.

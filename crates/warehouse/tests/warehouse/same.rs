@@ -11,7 +11,7 @@ use quantity::Period;
 use crate::workload::{any_sample, join, mixed, write};
 use crate::{at, bill, files, from_journal, from_warehouse, query, samples, warehouse};
 
-const DIMENSIONS: [&str; 13] = [
+pub(crate) const DIMENSIONS: [&str; 13] = [
     "route",
     "model",
     "task_type",

@@ -70,7 +70,7 @@ fn maybe(choices: &[&str], number: u8) -> Option<String> {
 }
 
 /// The records of an exchange, each in a batch of its own, as they come one after the other.
-fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
+pub(crate) fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
     let start =
         at("2026-11-20").plus(std::time::Duration::from_secs(60 * u64::from(sample.minute)));
     let exchange = ExchangeId::new(start, {
@@ -221,9 +221,22 @@ fn rate(upstream: &str, cost: &str, from: &str) -> Batch {
     batch
 }
 
-/// All records of the samples, those of different exchanges mixed, with prices and records of a kind
-/// that nobody knows among them. The ids of exchanges differ with `salt`.
+/// All records of the samples, those of different exchanges mixed, with prices among them. The ids of
+/// exchanges differ with `salt`.
+pub(crate) fn known(salt: u8, samples: &[Sample]) -> Vec<Batch> {
+    sorted(placed(salt, samples))
+}
+
+/// The same with a record of a kind that nobody knows.
 pub(crate) fn mixed(salt: u8, samples: &[Sample]) -> Vec<Batch> {
+    let mut all = placed(salt, samples);
+    let mut strange = Batch::new();
+    strange.push_raw(200, 1, 0, |out| out.extend_from_slice(b"newer")).unwrap();
+    all.push((2 * samples.len() as u64, strange));
+    sorted(all)
+}
+
+fn placed(salt: u8, samples: &[Sample]) -> Vec<(u64, Batch)> {
     let mut all: Vec<(u64, Batch)> = Vec::new();
     let length = 4 * samples.len() as u64 + 1;
     for (number, sample) in (0..).zip(samples) {
@@ -242,9 +255,10 @@ pub(crate) fn mixed(salt: u8, samples: &[Sample]) -> Vec<Batch> {
         rate("gpu", "", "2026-11-22T20:00:00Z"),
     ];
     all.extend((0..).map(|n| n * length / 5).zip(prices));
-    let mut strange = Batch::new();
-    strange.push_raw(200, 1, 0, |out| out.extend_from_slice(b"newer")).unwrap();
-    all.push((length / 2, strange));
+    all
+}
+
+fn sorted(mut all: Vec<(u64, Batch)>) -> Vec<Batch> {
     all.sort_by_key(|(place, _)| *place);
     all.into_iter().map(|(_, batch)| batch).collect()
 }
