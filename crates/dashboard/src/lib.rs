@@ -8,7 +8,7 @@ mod view;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-use facts::{Dimension, Exchange, PriceRecord, Query, Rollup};
+use facts::{Dimension, Exchange, Gap, PriceRecord, Query, Rollup};
 use quantity::UnixTime;
 use report::BookLine;
 use report::json::Json;
@@ -29,6 +29,8 @@ pub struct Dashboard {
     models: Rollup,
     /// Newest first.
     recent: VecDeque<Json>,
+    /// What this process could not record so far.
+    gap: Option<Gap>,
 }
 
 /// A response to a `GET`.
@@ -61,7 +63,7 @@ impl Dashboard {
     pub fn new(book: BookLine) -> Self {
         let [routes, models] = Self::queries().map(|query| Rollup::new(query).keeping(GROUPS));
         let recent = VecDeque::with_capacity(RECENT);
-        Self { book, route_names: BTreeMap::new(), routes, models, recent }
+        Self { book, route_names: BTreeMap::new(), routes, models, recent, gap: None }
     }
 
     /// What it keeps answered.
@@ -88,6 +90,16 @@ impl Dashboard {
     pub fn price(&mut self, price: &PriceRecord) {
         self.routes.price(price);
         self.models.price(price);
+    }
+
+    /// Takes note of a gap in the journal.
+    pub fn gap(&mut self, gap: &Gap) {
+        self.routes.gap(gap);
+    }
+
+    /// Shows this besides: all that the running process could not record so far.
+    pub fn set_gap(&mut self, gap: Option<Gap>) {
+        self.gap = gap;
     }
 
     /// Takes note of a settled exchange.
@@ -120,7 +132,9 @@ impl Dashboard {
                 ("text/css; charset=utf-8", include_str!("page/style.css").into())
             }
             "/farthing/api/bill" => {
-                let routes = self.routes.answer(now).renamed(&Dimension::Route, &self.route_names);
+                let mut routes = self.routes.answer(now);
+                routes.gaps.extend(self.gap.clone());
+                let routes = routes.renamed(&Dimension::Route, &self.route_names);
                 let models = self.models.answer(now);
                 let bill = view::bill(&routes, &models, &self.book, now);
                 ("application/json", bill.line().into())

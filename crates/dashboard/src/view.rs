@@ -31,6 +31,7 @@ pub(crate) fn bill(routes: &Answer, models: &Answer, book: &BookLine, now: UnixT
         "waste" => waste(total),
         "uncertain" => uncertain(total),
         "hosting" => routes.hosting.iter().map(hosting).collect::<Json>(),
+        "gaps" => whole.gaps().collect::<Json>(),
     }
 }
 

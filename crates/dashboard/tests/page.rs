@@ -46,6 +46,20 @@ fn other_paths_are_not_ours() {
 }
 
 #[test]
+fn what_the_ledger_lacks_is_on_the_page() {
+    let gap = |exchanges| facts::Gap { exchanges, ..facts::Gap::new(now(), "full".to_owned()) };
+    let mut dashboard = filled();
+    dashboard.gap(&gap(3));
+    dashboard.set_gap(Some(gap(5)));
+    dashboard.set_gap(Some(gap(7)));
+    let bill = json(&dashboard, "/farthing/api/bill");
+    let gaps = bill["gaps"].as_array().unwrap();
+    assert!(gaps.len() == 2, "{gaps:?}");
+    assert!(gaps[0].as_str().unwrap().contains("3 exchanges passed without ledger"), "{gaps:?}");
+    assert!(gaps[1].as_str().unwrap().contains("7 exchanges"), "{gaps:?}");
+}
+
+#[test]
 fn every_part_carries_the_strict_policy() {
     for path in ["/farthing/", "/farthing/app.js", "/farthing/style.css", "/farthing/api/bill"] {
         let page = page(&filled(), path);

@@ -5,6 +5,7 @@
 //! [`Rollup`] turns settled exchanges into the [`Answer`] of a [`Query`].
 
 mod exchange;
+mod gap;
 mod hosting;
 mod measures;
 mod query;
@@ -15,6 +16,7 @@ pub use exchange::{
     Exchange, Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement,
     Verdict, WasteCause,
 };
+pub use gap::Gap;
 pub use hosting::{HostedLine, Hosting};
 pub use measures::{Measures, Tally};
 pub use query::{Dimension, ParseDimensionError, Query};

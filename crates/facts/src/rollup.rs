@@ -11,7 +11,7 @@ use quantity::{Money, UnixTime};
 use self::other::Limit;
 pub use self::other::Other;
 use crate::hosting::Hosts;
-use crate::{Exchange, HostedLine, Hosting, Measures, PriceRecord, Query};
+use crate::{Exchange, Gap, HostedLine, Hosting, Measures, PriceRecord, Query};
 
 /// The values of the query's dimensions, in its order; `None` where an attempt has no such label.
 type Key = Vec<Option<String>>;
@@ -41,6 +41,8 @@ pub struct Answer {
     pub total: Measures,
     /// Upstreams paid by the hour, with their idle time, which no group bears.
     pub hosting: Vec<HostedLine>,
+    /// What is in none of this because the ledger could not record it, in order of time.
+    pub gaps: Vec<Gap>,
     /// Admission of the first and of the last exchange counted.
     pub seen: Option<(UnixTime, UnixTime)>,
 }
@@ -59,6 +61,7 @@ pub struct Rollup {
     query: Query,
     groups: BTreeMap<Place, Measures>,
     hosts: Hosts<Place>,
+    gaps: Vec<Gap>,
     seen: Option<(UnixTime, UnixTime)>,
     limit: Option<Limit>,
 }
@@ -67,7 +70,15 @@ impl Rollup {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        Self { query, groups: BTreeMap::new(), hosts: Hosts::default(), seen: None, limit: None }
+        let (groups, hosts) = (BTreeMap::new(), Hosts::default());
+        Self { query, groups, hosts, gaps: Vec::new(), seen: None, limit: None }
+    }
+
+    /// Takes note of a gap that began in the query's period.
+    pub fn gap(&mut self, gap: &Gap) {
+        if self.query.period.contains(gap.since) {
+            self.gaps.push(gap.clone());
+        }
     }
 
     /// Takes note of a price by the hour; prices by use come with each charge.
@@ -75,6 +86,12 @@ impl Rollup {
         if let PriceRecord::PerHour { upstream, cost, from } = price {
             self.hosts.rate(upstream, *cost, *from);
         }
+    }
+
+    /// The gaps so far.
+    #[must_use]
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
     }
 
     /// Counts a settled exchange, if it was admitted in the query's period. Lists of models and stored
@@ -125,7 +142,10 @@ impl Rollup {
         let other = other.zip(self.limit.as_ref()).map(|(sum, limit)| limit.other(sum));
         let groups = places.into_iter().filter_map(|(place, sum)| Some((place?, sum))).collect();
         let groups = by_spend(groups);
-        Answer { query: self.query.clone(), groups, other, total, hosting, seen: self.seen }
+        let mut gaps = self.gaps.clone();
+        gaps.sort();
+        let (query, seen) = (self.query.clone(), self.seen);
+        Answer { query, groups, other, total, hosting, gaps, seen }
     }
 }
 

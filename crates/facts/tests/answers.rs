@@ -7,7 +7,7 @@ mod fixture;
 use std::time::Duration;
 
 use facts::{
-    Answer, Dimension, End, Exchange, Measures, PriceRecord, Query, Rollup, Tally, WasteCause,
+    Answer, Dimension, End, Exchange, Gap, Measures, PriceRecord, Query, Rollup, Tally, WasteCause,
 };
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use proptest::prelude::*;
@@ -27,6 +27,25 @@ fn ask(by: &[&str], period: Period, prices: &[PriceRecord], exchanges: &[Exchang
     prices.iter().for_each(|price| rollup.price(price));
     exchanges.iter().for_each(|exchange| rollup.add(exchange));
     rollup.answer(at("2026-11-22T16:00:00Z"))
+}
+
+#[test]
+fn gaps_stand_beside_the_sums_of_the_period_in_which_they_began() {
+    let gap = |since| Gap::new(at(since), "full".to_owned());
+    let [early, late] = ["2026-11-22T14:00:00Z", "2026-11-22T15:00:00Z"].map(gap);
+    let until = |end| {
+        let period = Period { start: None, end: Some(at(end)) };
+        // In whatever order they come.
+        let mut rollup = Rollup::new(Query { by: Vec::new(), period });
+        let mut other = rollup.clone();
+        rollup.gap(&late);
+        other.gap(&early);
+        rollup.merge(other);
+        rollup.answer(at("2026-11-22T16:00:00Z"))
+    };
+    assert_eq!(until("2026-11-22T15:00:00Z").gaps, std::slice::from_ref(&early));
+    let both = until("2026-11-22T15:00:01Z");
+    assert_eq!((both.gaps, both.total), (vec![early.clone(), late.clone()], Measures::default()));
 }
 
 /// A hosted exchange for `route` that keeps the GPU busy from `start` for `minutes`.

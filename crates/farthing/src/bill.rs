@@ -136,13 +136,17 @@ fn dimensions(by: &[Dimension]) -> anyhow::Result<Vec<Dimension>> {
 pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Result<Answer> {
     let warehouse = data.warehouse()?;
     crate::project::tell_if_long(&warehouse)?;
-    let answered = warehouse.answer(query, now)?;
+    let answered = warehouse.answer(query, now);
+    let answered = answered.map_err(|error| data.explained(error.into()))?;
     let Answered { answer, open, unknown, missing, refreshed } = answered;
     if open > 0 {
         eprintln!("farthing: {open} exchanges are not settled; they are not in the bill");
     }
     if missing > 0 {
         eprintln!("farthing: {missing} records are missing in the journal");
+        for missing in data.missing()? {
+            eprintln!("farthing: {missing}");
+        }
     }
     if unknown > 0 {
         eprintln!("farthing: {unknown} records are of a newer version and not in the bill");

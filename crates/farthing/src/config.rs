@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use gateway::{Limits, ModelTarget, Retry, RouteSettings, Settings, Unmetered, Upstream};
+use gateway::{
+    Limits, ModelTarget, OnFailure, Retry, RouteSettings, Settings, Unmetered, Upstream,
+};
 use metering::Convention;
 use quantity::Money;
 use serde::Deserialize;
@@ -29,6 +31,8 @@ const FILE: &str = "farthing.toml";
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest request body: a prompt of a million tokens has about 4 MB, images more.
 const MAX_BODY: usize = 64 << 20;
+/// How long an exchange may wait for the ledger: no sound disk takes that long.
+pub(crate) const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configuration as it is written.
 #[derive(Deserialize, Default, Debug)]
@@ -49,6 +53,8 @@ struct Raw {
     unmetered: Vec<RawUnmetered>,
     retry: RawRetry,
     retention: Option<String>,
+    on_ledger_failure: Option<String>,
+    ledger_timeout: Option<String>,
     prices: Vec<RawPrice>,
     exchange: Vec<RawExchange>,
     contracts: Vec<RawContract>,
@@ -101,6 +107,7 @@ struct RawRetry {
 struct RawRoute {
     cost_header: bool,
     drain: bool,
+    on_ledger_failure: Option<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -230,10 +237,18 @@ impl Config {
             Some(text) => duration("client_timeout", text)?,
             None => CLIENT_TIMEOUT,
         };
-        let routes = raw.routes.into_iter();
-        let routes = routes.map(|(name, route)| {
-            (name, RouteSettings { cost_header: route.cost_header, drain: route.drain })
-        });
+        let on_ledger_failure = on_failure("on_ledger_failure", &raw.on_ledger_failure)?;
+        let ledger_timeout = match &raw.ledger_timeout {
+            Some(text) => duration("ledger_timeout", text)?,
+            None => LEDGER_TIMEOUT,
+        };
+        let mut routes = BTreeMap::new();
+        for (name, route) in raw.routes {
+            let field = format!("routes.\"{name}\".on_ledger_failure");
+            let on_ledger_failure = on_failure(&field, &route.on_ledger_failure)?;
+            let RawRoute { cost_header, drain, .. } = route;
+            routes.insert(name, RouteSettings { cost_header, drain, on_ledger_failure });
+        }
         let book = Book::builtin();
         let own = |name: &str| {
             let mut named = upstreams.iter().filter_map(|upstream| upstream.provider.as_deref());
@@ -252,7 +267,9 @@ impl Config {
             upstreams,
             models,
             retry,
-            routes: routes.collect(),
+            on_ledger_failure: on_ledger_failure.unwrap_or_default(),
+            ledger_timeout,
+            routes,
             route_names: raw.route_names,
             unmetered,
             client_timeout,
@@ -379,6 +396,15 @@ fn retention(text: &str) -> anyhow::Result<Duration> {
     days.map(|days| Duration::from_secs(days * 86_400)).ok_or_else(|| {
         anyhow!("invalid `retention`: expected days such as \"400d\", found `{text}`")
     })
+}
+
+fn on_failure(field: &str, text: &Option<String>) -> anyhow::Result<Option<OnFailure>> {
+    match text.as_deref() {
+        None => Ok(None),
+        Some("refuse") => Ok(Some(OnFailure::Refuse)),
+        Some("pass") => Ok(Some(OnFailure::Pass)),
+        Some(other) => bail!("invalid `{field}`: expected `refuse` or `pass`, found `{other}`"),
+    }
 }
 
 /// A time such as `500ms`, `10s`, `5m` or `1h`.
@@ -550,6 +576,12 @@ mod tests {
             ),
             ("client_timeout = \"soon\"", "invalid `client_timeout`: expected a time such as"),
             ("retention = \"0d\"", "invalid `retention`: expected days such as \"400d\""),
+            ("on_ledger_failure = \"ignore\"", "invalid `on_ledger_failure`: expected `refuse` or"),
+            (
+                "[routes.a]\non_ledger_failure = \"\"",
+                "invalid `routes.\"a\".on_ledger_failure`: expected `refuse` or `pass`, found ``",
+            ),
+            ("ledger_timeout = \"5\"", "invalid `ledger_timeout`: expected a time such as"),
             ("[retry]\nattempts = 0", "invalid `retry.attempts`: expected 1 (none) to 10"),
             (
                 "[upstreams.a]\nkind = \"openai\"\nidle_timeout = \"10\"",

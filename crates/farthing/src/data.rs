@@ -6,10 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use journal::{Body, DirStorage};
+use facts::Gap;
+use journal::{Body, DirStorage, Missing, Record};
 use ledger::Ledger;
 use quantity::HashKey;
-use warehouse::{End, Passed, Pruned, Warehouse};
+use warehouse::{End, Passed, Pruned, Warehouse, WarehouseError};
 
 /// A data directory. Only its owner may look into it.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Read {
     pub(crate) settled: u64,
     /// Records of prices.
     pub(crate) prices: u64,
+    /// Exchanges that it does not have.
+    pub(crate) gaps: Vec<Gap>,
     /// Exchanges that are admitted and not settled.
     pub(crate) ledger: Ledger,
     /// Records of kinds that this version does not know.
@@ -43,7 +46,8 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data directory `{shown}`"))?;
-        let mode = fs::metadata(path)?.mode();
+        let cannot = || format!("cannot look into the data directory `{shown}`");
+        let mode = fs::metadata(path).with_context(cannot)?.mode();
         if mode & 0o077 != 0 {
             bail!(
                 "the data directory `{shown}` has mode {:04o}, so that others can look into it; \
@@ -85,8 +89,8 @@ impl DataDir {
                 let options = options.write(true).create(true).truncate(true).mode(0o600);
                 let cannot = || format!("cannot make `{shown}`");
                 let mut file = options.open(&new).with_context(cannot)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
+                file.write_all(&key).with_context(cannot)?;
+                file.sync_all().with_context(cannot)?;
                 fs::rename(&new, &path).with_context(cannot)?;
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read `{shown}`")),
@@ -115,8 +119,55 @@ impl DataDir {
         self.0.join("archive")
     }
 
+    /// Keeps what the journal cannot take any more, for the next gateway to put there.
+    pub(crate) fn keep_gap(&self, gap: &Gap) -> anyhow::Result<()> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(self.gap_file())?;
+        file.write_all(&Record::seal(gap)?)?;
+        Ok(file.sync_all()?)
+    }
+
+    /// What a gateway kept that could not write to the journal; `None` also if that is not whole.
+    pub(crate) fn kept_gap(&self) -> Option<Gap> {
+        match Record::unseal(&fs::read(self.gap_file()).ok()?)?.body {
+            Body::Gap(gap) => Some(gap),
+            _ => None,
+        }
+    }
+
+    /// What was kept is on the journal.
+    pub(crate) fn forget_gap(&self) {
+        // One that stays is found on the journal by the next start.
+        let _ = fs::remove_file(self.gap_file());
+    }
+
+    fn gap_file(&self) -> PathBuf {
+        self.0.join("gap.record")
+    }
+
+    /// Where records are missing in the middle of the journal.
+    pub(crate) fn missing(&self) -> anyhow::Result<Vec<Missing>> {
+        let end = self.warehouse()?.each(|_| Ok::<(), WarehouseError>(()))?;
+        Ok(end.missing)
+    }
+
+    /// An error in the journal's records, with what is missing there, which may well be its cause.
+    pub(crate) fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let missing = self.missing().unwrap_or_default();
+        if missing.is_empty() {
+            return error;
+        }
+        let missing: Vec<String> = missing.iter().map(Missing::to_string).collect();
+        error.context(format!("records are missing in the journal: {}", missing.join("; ")))
+    }
+
     /// Reads journal and archive through the ledger.
     pub(crate) fn read(&self) -> anyhow::Result<Read> {
+        self.read_all().map_err(|error| self.explained(error))
+    }
+
+    fn read_all(&self) -> anyhow::Result<Read> {
         let mut read = Read::default();
         read.end = self.warehouse()?.each(|passed| {
             let record = match passed {
@@ -138,6 +189,7 @@ impl DataDir {
                     read.settled += 1;
                 }
                 Body::Price(_) => read.prices += 1,
+                Body::Gap(gap) => read.gaps.push(gap),
                 Body::Unknown { .. } => read.unknown += 1,
             }
             Ok(())

@@ -198,6 +198,8 @@ fn config(
         models: [("llama-3.3-70b-own".to_owned(), vec![ModelTarget { upstream: 2, model: None }])]
             .into(),
         retry: gateway::Retry::default(),
+        on_ledger_failure: gateway::OnFailure::default(),
+        ledger_timeout: crate::config::LEDGER_TIMEOUT,
         routes: std::collections::BTreeMap::new(),
         route_names: std::collections::BTreeMap::new(),
         unmetered: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::bail;
 use gateway::Clock;
-use journal::Body;
+use journal::{Body, Missing};
 use quantity::grouped;
 use warehouse::{Passed, Pruned, Pruning, Why};
 
@@ -63,15 +63,24 @@ fn open(place: &Place) -> anyhow::Result<DataDir> {
 fn check(data: &DataDir) -> anyhow::Result<()> {
     let read = data.read()?;
     let mut out = format!(
-        "{} records: {} settled exchanges, {} open, {} prices, {} of a newer version\n",
+        "{} records: {} settled exchanges, {} open, {} prices, {} gaps, {} of a newer \
+         version\n",
         grouped(read.records),
         grouped(read.settled),
         grouped(read.ledger.open() as u64),
         grouped(read.prices),
+        grouped(read.gaps.len() as u64),
         grouped(read.unknown),
     );
     if !read.pruned.is_empty() {
         out.push_str(&format!("pruned earlier: {}\n", described(data, &read.pruned)));
+    }
+    let passed: u64 = read.gaps.iter().map(|gap| gap.exchanges).fold(0, u64::saturating_add);
+    if passed > 0 {
+        out.push_str(&format!("{} exchanges passed without ledger\n", grouped(passed)));
+    }
+    for missing in &read.end.missing {
+        out.push_str(&format!("{missing}\n"));
     }
     for tail in &read.end.tails {
         out.push_str(&format!(
@@ -81,10 +90,11 @@ fn check(data: &DataDir) -> anyhow::Result<()> {
         ));
     }
     output::print(&out)?;
-    if read.end.missing > 0 {
+    let missing: u64 = read.end.missing.iter().map(Missing::count).fold(0, u64::saturating_add);
+    if missing > 0 {
         bail!(
             "{} records are missing: they are neither in the journal nor pruned",
-            read.end.missing
+            grouped(missing)
         );
     }
     Ok(())
@@ -155,6 +165,7 @@ fn dump(data: &DataDir) -> anyhow::Result<()> {
                     report::record::settlement(&settlement)
                 }
                 Body::Price(price) => report::record::price(&price),
+                Body::Gap(gap) => report::record::gap(&gap),
                 Body::Unknown { kind, version, bytes, .. } => format!(
                     r#"{{"kind":"unknown","number":{kind},"version":{version},"bytes":{}}}"#,
                     bytes.len()

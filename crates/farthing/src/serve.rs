@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use dashboard::Dashboard;
-use facts::PriceRecord;
+use facts::{Gap, PriceRecord};
 use gateway::{Clock, Gateway, KeyRing, Keys, Recent};
 use journal::{Batch, Committer, DirStorage, Options, Writer};
 use ledger::Ledger;
@@ -203,6 +203,7 @@ pub(crate) struct Service {
     gateway: Gateway,
     listener: TcpListener,
     committer: Committer<DirStorage>,
+    data: DataDir,
     watcher: Arc<Watcher>,
     watching: Watching,
     clock: Clock,
@@ -239,7 +240,15 @@ impl Service {
             );
         }
 
-        let Known { mut ledger, mut dashboard, recent, hourly } = Known::load(&config, data)?;
+        let Known { mut ledger, mut dashboard, recent, hourly, gaps, missing } =
+            Known::load(&config, data).map_err(|error| data.explained(error))?;
+        if missing > 0 {
+            for missing in data.missing()? {
+                eprintln!("farthing: records are missing in the journal: {missing}");
+            }
+        }
+        // One that is on the journal was written, but then not forgotten.
+        let kept = data.kept_gap().filter(|kept| !gaps.contains(kept));
         let mut batch = Batch::new();
         let lost = ledger.lost(now);
         if !lost.is_empty() {
@@ -265,12 +274,24 @@ impl Service {
             batch.push(&price)?;
             prices.push(price);
         }
-        writer.append(&mut batch, now)?;
-        writer.sync()?;
+        if let Some(gap) = &kept {
+            eprintln!("farthing: the last gateway could not record all: {}", passed(gap));
+            batch.push(gap)?;
+            dashboard.gap(gap);
+        }
+        let cannot = || format!("cannot write to the journal in `{}`", data.path().display());
+        writer.append(&mut batch, now).with_context(cannot)?;
+        writer.sync().with_context(cannot)?;
+        data.forget_gap();
 
-        let options = Options { sync_each: sync, gathered: GATHERED, ..Options::default() };
+        let options = Options {
+            sync_each: sync,
+            gathered: GATHERED,
+            stalled_after: config.settings.ledger_timeout,
+            ..Options::default()
+        };
         let committer = Committer::start(writer, options, move || clock.now())?;
-        let (watcher, watching) = Watcher::start(dashboard, lines)?;
+        let (watcher, watching) = Watcher::start(dashboard, committer.handle(), lines)?;
         prices.iter().for_each(|price| watcher.price(price));
         let hosted = config.settings.upstreams.iter().filter(|u| u.hourly_cost.is_some());
         let ending = hosted.map(|upstream| upstream.name.clone()).filter(|_| ends_hours).collect();
@@ -284,7 +305,18 @@ impl Service {
             Arc::clone(&watcher) as Arc<dyn gateway::Watch>,
         )?;
         let _projecting = Projecting::start(data.warehouse()?, clock, config.retention)?;
-        Ok(Self { gateway, listener, committer, watcher, watching, clock, _projecting, ending })
+        let data = data.clone();
+        Ok(Self {
+            gateway,
+            listener,
+            committer,
+            data,
+            watcher,
+            watching,
+            clock,
+            _projecting,
+            ending,
+        })
     }
 
     /// Where it listens.
@@ -304,8 +336,15 @@ impl Service {
     pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.gateway.serve(self.listener, shutdown).await?;
         // The last records are written and synced here: a failure must not look like success.
+        let journal = self.committer.handle();
         let closed = tokio::task::spawn_blocking(move || self.committer.close()).await;
         self.watcher.finish(self.watching);
+        if let Some(gap) = journal.status().untold {
+            eprintln!("farthing: the journal could not be written to the end: {}", passed(&gap));
+            if let Err(error) = self.data.keep_gap(&gap) {
+                eprintln!("farthing: nor can this be kept for the next start: {error:#}");
+            }
+        }
         match closed {
             Ok(Ok(mut writer)) => {
                 let mut batch = Batch::new();
@@ -330,14 +369,19 @@ struct Known {
     recent: Recent,
     /// What upstreams cost by the hour.
     hourly: BTreeMap<String, Option<Money>>,
+    /// What the journal says that it lacks.
+    gaps: Vec<Gap>,
+    /// Records that are nowhere.
+    missing: u64,
 }
 
 impl Known {
     fn load(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
         let warehouse = data.warehouse()?;
         crate::project::tell_if_long(&warehouse)?;
-        let Folded { rollups, ledger, hourly: prices, .. } =
+        let Folded { rollups, ledger, hourly: prices, missing, .. } =
             warehouse.fold(&Dashboard::queries())?;
+        let gaps = rollups.first().map(|rollup| rollup.gaps().to_vec()).unwrap_or_default();
         let mut dashboard = Dashboard::new(book_line(&config.book))
             .with_route_names(config.settings.route_names.clone());
         if let Ok(rollups) = rollups.try_into() {
@@ -358,8 +402,19 @@ impl Known {
             dashboard.list(&exchange);
             recent.insert(&Arc::new(exchange));
         }
-        Ok(Self { ledger, dashboard, recent, hourly })
+        Ok(Self { ledger, dashboard, recent, hourly, gaps, missing })
     }
+}
+
+/// A gap in words.
+fn passed(gap: &Gap) -> String {
+    let known = match gap.cost {
+        Some(cost) => format!("${cost} of their cost is known"),
+        None => "nothing of their cost is known".to_owned(),
+    };
+    let (since, until) = (gap.since, gap.until);
+    let Gap { exchanges, cause, .. } = gap;
+    format!("{exchanges} exchanges between {since} and {until} ({cause}); {known}")
 }
 
 /// Hourly costs that are configured otherwise than the journal knows; `None` where one ended.

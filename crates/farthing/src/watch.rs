@@ -10,6 +10,7 @@ use anyhow::Context;
 use dashboard::Dashboard;
 use facts::{Exchange, PriceRecord};
 use gateway::{Page, Watch};
+use journal::Handle;
 use quantity::UnixTime;
 
 use crate::files;
@@ -30,6 +31,7 @@ pub(crate) struct Watcher {
     dashboard: Arc<Mutex<Dashboard>>,
     /// Whether it was said that connections could not be accepted.
     refused: Once,
+    journal: Handle,
 }
 
 /// Exchanges that are settled and not yet shown.
@@ -49,6 +51,7 @@ impl Watcher {
     /// Starts the threads. With `lines`, each exchange is a line on stderr.
     pub(crate) fn start(
         dashboard: Dashboard,
+        journal: Handle,
         lines: bool,
     ) -> anyhow::Result<(Arc<Self>, Watching)> {
         let told = Arc::new(Told::default());
@@ -65,7 +68,7 @@ impl Watcher {
         };
         let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
         let thread = spawn("watch", Box::new(move || heard.show(&shown, sender.as_ref())))?;
-        let watcher = Arc::new(Self { told, dashboard, refused: Once::new() });
+        let watcher = Arc::new(Self { told, dashboard, refused: Once::new(), journal });
         Ok((watcher, Watching { dashboard: thread, lines }))
     }
 
@@ -142,7 +145,10 @@ impl Watch for Watcher {
     }
 
     fn page(&self, path: &str, now: UnixTime) -> Option<Page> {
-        let page = self.dashboard().respond(path, now)?;
+        let mut dashboard = self.dashboard();
+        dashboard.set_gap(self.journal.status().gap);
+        let page = dashboard.respond(path, now)?;
+        drop(dashboard);
         let body = page.body.into_owned().into_bytes();
         Some(Page { content_type: page.content_type, headers: page.headers, body })
     }

@@ -8,6 +8,7 @@ use facts::Api;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use journal::{OnFailure, Status};
 use quantity::ExchangeId;
 
 use crate::body::Reply;
@@ -107,17 +108,44 @@ impl Shared {
     }
 
     fn ready(&self) -> Response<Reply> {
-        let status = self.journal.status();
-        let reason = match (status.failure, status.failed_ago) {
-            (Some(failure), _) => failure.to_string(),
-            // Later it is ready again, for only a new exchange shows whether the disk is well.
-            (None, Some(ago)) if ago < UNREADY => {
-                format!("its last append failed {} s ago", ago.as_secs())
-            }
-            (None, _) => return text(StatusCode::OK, "ready\n".to_owned()),
+        let troubles = troubles(&self.journal.status());
+        if troubles.is_empty() {
+            return text(StatusCode::OK, "ready\n".to_owned());
+        }
+        let (status, head) = match self.settings.on_ledger_failure {
+            OnFailure::Refuse => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+            OnFailure::Pass => (StatusCode::OK, "passing without ledger"),
         };
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: journal: {reason}\n"))
+        text(status, troubles.iter().map(|trouble| format!("{head}: {trouble}\n")).collect())
     }
+}
+
+/// Why the journal takes no records, and what it lacks for it.
+fn troubles(journal: &Status) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if let Some(failure) = &journal.failure {
+        troubles.push(format!("ledger failed until it is restarted: {}", failure.in_full()));
+    }
+    if let Some(stalled) = journal.stalled {
+        troubles.push(format!("ledger stalled for {} s", stalled.as_secs()));
+    }
+    let waiting = journal.pending_records;
+    // Without records that are tried again, only a new exchange shows whether the disk is well.
+    if let Some((ago, error)) = &journal.failing
+        && (waiting > 0 || *ago < UNREADY)
+    {
+        let (ago, error) = (ago.as_secs(), error.in_full());
+        troubles.push(format!("ledger's last append failed {ago} s ago: {error}"));
+    }
+    if !troubles.is_empty() {
+        if waiting > 0 {
+            troubles.push(format!("{waiting} records of the ledger wait in memory"));
+        }
+        if let Some(gap) = &journal.untold {
+            troubles.push(format!("{} exchanges are not on the ledger", gap.exchanges));
+        }
+    }
+    troubles
 }
 
 fn text(status: StatusCode, body: String) -> Response<Reply> {

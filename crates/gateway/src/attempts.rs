@@ -15,6 +15,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 use journal::{JournalError, Permit};
 use metering::{AttemptMeter, Close, bound};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::to_upstream;
@@ -99,11 +100,11 @@ impl Shared {
         let meter = self.meter(ask, target_of(0), &mut dispatch);
         // Nothing is sent on before the admission is on the journal. In a task of its own, which goes
         // on if the client leaves meanwhile: only what is known to be admitted may settle.
-        let mut started =
-            tokio::spawn(Run::start(Arc::clone(self), permit, timer, admission, meter)).await;
+        let passes = permit.passes();
+        let start = tokio::spawn(Run::start(Arc::clone(self), permit, timer, admission, meter));
+        let mut started = self.journalled(start, passes).await;
         loop {
-            let run = started.unwrap_or(Err(JournalError::Closed));
-            let run = run.map_err(|error| Failure::of_journal(Some(&error)))?;
+            let run = started.map_err(|error| Failure::of_journal(&error))?;
             let target = target_of(dispatch.ordinal);
             let tried = self.attempt(upstreams, ask, target, run, slot).await;
             let (again, run) = match tried {
@@ -128,7 +129,7 @@ impl Shared {
                     });
                     match wait {
                         Some(wait) => (wait, *run),
-                        None => return Err(failed(*run, failure).await),
+                        None => return Err(self.failed(*run, failure).await),
                     }
                 }
             };
@@ -140,10 +141,43 @@ impl Shared {
             let target = target_of(dispatch.ordinal);
             slot = match self.slots.take(&self.settings, target.upstream).await {
                 Ok(slot) => slot,
-                Err(failure) => return Err(failed(run, failure).await),
+                Err(failure) => return Err(self.failed(run, failure).await),
             };
             let meter = self.meter(ask, target, &mut dispatch);
-            started = tokio::spawn(run.go_on(meter)).await;
+            started = self.journalled(tokio::spawn(run.go_on(meter)), passes).await;
+        }
+    }
+
+    /// Waits until a dispatch is on the journal, but no longer than the settings allow. Its task goes
+    /// on, and settles as never sent what it finds written afterwards.
+    async fn journalled(
+        &self,
+        task: JoinHandle<Result<Run, JournalError>>,
+        passes: bool,
+    ) -> Result<Run, JournalError> {
+        let limit = self.settings.ledger_timeout;
+        let done = if passes {
+            task.await
+        } else {
+            match timeout(limit, task).await {
+                Ok(done) => done,
+                Err(_) => return Err(JournalError::Stalled { seconds: limit.as_secs() }),
+            }
+        };
+        done.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Settles an exchange whose last attempt ended without a reply to pass on, before its client is
+    /// told.
+    async fn failed(&self, mut run: Run, failure: Failure) -> Failure {
+        let Some(ticket) = run.settle(Close::Reset) else { return failure };
+        let limit = self.settings.ledger_timeout;
+        let passes = ticket.may_pass();
+        match timeout(limit, ticket).await {
+            Ok(Ok(())) => failure,
+            Ok(Err(error)) => Failure::of_journal(&error),
+            Err(_) if passes => failure,
+            Err(_) => Failure::of_journal(&JournalError::Stalled { seconds: limit.as_secs() }),
         }
     }
 
@@ -189,6 +223,7 @@ impl Shared {
         let body = ask.request.rewrite(&ask.body, model, asks);
         let headers = to_upstream(ask.passes_credential, ask.headers, upstream, ask.request.api);
         let limits = &upstream.limits;
+        run.sent();
         let sent = Instant::now();
         let reply = upstreams.send(ask.method.clone(), &uri, headers, body, limits.connect);
         let reply = match timeout(limits.first_byte.min(limits.total), reply).await {
@@ -257,16 +292,6 @@ impl Shared {
         let round = ordinal / u32::try_from(targets).unwrap_or(1).max(1);
         let ceiling = FIRST_WAIT.saturating_mul(1 << round.min(16)).min(max_wait);
         Some(asked.max(jitter(ceiling)))
-    }
-}
-
-/// Settles an exchange whose last attempt ended without a reply to pass on, before its client is told.
-async fn failed(mut run: Run, failure: Failure) -> Failure {
-    match run.settle(Close::Reset) {
-        Some(ticket) => {
-            ticket.await.map_or_else(|error| Failure::of_journal(Some(&error)), |()| failure)
-        }
-        None => failure,
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use facts::AttemptEnd;
 use hyper::body::{Body, Frame};
-use journal::Ticket;
+use journal::{JournalError, Ticket};
 use metering::{Close, Step};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::redact::Blotter;
 use crate::run::Run;
@@ -33,7 +33,7 @@ pub(crate) enum BodyError {
     Timeout,
     /// The settlement could not be written, so the response must not look complete.
     #[error("the exchange could not be settled: {0}")]
-    Journal(#[from] journal::JournalError),
+    Journal(#[from] JournalError),
 }
 
 /// Either a whole reply of our own, or an upstream's that passes through.
@@ -54,6 +54,8 @@ pub(crate) struct Metered {
     finished: Option<(Close, Vec<Bytes>)>,
     /// The same, and the settlement that they wait for.
     settling: Option<(Ticket, Vec<Bytes>)>,
+    /// When it has waited for that long enough.
+    settling_until: Option<Pin<Box<Sleep>>>,
     /// How the upstream's body ended, once it has.
     ended: Option<Result<(), BodyError>>,
     /// Whether the connection had a moment to send what it has, before the body fails.
@@ -115,6 +117,7 @@ impl Metered {
             ready: VecDeque::new(),
             finished: None,
             settling: None,
+            settling_until: None,
             ended: None,
             flushed: false,
             blotter,
@@ -234,16 +237,24 @@ impl Metered {
         }
     }
 
-    /// Waits for the settlement, then lets the last bytes go.
+    /// Waits for the settlement, as long as it may take, then lets the last bytes go. One that takes
+    /// longer stays on its way to the journal; what the client has must not look complete then, unless
+    /// its exchange goes on without the ledger.
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some((ticket, _)) = &mut self.settling {
-            let outcome = ready!(Pin::new(ticket).poll(context));
+            let outcome = match Pin::new(&mut *ticket).poll(context) {
+                Poll::Ready(outcome) => outcome.map(|()| self.run.written()),
+                Poll::Pending => {
+                    let limit = self.run.ledger_timeout();
+                    let until = self.settling_until.get_or_insert_with(|| Box::pin(sleep(limit)));
+                    ready!(until.as_mut().poll(context));
+                    let stalled = JournalError::Stalled { seconds: limit.as_secs() };
+                    if ticket.may_pass() { Ok(()) } else { Err(stalled) }
+                }
+            };
             let (_, last) = self.settling.take().expect("looked at above");
             match outcome {
-                Ok(()) => {
-                    self.run.written();
-                    self.ready.extend(last);
-                }
+                Ok(()) => self.ready.extend(last),
                 Err(error) => self.ended = Some(Err(error.into())),
             }
         }

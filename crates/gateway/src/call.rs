@@ -103,8 +103,9 @@ impl Shared {
             };
             return Err(Failure::new(StatusCode::NOT_FOUND, "no_upstream", message));
         }
-        let Some(permit) = self.journal.permit() else {
-            return Err(Failure::of_journal(self.journal.status().failure.as_ref()));
+        let on_failure = route.on_ledger_failure.unwrap_or(self.settings.on_ledger_failure);
+        let Some(permit) = self.journal.permit(on_failure) else {
+            return Err(Failure::no_permit(&self.journal.status()));
         };
 
         let exchange = ExchangeId::new(admitted_at, random());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use facts::Api;
 use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
-use journal::JournalError;
+use journal::{JournalError, Status};
 
 /// The code of a page that is refused for want of the admin key.
 pub(crate) const BAD_ADMIN_KEY: &str = "bad_admin_key";
@@ -84,13 +84,28 @@ impl Failure {
         )
     }
 
-    /// The journal takes no records: for a reason, or because all its places are taken.
-    pub(crate) fn of_journal(failure: Option<&JournalError>) -> Self {
-        let message = match failure {
-            Some(failure) => {
-                format!("the journal takes no records, so nothing is sent on: {failure}")
-            }
-            None => "too many exchanges are under way for the journal".to_owned(),
+    /// The journal did not take the records of an exchange.
+    pub(crate) fn of_journal(error: &JournalError) -> Self {
+        let code = match error {
+            JournalError::Stalled { .. } => "ledger_stalled",
+            _ => "journal_unavailable",
+        };
+        let message = format!("the journal takes no records, so nothing is sent on: {error}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    /// The journal admits no exchange: for a reason, or because all its places are taken.
+    pub(crate) fn no_permit(journal: &Status) -> Self {
+        if let Some(failure) = &journal.failure {
+            return Self::of_journal(failure);
+        }
+        if let Some(stalled) = journal.stalled {
+            return Self::of_journal(&JournalError::Stalled { seconds: stalled.as_secs() });
+        }
+        let message = if journal.permits < journal.permits_limit {
+            "too much waits to be written to the journal"
+        } else {
+            "too many exchanges are under way for the journal"
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unavailable", message)
     }

@@ -26,6 +26,7 @@ mod shared;
 mod upstream;
 
 pub use clock::{Clock, Timer};
+pub use journal::OnFailure;
 pub use keys::{
     KeyHash, KeyRing, KeyState, Keys, NewKey, ParseHashError, VirtualKey, is_key_id, is_key_name,
 };

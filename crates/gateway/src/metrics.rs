@@ -173,7 +173,8 @@ impl Metrics {
         let refused = one(get(&self.refused));
         family("farthing_refused_requests_total", "counter", "Requests refused here.", &refused);
         family("farthing_open_exchanges", "gauge", "Exchanges under way.", &one(get(&self.open)));
-        let good = u64::from(journal.failure.is_none() && journal.failed_ago.is_none());
+        let good = journal.failure.is_none() && journal.failing.is_none();
+        let good = u64::from(good && journal.stalled.is_none());
         family("farthing_journal_up", "gauge", "Whether the journal takes records.", &one(good));
         let help = "Records written to the journal.";
         family("farthing_journal_records_total", "counter", help, &one(journal.records));
@@ -185,13 +186,30 @@ impl Metrics {
         family("farthing_not_accepted_total", "counter", help, &one(get(&self.not_accepted)));
         let help = "Records that wait to be written.";
         family("farthing_journal_pending_records", "gauge", help, &one(journal.pending_records));
+        let help = "Bytes that wait to be written.";
+        let waiting = journal.pending_bytes as u64;
+        family("farthing_journal_pending_bytes", "gauge", help, &one(waiting));
         let help = "Appends that failed and were taken back.";
-        family(
-            "farthing_journal_failed_appends_total",
-            "counter",
-            help,
-            &one(journal.failed_appends),
-        );
+        let failed = one(journal.failed_appends);
+        family("farthing_journal_failed_appends_total", "counter", help, &failed);
+        let help = "Whether the journal refuses all records until it is opened again.";
+        let poisoned = one(u64::from(journal.failure.is_some()));
+        family("farthing_journal_poisoned", "gauge", help, &poisoned);
+        let help = "How long the append under way takes, if longer than records may wait.";
+        let stalled = one(journal.stalled.map_or(0, |stalled| stalled.as_secs()));
+        family("farthing_journal_stalled_seconds", "gauge", help, &stalled);
+        let help = "From the first write that the last sync covered to its end.";
+        let lag = i64::try_from(journal.last_sync_lag.as_micros()).unwrap_or(i64::MAX);
+        let lag = [(String::new(), ratio(lag))];
+        family("farthing_journal_last_sync_lag_seconds", "gauge", help, &lag);
+        let gap = journal.gap.as_ref();
+        let help = "Exchanges that ended and could not be journalled.";
+        let exchanges = one(gap.map_or(0, |gap| gap.exchanges));
+        family("farthing_gap_exchanges_total", "counter", help, &exchanges);
+        let help = "What of their cost is known.";
+        let cost = gap.and_then(|gap| gap.cost).unwrap_or(Money::ZERO);
+        let cost = [(String::new(), cost.to_string())];
+        family("farthing_gap_cost_usd_total", "counter", help, &cost);
         out
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use facts::{
     Admission, Api, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, PriceRecord, Settlement,
@@ -10,6 +11,7 @@ use facts::{
 use journal::{Batch, JournalError, Permit, Ticket};
 use metering::{AttemptMeter, Close, Step, charge};
 use quantity::{Metered, Money, PriceRowId, UnixTime};
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Timer;
 use crate::shared::Shared;
@@ -20,6 +22,8 @@ pub(crate) struct Run {
     shared: Arc<Shared>,
     permit: Permit,
     timer: Timer,
+    /// Nothing of the running attempt was sent yet.
+    unsent: bool,
     /// `None` once settled.
     open: Option<Open>,
     /// What it cost, once settled and where that is known.
@@ -39,7 +43,8 @@ struct Open {
 }
 
 impl Run {
-    /// Journals admission and dispatch, and waits until they are there.
+    /// Journals admission and dispatch, and waits until they are there. Whoever asked may have lost
+    /// patience by then, and the client was refused: it settles as never sent.
     ///
     /// # Errors
     /// Those of the journal: then there is nothing to settle, and nothing may be sent.
@@ -53,7 +58,7 @@ impl Run {
         let mut batch = Batch::new();
         batch.push(&admission)?;
         batch.push(meter.dispatch())?;
-        permit.submit(&batch).await?;
+        let waited = written(&shared, permit.offer(&batch), permit.passes()).await?;
         shared.metrics.open.fetch_add(1, Relaxed);
         let open = Open {
             admission,
@@ -62,7 +67,10 @@ impl Run {
             unwritten: Batch::new(),
             new_rows: Vec::new(),
         };
-        Ok(Self { shared, permit, timer, open: Some(open), cost: None, new_rows: Vec::new() })
+        let open = Some(open);
+        let run =
+            Self { shared, permit, timer, unsent: true, open, cost: None, new_rows: Vec::new() };
+        run.in_time(waited)
     }
 
     /// Journals the end of the attempt before and the dispatch of the next, and waits until they are
@@ -74,19 +82,36 @@ impl Run {
         let Some(open) = &mut self.open else { return Err(JournalError::Closed) };
         let mut batch = open.unwritten.clone();
         batch.push(meter.dispatch())?;
-        let outcome = self.permit.submit(&batch).await;
+        let passes = self.permit.passes();
+        let outcome = written(&self.shared, self.permit.offer(&batch), passes).await;
         match outcome {
-            Ok(()) => {
-                self.shared.rows.insert(open.new_rows.drain(..));
+            Ok(waited) => {
+                let new_rows = open.new_rows.drain(..).filter(|_| self.permit.is_journalled());
+                self.shared.rows.insert(new_rows);
                 open.unwritten = Batch::new();
                 open.running = Some(meter);
-                Ok(self)
+                self.unsent = true;
+                self.in_time(waited)
             }
             Err(error) => {
                 drop(self.settle(Close::BodyEnd));
                 Err(error)
             }
         }
+    }
+
+    /// Settles what was journalled after its client was refused: it is never sent.
+    fn in_time(mut self, waited: Duration) -> Result<Self, JournalError> {
+        if self.permit.passes() || waited < self.shared.settings.ledger_timeout {
+            return Ok(self);
+        }
+        drop(self.settle(Close::Unreachable));
+        Err(JournalError::Stalled { seconds: waited.as_secs() })
+    }
+
+    /// The running attempt is sent now.
+    pub(crate) fn sent(&mut self) {
+        self.unsent = false;
     }
 
     /// The time, as this exchange counts it.
@@ -206,7 +231,13 @@ impl Run {
     /// known leaves it out, and the disk may have been full. Two that find it new at once both write
     /// it, which does no harm.
     pub(crate) fn written(&mut self) {
-        self.shared.rows.insert(self.new_rows.drain(..));
+        let new_rows = self.new_rows.drain(..).filter(|_| self.permit.is_journalled());
+        self.shared.rows.insert(new_rows);
+    }
+
+    /// How long it may wait for the journal.
+    pub(crate) fn ledger_timeout(&self) -> Duration {
+        self.shared.settings.ledger_timeout
     }
 
     /// What it cost, once settled and where that is known.
@@ -219,13 +250,26 @@ impl Run {
 /// between two.
 impl Drop for Run {
     fn drop(&mut self) {
-        self.end(Close::ClientGone);
+        self.end(if self.unsent { Close::Unreachable } else { Close::ClientGone });
         let ended = |open: &Open| open.attempts.last().map(|attempt| attempt.end.end);
         let whole = self.open.as_ref().and_then(ended) == Some(End::Complete);
         // The ticket's outcome is of no use to anyone who is still there; the journal's own status
         // shows a failure.
         drop(self.settle_as(if whole { Verdict::Completed } else { Verdict::Aborted }));
     }
+}
+
+/// Waits until records are on the journal, and tells for how long; no longer than the settings allow if
+/// the exchange goes on in any case.
+async fn written(shared: &Shared, ticket: Ticket, passes: bool) -> Result<Duration, JournalError> {
+    let begun = Instant::now();
+    if passes {
+        // The records are kept, or will be.
+        let _ = timeout(shared.settings.ledger_timeout, ticket).await;
+    } else {
+        ticket.await?;
+    }
+    Ok(begun.elapsed())
 }
 
 fn verdict(end: &AttemptEnd) -> Verdict {

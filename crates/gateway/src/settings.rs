@@ -8,6 +8,7 @@ use std::time::Duration;
 use facts::Api;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
+use journal::OnFailure;
 use metering::Convention;
 use quantity::Money;
 
@@ -104,6 +105,8 @@ pub struct RouteSettings {
     pub cost_header: bool,
     /// Whether a stream whose client left is read to its end, for its usage.
     pub drain: bool,
+    /// What becomes of its exchanges while the journal takes no records, if not what of all others.
+    pub on_ledger_failure: Option<OnFailure>,
 }
 
 /// A path that passes without being metered.
@@ -138,6 +141,10 @@ pub struct Settings {
     pub models: BTreeMap<String, Vec<ModelTarget>>,
     /// When an exchange is tried again.
     pub retry: Retry,
+    /// What becomes of exchanges while the journal takes no records.
+    pub on_ledger_failure: OnFailure,
+    /// How long an admission or a settlement may wait for the journal.
+    pub ledger_timeout: Duration,
     /// Routes with wishes of their own.
     pub routes: BTreeMap<String, RouteSettings>,
     /// Names for routes that were derived: `auto-1a2b3c4d` to `chat`.

@@ -3,22 +3,25 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use facts::Gap;
 use quantity::UnixTime;
 
 use crate::frame::Batch;
 use crate::storage::Storage;
 use crate::syncer::{Syncer, monotonic_now};
-use crate::ticket::{Resolver, Ticket};
+use crate::ticket::Ticket;
+use crate::waiting::{Failing, Lot, Queue, Waiting};
 use crate::{JournalError, Writer};
 
-/// Encoded records that may wait for the writer before no more exchanges are admitted: a disk that
-/// stands still for long must not fill the memory.
+/// Encoded records that may wait for the disk before no more exchanges are admitted to the journal: a
+/// disk that stands still for long must not fill the memory. Those that are admitted settle in any
+/// case, of which there are no more than permits.
 const MAX_PENDING: usize = 64 << 20;
 
-/// What a queue keeps of its memory after a burst.
-const KEPT: usize = 1 << 20;
+/// How often a close looks whether the threads have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How records are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +36,34 @@ pub struct Options {
     /// 0 if nobody calls it. Whoever submits from an event loop calls it when the loop has nothing
     /// else to do: at a high load one append then serves many exchanges, at a low load nothing waits.
     pub gathered: u64,
+    /// How long an append may take before the journal counts as stalled: then no exchange is admitted
+    /// that could not go on without it, and a close no longer waits for it.
+    pub stalled_after: Duration,
+    /// How soon records that could not be written are tried again.
+    pub retry: Duration,
+}
+
+/// What becomes of an exchange while the journal takes no records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It goes on. Its records are kept in memory until they can be written; where that cannot be, it
+    /// is counted in a [`Gap`].
+    Pass,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync_every: Duration::from_millis(10), sync_each: false, permits: 4096, gathered: 0 }
+        Self {
+            sync_every: Duration::from_millis(10),
+            sync_each: false,
+            permits: 4096,
+            gathered: 0,
+            stalled_after: Duration::from_secs(5),
+            retry: Duration::from_secs(1),
+        }
     }
 }
 
@@ -57,7 +83,12 @@ pub struct Handle(Arc<Shared>);
 
 /// The right to write the records of one exchange, however it ends: taken when the exchange is
 /// admitted, so that none of its records has to wait for a place.
-pub struct Permit(Arc<Shared>);
+pub struct Permit {
+    shared: Arc<Shared>,
+    on_failure: OnFailure,
+    /// Whether its admission goes to the journal. Otherwise none of its records may.
+    journalled: bool,
+}
 
 /// How a committer does. Counters begin at its start.
 #[derive(Debug, Clone)]
@@ -70,6 +101,8 @@ pub struct Status {
     pub permits_limit: usize,
     /// Records that wait to be written.
     pub pending_records: u64,
+    /// Their bytes.
+    pub pending_bytes: usize,
     /// Records written.
     pub records: u64,
     /// Bytes written.
@@ -78,8 +111,14 @@ pub struct Status {
     pub appends: u64,
     /// Appends that failed and were taken back.
     pub failed_appends: u64,
-    /// Since the last append failed, if none succeeded after it.
-    pub failed_ago: Option<Duration>,
+    /// Since the last append failed, and why, if none succeeded after it.
+    pub failing: Option<(Duration, JournalError)>,
+    /// How long the append takes that is under way, if longer than it may.
+    pub stalled: Option<Duration>,
+    /// What could not be journalled.
+    pub gap: Option<Gap>,
+    /// The part of it that no record tells of.
+    pub untold: Option<Gap>,
     /// Syncs.
     pub syncs: u64,
     /// From the first write that the last sync covered to its end.
@@ -95,19 +134,8 @@ struct Shared {
     failure: OnceLock<JournalError>,
     /// Records wait for a [`Handle::wake`].
     gathering: AtomicBool,
-    /// When the last append failed, if none succeeded after it.
-    failed_at: Mutex<Option<Instant>>,
     permits: AtomicUsize,
     counters: Counters,
-}
-
-#[derive(Default)]
-struct Queue {
-    batch: Batch,
-    group: Option<Resolver>,
-    /// The writer waits and must be woken.
-    idle: bool,
-    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -142,7 +170,6 @@ where
             queued: Condvar::new(),
             failure: OnceLock::new(),
             gathering: AtomicBool::new(false),
-            failed_at: Mutex::default(),
             permits: AtomicUsize::new(0),
             counters: Counters::default(),
         });
@@ -169,10 +196,10 @@ impl<S: Storage> Committer<S> {
         self.handle.clone()
     }
 
-    /// As [`Handle::permit`].
+    /// As [`Handle::permit`], for an exchange that is refused while the journal takes no records.
     #[must_use]
     pub fn permit(&self) -> Option<Permit> {
-        self.handle.permit()
+        self.handle.permit(OnFailure::Refuse)
     }
 
     /// As [`Handle::status`].
@@ -181,10 +208,12 @@ impl<S: Storage> Committer<S> {
         self.handle.status()
     }
 
-    /// Writes and syncs what was submitted; what is submitted from now on is refused.
+    /// Writes and syncs what was submitted; what is submitted from now on is refused. What cannot be
+    /// written is counted in [`Status::untold`].
     ///
     /// # Errors
-    /// The failure that made the journal refuse records, now or before.
+    /// The failure that made the journal refuse records, now or before; [`JournalError::Stalled`] if
+    /// the disk takes longer than it may, whose threads are then left behind.
     pub fn close(mut self) -> Result<Writer<S>, JournalError> {
         self.stop().unwrap_or(Err(JournalError::Closed))
     }
@@ -194,16 +223,34 @@ impl<S: Storage> Committer<S> {
         let shared = &self.handle.0;
         shared.queue().closed = true;
         shared.queued.notify_one();
+        while !write_thread.is_finished() {
+            thread::sleep(LOOK_EVERY);
+            let stalled = shared.queue().stalled(shared.options.stalled_after);
+            if let Some(stalled) = stalled {
+                self.syncer.close();
+                shared.lose_queued();
+                return Some(Err(JournalError::Stalled { seconds: stalled.as_secs() }));
+            }
+        }
         let writer = write_thread.join();
         self.syncer.close();
-        let sync_ended = sync_thread.join();
-        let (Ok(mut writer), Ok(())) = (writer, sync_ended) else {
+        // The writer has synced; what this one still does ends soon, or never.
+        let begun = monotonic_now();
+        while !sync_thread.is_finished() {
+            thread::sleep(LOOK_EVERY);
+            let waited = begun.elapsed();
+            if waited >= shared.options.stalled_after {
+                return Some(Err(JournalError::Stalled { seconds: waited.as_secs() }));
+            }
+        }
+        let (Ok(writer), Ok(())) = (writer, sync_thread.join()) else {
             return Some(Err(JournalError::Closed));
         };
         if let Some(failure) = shared.failure.get() {
             return Some(Err(failure.clone()));
         }
-        Some(writer.sync().map(|()| writer))
+        let unwritten = shared.queue().unwritten.clone();
+        Some(unwritten.map_or(Ok(writer), Err))
     }
 }
 
@@ -214,23 +261,27 @@ impl<S: Storage> Drop for Committer<S> {
 }
 
 impl Handle {
-    /// A permit for one exchange; `None` if all are in use, if too much waits for the disk, or if
-    /// the journal refuses records ([`status`](Self::status) tells which).
+    /// A permit for one exchange; `None` if all are in use, or if the exchange is to be refused while
+    /// the journal refuses records, is stalled, or has too many that wait for the disk
+    /// ([`status`](Self::status) tells which).
     #[must_use]
-    pub fn permit(&self) -> Option<Permit> {
+    pub fn permit(&self, on_failure: OnFailure) -> Option<Permit> {
         let shared = &self.0;
-        let refused = shared.failure.get().is_some() || {
+        let journalled = shared.failure.get().is_none() && {
             let queue = shared.queue();
-            queue.closed || queue.batch.bytes() > MAX_PENDING
+            // Whoever passes may wait for a stalled disk in memory.
+            let waits = on_failure == OnFailure::Pass
+                || queue.stalled(shared.options.stalled_after).is_none();
+            waits && !queue.closed && queue.bytes() <= MAX_PENDING
         };
-        if refused {
+        if !journalled && on_failure == OnFailure::Refuse {
             return None;
         }
         let limit = shared.options.permits;
         let taken = shared
             .permits
             .fetch_update(Relaxed, Relaxed, |used| (used < limit).then_some(used + 1));
-        taken.ok().map(|_| Permit(Arc::clone(shared)))
+        taken.ok().map(|_| Permit { shared: Arc::clone(shared), on_failure, journalled })
     }
 
     /// Wakes the writer if records wait for it; see [`Options::gathered`]. Cheap if none do.
@@ -238,7 +289,7 @@ impl Handle {
         // Whoever submitted on this thread set the flag before; another thread calls for itself.
         if self.0.gathering.load(Relaxed) {
             let queue = self.0.queue();
-            if queue.idle && queue.group.is_some() {
+            if queue.idle && queue.is_due() {
                 self.0.wake(queue);
             }
         }
@@ -249,16 +300,21 @@ impl Handle {
     pub fn status(&self) -> Status {
         let shared = &self.0;
         let counters = &shared.counters;
+        let queue = shared.queue();
         Status {
             failure: shared.failure.get().cloned(),
             permits: shared.permits.load(Relaxed),
             permits_limit: shared.options.permits,
-            pending_records: shared.queue().batch.records(),
+            pending_records: queue.waiting.batch.records() + queue.backlog.0,
+            pending_bytes: queue.bytes(),
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             appends: counters.appends.load(Relaxed),
             failed_appends: counters.failed_appends.load(Relaxed),
-            failed_ago: shared.failed_at().map(|at| at.elapsed()),
+            failing: queue.failing.as_ref().map(|one| (one.at.elapsed(), one.error.clone())),
+            stalled: queue.stalled(shared.options.stalled_after),
+            gap: queue.gaps.all.clone(),
+            untold: queue.gaps.untold(),
             syncs: counters.syncs.load(Relaxed),
             last_sync_lag: Duration::from_nanos(counters.last_sync_lag_ns.load(Relaxed)),
             worst_append: Duration::from_nanos(counters.worst_append_ns.load(Relaxed)),
@@ -267,22 +323,60 @@ impl Handle {
 }
 
 impl Permit {
-    /// Hands over encoded records, which enter the journal together and in this order. Never waits.
+    /// Whether its exchange goes on while the journal takes no records.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.on_failure == OnFailure::Pass
+    }
+
+    /// Whether its records go to the journal; otherwise they are only counted.
+    #[must_use]
+    pub fn is_journalled(&self) -> bool {
+        self.journalled
+    }
+
+    /// Hands over encoded records, which enter the journal together and in this order. If they cannot
+    /// be written now, they are kept and written before anything new. Never waits.
     pub fn submit(&self, records: &Batch) -> Ticket {
-        let mut queue = self.0.queue();
-        if queue.closed {
-            return Ticket::ready(Err(JournalError::Closed));
+        self.put(records, Lot::Kept)
+    }
+
+    /// As [`submit`](Self::submit), but records that cannot be written now are forgotten, unless the
+    /// exchange goes on without the journal. For what is to be journalled before it is done.
+    pub fn offer(&self, records: &Batch) -> Ticket {
+        self.put(records, Lot::Forgotten)
+    }
+
+    fn put(&self, records: &Batch, lot: Lot) -> Ticket {
+        let shared = &self.shared;
+        let passes = self.on_failure == OnFailure::Pass;
+        let lot = if passes { Lot::Kept } else { lot };
+        let ends = |ticket: Ticket| if passes { ticket.or_kept() } else { ticket };
+        let mut queue = shared.queue();
+        if queue.closed || !self.journalled {
+            if lot == Lot::Kept {
+                shared.lose(&mut queue, records);
+            }
+            if queue.idle && queue.is_due() {
+                shared.wake(queue);
+            }
+            return ends(Ticket::ready(Err(JournalError::Closed)));
         }
-        queue.batch.extend(records);
-        let ticket = queue.group.get_or_insert_default().ticket();
+        let ticket = ends(queue.waiting.push(records, lot));
+        // It is tried again by itself, a little later.
+        let later = queue.failing.is_some() && lot == Lot::Kept;
+        if later || queue.stalled(shared.options.stalled_after).is_some() {
+            queue.waiting.keep();
+        }
+        queue.urgent |= !later;
         // A writer at work looks at the queue again before it waits; only an idle one is woken.
-        if queue.idle {
+        if queue.idle && queue.is_due() {
             // Even one without records, where nobody else will: its ticket waits for those before it.
-            let gathered = self.0.options.gathered;
-            if gathered == 0 || queue.batch.records() > gathered {
-                self.0.wake(queue);
+            let gathered = shared.options.gathered;
+            if gathered == 0 || queue.waiting.batch.records() > gathered {
+                shared.wake(queue);
             } else {
-                self.0.gathering.store(true, Relaxed);
+                shared.gathering.store(true, Relaxed);
             }
         }
         ticket
@@ -291,17 +385,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.permits.fetch_sub(1, Relaxed);
+        self.shared.permits.fetch_sub(1, Relaxed);
     }
 }
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
@@ -311,7 +401,7 @@ impl Shared {
         self.queued.notify_one();
     }
 
-    /// The writer's thread, until the queue is closed and empty.
+    /// The writer's thread, until the queue is closed and empty, or cannot be written.
     fn write<S: Storage>(
         &self,
         mut writer: Writer<S>,
@@ -319,56 +409,102 @@ impl Shared {
         clock: impl Fn() -> UnixTime,
     ) -> Writer<S> {
         let _refuse = RefuseWhenGone(self);
-        let mut batch = Batch::new();
-        while let Some(group) = self.take(&mut batch) {
-            let outcome = self.commit(&mut writer, &mut batch, syncer, clock());
-            group.resolve(outcome);
-            batch.clear(KEPT);
+        // Taken from the queue; after a failed append, what is to be tried again.
+        let mut taken = Waiting::default();
+        while let Some(last) = self.take(&mut taken) {
+            self.commit(&mut writer, &mut taken, syncer, clock());
+            if last {
+                if !taken.is_empty() {
+                    let failing = self.queue().failing.clone();
+                    let why = failing.map_or(JournalError::Closed, |failing| failing.error);
+                    self.give_up(&mut taken, &why);
+                    self.queue().unwritten = Some(why);
+                }
+                break;
+            }
+        }
+        self.queue().writing_since = Some(monotonic_now());
+        if let Err(error) = writer.sync() {
+            self.failure.get_or_init(|| error);
         }
         writer
     }
 
-    /// Waits for records and takes all of them.
-    fn take(&self, batch: &mut Batch) -> Option<Resolver> {
+    /// Waits for records, or until it is time to try those again that it has, and takes all of them.
+    /// Tells whether these are the last ones; `None` if there are none and will be none.
+    fn take(&self, taken: &mut Waiting) -> Option<bool> {
         let mut queue = self.queue();
+        queue.writing_since = None;
+        let tries_again = queue.failing.is_some();
         loop {
-            if let Some(group) = queue.group.take() {
-                std::mem::swap(batch, &mut queue.batch);
-                return Some(group);
+            let mut waited_enough = false;
+            if !queue.is_due() {
+                queue.idle = true;
+                queue = if tries_again {
+                    let waited = self.queued.wait_timeout(queue, self.options.retry);
+                    let (queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    waited_enough = timeout.timed_out();
+                    queue
+                } else {
+                    self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                };
+                queue.idle = false;
+            }
+            if !(queue.is_due() || waited_enough) {
+                continue;
+            }
+            taken.append(&mut queue.waiting);
+            queue.urgent = false;
+            let gap = queue.gaps.untold().is_some();
+            if !taken.is_empty() || gap {
+                queue.writing_since = Some(monotonic_now());
+                return Some(queue.closed);
             }
             if queue.closed {
                 return None;
             }
-            queue.idle = true;
-            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.idle = false;
         }
     }
 
     fn commit<S: Storage>(
         &self,
         writer: &mut Writer<S>,
-        batch: &mut Batch,
+        taken: &mut Waiting,
         syncer: &Syncer<S::File>,
         now: UnixTime,
-    ) -> Result<(), JournalError> {
+    ) {
         // A sync beside us may have failed since.
         if let Some(failure) = self.failure.get() {
             writer.poison(failure.clone());
         }
+        let untold_at = taken.batch.bytes();
+        let mut queue = self.queue();
+        let gap = queue.gaps.begin_to_tell().filter(|_| writer.failure().is_none());
+        drop(queue);
+        // A gap is a few numbers and a cause of bounded length.
+        let tells = gap.is_some_and(|gap| taken.batch.push(&gap).is_ok());
         let counters = &self.counters;
         let begun = monotonic_now();
-        let appended = writer.append(batch, now);
+        let appended = writer.append(&mut taken.batch, now);
         counters.worst_append_ns.fetch_max(nanos(begun.elapsed()), Relaxed);
-        if appended.is_ok() {
-            counters.records.fetch_add(batch.records(), Relaxed);
-            counters.bytes.fetch_add(batch.bytes() as u64, Relaxed);
+        let written = appended.is_ok();
+        let mut queue = self.queue();
+        queue.gaps.told(written && tells);
+        if written {
+            counters.records.fetch_add(taken.batch.records(), Relaxed);
+            counters.bytes.fetch_add(taken.batch.bytes() as u64, Relaxed);
             counters.appends.fetch_add(1, Relaxed);
-            *self.failed_at() = None;
+            queue.backlog = (0, 0);
+            if taken.batch.records() > 0 {
+                queue.failing = None;
+            }
         } else {
             counters.failed_appends.fetch_add(1, Relaxed);
-            *self.failed_at() = Some(begun);
+            if tells {
+                taken.batch.cut_last(untold_at);
+            }
         }
+        drop(queue);
         let outcome = appended.and_then(|_| {
             if self.options.sync_each {
                 writer.sync().inspect(|()| self.note_sync(Ok(begun.elapsed())))
@@ -380,7 +516,48 @@ impl Shared {
         if let Some(failure) = writer.failure() {
             self.failure.get_or_init(|| failure.clone());
         }
-        outcome
+        match outcome {
+            Err(error) if !written && writer.failure().is_some() => self.give_up(taken, &error),
+            Err(error) if !written => {
+                let mut queue = self.queue();
+                queue.failing = Some(Failing { at: begun, error: error.clone() });
+                taken.forget(&error);
+                queue.backlog = (taken.batch.records(), taken.batch.bytes());
+            }
+            outcome => taken.resolve(&outcome),
+        }
+    }
+
+    /// The records will not be written by this process.
+    fn give_up(&self, taken: &mut Waiting, why: &JournalError) {
+        taken.forget(why);
+        let mut queue = self.queue();
+        (queue.backlog, queue.failing) = ((0, 0), None);
+        // Nothing will be written but by another process.
+        queue.over = true;
+        queue.gaps.lose(&taken.batch, &why.in_full());
+        drop(queue);
+        taken.resolve(&Err(why.clone()));
+    }
+
+    /// Gives up what the writer did not come to.
+    fn lose_queued(&self) {
+        let mut queue = self.queue();
+        let mut waiting = std::mem::take(&mut queue.waiting);
+        waiting.forget(&JournalError::Closed);
+        self.lose(&mut queue, &waiting.batch);
+        drop(queue);
+        waiting.resolve(&Err(JournalError::Closed));
+    }
+
+    /// Counts records that will not be written.
+    fn lose(&self, queue: &mut Queue, records: &Batch) {
+        let cause = match (self.failure.get(), &queue.failing) {
+            (Some(failure), _) => failure.in_full(),
+            (None, Some(failing)) => failing.error.in_full(),
+            (None, None) => "the disk took too long".to_owned(),
+        };
+        queue.gaps.lose(records, &cause);
     }
 
     /// Counts a sync that ended so long after the first write it covered.
@@ -402,11 +579,8 @@ struct RefuseWhenGone<'a>(&'a Shared);
 
 impl Drop for RefuseWhenGone<'_> {
     fn drop(&mut self) {
-        let mut queue = self.0.queue();
-        queue.closed = true;
-        let group = queue.group.take();
-        drop(queue);
-        drop(group);
+        self.0.queue().closed = true;
+        self.0.lose_queued();
     }
 }
 

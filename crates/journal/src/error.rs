@@ -95,12 +95,30 @@ pub enum JournalError {
         #[source]
         cause: Arc<JournalError>,
     },
+    /// The storage has not taken records for longer than they may wait. They may still be written.
+    #[error("the ledger is stalled: the disk has taken nothing for {seconds} s")]
+    Stalled {
+        /// How long.
+        seconds: u64,
+    },
     /// The committer was closed.
     #[error("the journal is closed")]
     Closed,
 }
 
 impl JournalError {
+    /// With everything that led to it, in one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut error: &dyn std::error::Error = self;
+        while let Some(source) = error.source() {
+            text.push_str(&format!(": {source}"));
+            error = source;
+        }
+        text
+    }
+
     pub(crate) fn storage(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Storage { action, file: file.to_owned(), source: Arc::new(source) }
     }

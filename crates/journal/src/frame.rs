@@ -119,6 +119,36 @@ impl Batch {
         self.records += other.records;
     }
 
+    /// Takes out the records that stand in these bytes, which are in order.
+    pub(crate) fn remove(&mut self, ranges: &[std::ops::Range<usize>]) {
+        let old = std::mem::take(self);
+        let mut at = 0;
+        let end = old.bytes.len()..old.bytes.len();
+        for range in ranges.iter().chain([&end]) {
+            self.bytes.extend_from_slice(&old.bytes[at..range.start]);
+            at = range.end;
+        }
+        self.records = self.iter().count() as u64;
+    }
+
+    /// Takes the last record out, which begins at this byte.
+    pub(crate) fn cut_last(&mut self, at: usize) {
+        self.bytes.truncate(at);
+        self.records -= 1;
+    }
+
+    /// The records, as they were added.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = RawRecord<'_>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = at;
+            (start < self.bytes.len()).then(|| {
+                at += PREFIX + read_u32(&self.bytes, start) as usize;
+                split(&self.bytes[start..at])
+            })
+        })
+    }
+
     /// Empties it; keeps its memory up to `keep` bytes.
     pub(crate) fn clear(&mut self, keep: usize) {
         self.bytes.clear();

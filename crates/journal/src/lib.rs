@@ -21,17 +21,18 @@ mod storage;
 mod syncer;
 mod ticket;
 mod values;
+mod waiting;
 mod writer;
 
 use std::collections::BTreeMap;
 
 use quantity::WriterId;
 
-pub use committer::{Committer, Handle, Options, Permit, Status};
+pub use committer::{Committer, Handle, OnFailure, Options, Permit, Status};
 pub use error::JournalError;
 pub use frame::{Batch, MAX_RECORD, RawRecord};
 pub use memory::{Fault, MemoryFile, MemoryLock, MemoryStorage};
-pub use reader::{Gap, Position, Reader, StreamPosition, Tail};
+pub use reader::{Missing, Position, Reader, StreamPosition, Tail};
 pub use record::{Body, Entry, Record};
 pub use segment::Previous;
 pub use segments::{Segment, SegmentRecords, segments};

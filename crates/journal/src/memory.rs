@@ -46,6 +46,8 @@ struct Disk {
     calls: u64,
     faults: BTreeMap<u64, Fault>,
     crashed: bool,
+    full: bool,
+    stalled: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,16 @@ impl MemoryStorage {
     /// Sets a fault on the call with this number.
     pub fn set_fault(&self, call: u64, fault: Fault) {
         self.disk().faults.insert(call, fault);
+    }
+
+    /// While it is full, appends write nothing and fail.
+    pub fn set_full(&self, full: bool) {
+        self.disk().full = full;
+    }
+
+    /// While it is stalled, appends do not return.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.disk().stalled = stalled;
     }
 
     /// How many calls have tried to change the disk: creations, appends, syncs, cuts, removals.
@@ -224,6 +236,15 @@ impl Drop for MemoryLock {
 impl StorageFile for MemoryFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut disk = lock(&self.disk);
+        while disk.stalled {
+            drop(disk);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            disk = lock(&self.disk);
+        }
+        if disk.full {
+            disk.calls += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let outcome = disk.call();
         let written = outcome.err().map_or(bytes.len(), |torn| torn.min(bytes.len()));
         disk.content(&self.name)?.bytes.extend_from_slice(&bytes[..written]);

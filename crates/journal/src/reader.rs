@@ -17,18 +17,34 @@ pub struct Reader<S: Storage> {
     storage: S,
     streams: Vec<Stream<S::File>>,
     current: usize,
-    gaps: Vec<Gap>,
+    missing: Vec<Missing>,
 }
 
-/// Sequences of a stream that are nowhere: a segment was removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
-    /// The stream.
-    pub writer: WriterId,
+/// Sequences of a stream that are nowhere: a segment was removed, or a record of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The segment before whose record they are missing.
+    pub file: String,
     /// The first sequence that is missing.
-    pub first: u64,
+    pub expected: u64,
+    /// The next one that is there.
+    pub found: u64,
+}
+
+impl Missing {
     /// How many are missing.
-    pub count: u64,
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.found.saturating_sub(self.expected)
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { file, expected, found } = self;
+        let count = self.count();
+        write!(f, "`{file}`: expected sequence {expected}, found {found}: {count} missing")
+    }
 }
 
 /// The end of a stream that is no whole record: being written, or torn by a crash.
@@ -87,7 +103,7 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// Those of the storage.
     pub fn resume(storage: S, position: &Position) -> Result<Self, JournalError> {
-        let mut reader = Self { storage, streams: Vec::new(), current: 0, gaps: Vec::new() };
+        let mut reader = Self { storage, streams: Vec::new(), current: 0, missing: Vec::new() };
         for at in &position.streams {
             let id = SegmentId { writer: at.writer, first_sequence: at.segment };
             let mut stream = Stream::new(at.writer, at.next_sequence);
@@ -138,8 +154,8 @@ impl<S: Storage> Reader<S> {
 
     /// Records that were missing so far.
     #[must_use]
-    pub fn gaps(&self) -> &[Gap] {
-        &self.gaps
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     /// At the end: which streams end in something that is no whole record.
@@ -155,7 +171,7 @@ impl<S: Storage> Reader<S> {
     fn advance(&mut self) -> Result<bool, JournalError> {
         loop {
             while let Some(stream) = self.streams.get_mut(self.current) {
-                if stream.advance(&self.storage, &mut self.gaps)? {
+                if stream.advance(&self.storage, &mut self.missing)? {
                     return Ok(true);
                 }
                 self.current += 1;
@@ -205,15 +221,16 @@ impl<F: crate::StorageFile> Stream<F> {
     fn advance<S: Storage<File = F>>(
         &mut self,
         storage: &S,
-        gaps: &mut Vec<Gap>,
+        missing: &mut Vec<Missing>,
     ) -> Result<bool, JournalError> {
         loop {
             if let Some(segment) = &mut self.reading {
                 match segment.step()? {
-                    Step::Record { missing } => {
-                        let first = self.next_sequence;
-                        if missing > 0 {
-                            gaps.push(Gap { writer: self.writer, first, count: missing });
+                    Step::Record { missing: count } => {
+                        if count > 0 {
+                            let (file, expected) = (segment.id.file_name(), self.next_sequence);
+                            let found = expected.saturating_add(count);
+                            missing.push(Missing { file, expected, found });
                         }
                         self.next_sequence = segment.next_sequence;
                         self.torn = 0;
@@ -230,13 +247,14 @@ impl<F: crate::StorageFile> Stream<F> {
             }
             let Some(id) = self.ahead.front().copied() else { return Ok(false) };
             let name = id.file_name();
-            let Some(missing) = id.first_sequence.checked_sub(self.next_sequence) else {
+            let Some(count) = id.first_sequence.checked_sub(self.next_sequence) else {
                 let (expected, found) = (self.next_sequence, id.first_sequence);
                 return Err(JournalError::Order { file: name, offset: 0, expected, found });
             };
             let file = storage.open(&name).map_err(JournalError::storage("open", &name))?;
-            if missing > 0 {
-                gaps.push(Gap { writer: self.writer, first: self.next_sequence, count: missing });
+            if count > 0 {
+                let (expected, found) = (self.next_sequence, id.first_sequence);
+                missing.push(Missing { file: name, expected, found });
             }
             self.next_sequence = id.first_sequence;
             self.reading = Some(SegmentReader::new(id, file));

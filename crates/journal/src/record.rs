@@ -7,17 +7,17 @@
 //! | 3 | attempt ended |
 //! | 4 | settled |
 //! | 5 | adjusted (reserved) |
-//! | 6 | gap (reserved) |
+//! | 6 | gap |
 //! | 7 | outcome (reserved) |
 //! | 8 | price |
 //! | 9 | imported (reserved) |
 
-use facts::{Admission, AttemptEnd, Dispatch, Labels, PriceRecord, PromptShape, Settlement};
+use facts::{Admission, AttemptEnd, Dispatch, Gap, Labels, PriceRecord, PromptShape, Settlement};
 use quantity::{Metered, WriterId};
 
 use crate::JournalError;
 use crate::fields::{FieldProblem, Fields};
-use crate::frame::{Batch, RawRecord};
+use crate::frame::{Batch, Parsed, RawRecord, parse, split};
 
 /// A record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Body {
     Settled(Settlement),
     /// A price came into use.
     Price(PriceRecord),
+    /// Exchanges ended that the journal does not have.
+    Gap(Gap),
     /// A record of a kind or version that this version does not know.
     Unknown {
         /// Its kind.
@@ -56,6 +58,27 @@ pub enum Body {
         /// Its body.
         bytes: Vec<u8>,
     },
+}
+
+impl Record {
+    /// One record outside of any journal, framed and checked as in one.
+    ///
+    /// # Errors
+    /// [`JournalError::TooLarge`].
+    pub fn seal(entry: &impl Entry) -> Result<Vec<u8>, JournalError> {
+        let mut batch = Batch::new();
+        batch.push(entry)?;
+        Ok(batch.finish(WriterId(0), 0).to_vec())
+    }
+
+    /// What [`seal`](Self::seal) made; `None` if it is not whole.
+    #[must_use]
+    pub fn unseal(bytes: &[u8]) -> Option<Self> {
+        match parse(bytes, WriterId(0)) {
+            Parsed::Whole(whole) if whole == bytes.len() => split(bytes).decode().ok(),
+            Parsed::Whole(_) | Parsed::Short(_) | Parsed::Bad { .. } => None,
+        }
+    }
 }
 
 /// What can be put on the journal: the facts themselves, or a [`Record`] read from another one.
@@ -100,6 +123,7 @@ impl RawRecord<'_> {
             AttemptEnd::KIND => take(self.body, Body::AttemptEnded)?,
             Settlement::KIND => take(self.body, Body::Settled)?,
             PriceRecord::KIND => take(self.body, Body::Price)?,
+            Gap::KIND => take(self.body, Body::Gap)?,
             _ => (self.unknown(), Vec::new()),
         })
     }
@@ -148,6 +172,7 @@ impl Entry for Body {
             Self::AttemptEnded(body) => body.head(),
             Self::Settled(body) => body.head(),
             Self::Price(body) => body.head(),
+            Self::Gap(body) => body.head(),
             Self::Unknown { kind, version, flags, .. } => (*kind, *version, *flags),
         }
     }
@@ -159,6 +184,7 @@ impl Entry for Body {
             Self::AttemptEnded(body) => body.put(out),
             Self::Settled(body) => body.put(out),
             Self::Price(body) => body.put(out),
+            Self::Gap(body) => body.put(out),
             Self::Unknown { bytes, .. } => out.extend_from_slice(bytes),
         }
     }
@@ -302,6 +328,18 @@ layout! {
         1 one exchange,
         2 one at,
         3 one verdict,
+    }
+}
+
+layout! {
+    Gap = 6 {
+        1 one since,
+        2 one until,
+        3 one exchanges,
+        4 one attempts,
+        5 maybe cost,
+        6 maybe tokens,
+        7 one cause,
     }
 }
 

@@ -3,7 +3,7 @@
 use quantity::{UnixTime, WriterId};
 
 use crate::frame::RawRecord;
-use crate::reader::StreamPosition;
+use crate::reader::{Missing, StreamPosition};
 use crate::segment::{SegmentId, SegmentReader, Step};
 use crate::storage::{Storage, StorageFile};
 use crate::{JournalError, streams};
@@ -93,7 +93,7 @@ impl Segment {
             Some(from) => reader.at(from.offset, from.next_sequence, from.previous),
             None => reader,
         };
-        Ok(SegmentRecords { reader, sealed: self.sealed, missing: 0 })
+        Ok(SegmentRecords { reader, sealed: self.sealed, missing: Vec::new() })
     }
 
     /// Whether what was read up to `position` still stands there, and how many bytes follow it.
@@ -128,7 +128,7 @@ impl Segment {
 pub struct SegmentRecords<F> {
     reader: SegmentReader<F>,
     sealed: bool,
-    missing: u64,
+    missing: Vec<Missing>,
 }
 
 impl<F: StorageFile> SegmentRecords<F> {
@@ -138,9 +138,13 @@ impl<F: StorageFile> SegmentRecords<F> {
     /// As [`Reader::next`](crate::Reader::next).
     #[expect(clippy::should_implement_trait, reason = "the record borrows from the reader")]
     pub fn next(&mut self) -> Result<Option<RawRecord<'_>>, JournalError> {
+        let expected = self.reader.next_sequence;
         match self.reader.step()? {
-            Step::Record { missing } => {
-                self.missing += missing;
+            Step::Record { missing: count } => {
+                if count > 0 {
+                    let (file, found) = (self.reader.id.file_name(), expected + count);
+                    self.missing.push(Missing { file, expected, found });
+                }
                 Ok(Some(self.reader.record()))
             }
             Step::End { torn } if self.sealed && (torn > 0 || self.reader.offset == 0) => {
@@ -158,7 +162,7 @@ impl<F: StorageFile> SegmentRecords<F> {
 
     /// Records that were missing between those read.
     #[must_use]
-    pub fn missing(&self) -> u64 {
-        self.missing
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -18,12 +19,16 @@ pub struct Ticket {
     group: Arc<Group>,
     /// Where our waker is in the group's list.
     place: Option<usize>,
+    /// Whether it is enough that the records are kept to be written.
+    or_kept: bool,
 }
 
 /// What all records of one group commit wait for.
 #[derive(Debug, Default)]
 struct Group {
     outcome: OnceLock<Outcome>,
+    /// The records are not written, but kept in memory until they can be.
+    kept: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -33,7 +38,15 @@ pub(crate) struct Resolver(Arc<Group>);
 
 impl Resolver {
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket { group: Arc::clone(&self.0), place: None }
+        Ticket { group: Arc::clone(&self.0), place: None, or_kept: false }
+    }
+
+    /// Tells those for whom it is enough that the records are kept.
+    pub(crate) fn keep(&self) {
+        if !self.0.kept.swap(true, Relaxed) {
+            // The list stays: others wait on. Tickets look for the mark while they hold the list.
+            self.0.wakers().iter().for_each(Waker::wake_by_ref);
+        }
     }
 
     pub(crate) fn resolve(&self, outcome: Outcome) {
@@ -68,6 +81,28 @@ impl Ticket {
         resolver.ticket()
     }
 
+    /// As it is, but good as well once the records are kept in memory or are counted as a gap: for
+    /// whoever goes on without the ledger.
+    pub(crate) fn or_kept(mut self) -> Self {
+        self.or_kept = true;
+        self
+    }
+
+    /// Whether whoever has it may go on without the ledger.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.or_kept
+    }
+
+    /// What it resolves to, if it does now.
+    fn outcome(&self) -> Option<Outcome> {
+        match self.group.outcome.get() {
+            Some(Err(_)) if self.or_kept => Some(Ok(())),
+            Some(outcome) => Some(outcome.clone()),
+            None => (self.or_kept && self.group.kept.load(Relaxed)).then_some(Ok(())),
+        }
+    }
+
     /// Blocks the thread until the records are written.
     ///
     /// # Errors
@@ -89,12 +124,12 @@ impl Future for Ticket {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let ticket = &mut *self;
-        if let Some(outcome) = ticket.group.outcome.get() {
-            return Poll::Ready(outcome.clone());
+        if let Some(outcome) = ticket.outcome() {
+            return Poll::Ready(outcome);
         }
         let mut wakers = ticket.group.wakers();
-        if let Some(outcome) = ticket.group.outcome.get() {
-            return Poll::Ready(outcome.clone());
+        if let Some(outcome) = ticket.outcome() {
+            return Poll::Ready(outcome);
         }
         match ticket.place {
             Some(place) => wakers[place].clone_from(context.waker()),

@@ -151,6 +151,12 @@ impl<S: Storage> Writer<S> {
         self.id
     }
 
+    /// The segment that is appended to.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        &self.name
+    }
+
     /// The sequence that the next record gets.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {

@@ -80,6 +80,10 @@ impl<'a> Bill<'a> {
                 out.push('\n');
                 out.push_str(&hosting);
             }
+            for gap in self.gaps() {
+                out.push('\n');
+                out.push_str(&style.faint_words(&gap));
+            }
             return out;
         }
         let mut section = |table: Option<String>| {
@@ -309,6 +313,22 @@ impl<'a> Bill<'a> {
         Some(table.render(style))
     }
 
+    /// What the bill lacks because the ledger could not record it, in words.
+    pub fn gaps(&self) -> impl Iterator<Item = String> {
+        self.answer.gaps.iter().map(|gap| {
+            let exchanges = match gap.exchanges {
+                1 => "1 exchange".to_owned(),
+                count => format!("{} exchanges", grouped(count)),
+            };
+            let known = match gap.cost {
+                Some(cost) => format!("{} of them is known and", usd(cost, decimals([cost]))),
+                None => "nothing of their cost is known, and it is".to_owned(),
+            };
+            let (since, until) = (gap.since, gap.until);
+            format!("! {exchanges} passed without ledger between {since} and {until}; {known} not in this bill")
+        })
+    }
+
     /// What is to be said below the tables.
     fn notes(&self, style: Style) -> Option<String> {
         let total = &self.answer.total;
@@ -333,6 +353,7 @@ impl<'a> Bill<'a> {
                 usd(total.list_cost, places),
             ));
         }
+        notes.extend(self.gaps());
         let notes: String = notes.iter().map(|note| style.faint_words(note)).collect();
         (!notes.is_empty()).then_some(notes)
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use facts::{
-    Admission, AttemptEnd, ChargeLine, Charged, Dispatch, MessageShape, PriceRecord, PromptShape,
-    Settlement,
+    Admission, AttemptEnd, ChargeLine, Charged, Dispatch, Gap, MessageShape, PriceRecord,
+    PromptShape, Settlement,
 };
 use quantity::{Money, TokenCount, Usage};
 
@@ -68,6 +68,24 @@ pub fn price(record: &PriceRecord) -> String {
         },
     };
     line("price", fields, Vec::new())
+}
+
+/// Exchanges that the journal does not have.
+#[must_use]
+pub fn gap(record: &Gap) -> String {
+    line("gap", gap_fields(record), Vec::new())
+}
+
+pub(crate) fn gap_fields(gap: &Gap) -> Json {
+    object! {
+        "since" => gap.since,
+        "until" => gap.until,
+        "exchanges" => gap.exchanges,
+        "attempts" => gap.attempts,
+        "cost_usd" => gap.cost,
+        "tokens" => gap.tokens,
+        "cause" => &gap.cause,
+    }
 }
 
 fn line(kind: &str, first: Json, rest: Fields) -> String {

@@ -6,7 +6,7 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
-use facts::{Answer, Attempt, Charged, Exchange, PriceRecord, Query, Rollup};
+use facts::{Answer, Attempt, Charged, Exchange, Gap, PriceRecord, Query, Rollup};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -50,6 +50,36 @@ fn a_bill_of_reported_usage_alone_as_text() {
 #[test]
 fn a_bill_of_nothing_as_text() {
     assert_snapshot!(text(&["route"], &[], &[], Style::default()));
+}
+
+fn gap() -> Gap {
+    Gap {
+        since: "2026-11-22T14:00:00Z".parse().unwrap(),
+        until: "2026-11-22T14:01:30Z".parse().unwrap(),
+        exchanges: 12,
+        attempts: 13,
+        cost: Some("0.0312".parse().unwrap()),
+        tokens: Some(4711),
+        cause: "disk full".to_owned(),
+    }
+}
+
+#[test]
+fn a_gap_is_told_below_the_bill_whether_or_not_it_has_exchanges() {
+    for exchanges in [some_hours(), Vec::new()] {
+        let mut answer = ask(&["route"], &exchanges, &[]);
+        answer.gaps = vec![gap(), Gap { exchanges: 1, cost: None, ..gap() }];
+        let bill = Bill::new(&answer, &book(), now()).text(Style::default());
+        let words = bill.split_whitespace().collect::<Vec<_>>().join(" ");
+        for told in [
+            "12 exchanges passed without ledger between 2026-11-22T14:00:00.000Z and \
+             2026-11-22T14:01:30.000Z; $0.031200 of them is known and not in this bill",
+            "1 exchange passed without ledger between 2026-11-22T14:00:00.000Z and \
+             2026-11-22T14:01:30.000Z; nothing of their cost is known, and it is not in this bill",
+        ] {
+            assert!(words.contains(told), "{bill}");
+        }
+    }
 }
 
 #[test]
@@ -367,7 +397,9 @@ fn every_key_of_the_json_forms_is_explained() {
     let page = include_str!("../../../docs/json.md");
     let mut found = BTreeSet::new();
     let mut read = |text: &str| keys(&serde_json::from_str(text).unwrap(), &mut found);
-    let answer = ask(&["route"], &some_hours(), &[hourly()]);
+    let mut answer = ask(&["route"], &some_hours(), &[hourly()]);
+    answer.gaps.push(gap());
+    read(&record::gap(&gap()));
     read(&Bill::new(&answer, &book(), now()).json());
     for exchange in some_hours() {
         read(&exchange::json(&exchange));

@@ -51,6 +51,8 @@ pub(crate) fn race(seed: u64) -> Result<Report, Violation> {
         sync_each: dice.chance(0.4),
         permits: [2, 64][dice.index(2)],
         gathered: [0, 4][dice.index(2)],
+        retry: Duration::from_millis(1),
+        ..Options::default()
     };
     let book = Book::parse(&book_text(&mut dice, None))
         .map_err(|error| Violation::new("SIM-3", error.to_string()))?;
@@ -110,7 +112,7 @@ fn exchange(
     let mut batch = Batch::new();
     batch.push(&admission)?;
     batch.push(meter.dispatch())?;
-    let ticket = permit.submit(&batch);
+    let ticket = permit.offer(&batch);
     wake();
     if ticket.wait().is_err() {
         return Ok(Told { id, admitted: false, settled: None });

@@ -42,7 +42,7 @@ impl Replay {
             let record = record.decode().map_err(ReadError::Journal)?;
             replay.take(record).map_err(ReadError::Broken)?;
         }
-        let torn = reader.tails().next().is_some() || !reader.gaps().is_empty();
+        let torn = reader.tails().next().is_some() || !reader.missing().is_empty();
         Ok((replay, torn))
     }
 
@@ -100,7 +100,7 @@ impl Replay {
                 self.rates.push((upstream, cost, from));
                 Ok(())
             }
-            other @ Body::Unknown { .. } => {
+            other @ (Body::Gap(_) | Body::Unknown { .. }) => {
                 Err(Violation::new("SIM-2", format!("nobody wrote {other:?}")))
             }
         }

@@ -1,6 +1,6 @@
 //! Everything that is there, record by record: for checks, and for who wants to see it all.
 
-use journal::{RawRecord, Segment, Storage, Tail, segments};
+use journal::{Missing, RawRecord, Segment, Storage, Tail, segments};
 use quantity::WriterId;
 
 use crate::archive::Pruned;
@@ -20,7 +20,7 @@ pub enum Passed<'a> {
 #[derive(Debug, Default)]
 pub struct End {
     /// Records that are neither in the journal nor pruned.
-    pub missing: u64,
+    pub missing: Vec<Missing>,
     /// Ends of streams that are no whole record.
     pub tails: Vec<Tail>,
 }
@@ -46,7 +46,7 @@ impl<S: Storage<File: Send + Sync + 'static> + Sync> Warehouse<S> {
         let mut end = End::default();
         let mut expected: Option<(WriterId, u64)> = None;
         for (segment, mut pruned) in all {
-            end.missing += missing_before(&segment, expected).map_err(WarehouseError::from)?;
+            end.missing.extend(missing_before(&segment, expected).map_err(WarehouseError::from)?);
             let records = match pruned {
                 None => match segment.records(&self.journal, None).map_err(WarehouseError::from) {
                     Err(error) if is_gone(&error) => {
@@ -66,7 +66,7 @@ impl<S: Storage<File: Send + Sync + 'static> + Sync> Warehouse<S> {
                     while let Some(record) = records.next().map_err(WarehouseError::from)? {
                         take(Passed::Record(&record))?;
                     }
-                    end.missing += records.missing();
+                    end.missing.extend_from_slice(records.missing());
                     let position = records.position();
                     // A sealed one has no torn end, and may be pruned by now.
                     let bytes = match segment.is_sealed() {

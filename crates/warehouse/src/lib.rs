@@ -46,11 +46,12 @@ mod prune;
 mod scan;
 mod shelf;
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::PathBuf;
 
 use facts::{Answer, PriceRecord, Query, Rollup};
-use journal::{Body, JournalError, RawRecord, Segment, Storage, segments};
+use journal::{Body, JournalError, Missing, RawRecord, Segment, Storage, segments};
 use ledger::{Ledger, LedgerError};
 use quantity::{UnixTime, WriterId};
 
@@ -419,7 +420,7 @@ impl<S: Storage<File: Send + Sync + 'static> + Sync> Warehouse<S> {
         while let Some(record) = records.next()? {
             take(&record)?;
         }
-        Ok((missing + records.missing(), records.position().next_sequence))
+        Ok((missing + counted(records.missing()), records.position().next_sequence))
     }
 
     /// Reads what is not in rows.
@@ -435,6 +436,7 @@ impl<S: Storage<File: Send + Sync + 'static> + Sync> Warehouse<S> {
         for piece in pieces {
             let segment = &piece.segment;
             let missing = missing_before(segment, expected)?;
+            let missing = counted(missing.as_slice());
             let (within, next) = self.outside(piece, |record| rest.take(record))?;
             rest.missing += missing + within;
             rest.unknown += piece.projection.as_ref().map_or(0, |found| found.head.unknown);
@@ -460,6 +462,7 @@ impl Rest {
                     self.hourly.push(price);
                 }
             }
+            Body::Gap(gap) => self.rollups.iter_mut().for_each(|rollup| rollup.gap(&gap)),
             Body::Unknown { .. } => self.unknown += 1,
         }
         Ok(())
@@ -472,17 +475,24 @@ fn is_gone(error: &WarehouseError) -> bool {
     source.kind() == io::ErrorKind::NotFound
 }
 
-/// How many records are missing between what was read of a stream and a segment.
-fn missing_before(segment: &Segment, read: Option<(WriterId, u64)>) -> Result<u64, JournalError> {
+/// What is missing between what was read of a stream and a segment.
+fn missing_before(
+    segment: &Segment,
+    read: Option<(WriterId, u64)>,
+) -> Result<Option<Missing>, JournalError> {
     let (writer, found) = (segment.writer(), segment.first_sequence());
     let expected = read.filter(|(of, _)| *of == writer).map_or(1, |(_, next)| next);
-    let file = || segment.file_name();
-    found.checked_sub(expected).ok_or_else(|| JournalError::Order {
-        file: file(),
-        offset: 0,
-        expected,
-        found,
-    })
+    let file = segment.file_name();
+    match found.cmp(&expected) {
+        Ordering::Less => Err(JournalError::Order { file, offset: 0, expected, found }),
+        Ordering::Equal => Ok(None),
+        Ordering::Greater => Ok(Some(Missing { file, expected, found })),
+    }
+}
+
+/// How many records are missing in all.
+fn counted(missing: &[Missing]) -> u64 {
+    missing.iter().map(Missing::count).fold(0, u64::saturating_add)
 }
 
 /// A rollup for each query.

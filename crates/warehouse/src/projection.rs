@@ -20,7 +20,7 @@
 //! | block | content |
 //! |---|---|
 //! | 1 | when the exchange was admitted, in nanoseconds since the Unix epoch |
-//! | 2 | records of exchanges that are not whole in what is covered, and prices |
+//! | 2 | records of exchanges that are not whole in what is covered, prices and gaps |
 //! | 3..7 | of attempts that ran on an upstream paid by the hour: row, begin, end, useful tokens |
 //! | 16.. | codes of the labels, by dimension ([`labels`](crate::labels)) |
 //! | 48.. | dictionaries of the labels |
@@ -42,7 +42,7 @@ use crate::column::Column;
 /// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew;
 /// those in the archive cannot be: who raises it makes [`Projection::open`] read the archive's of the
 /// formats before, with what they cannot know as unknown.
-pub(crate) const FORMAT: u16 = 6;
+pub(crate) const FORMAT: u16 = 7;
 
 const MAGIC: &[u8; 8] = b"FARTHCOL";
 const HEADER: usize = 20;

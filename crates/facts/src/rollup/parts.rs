@@ -68,5 +68,6 @@ impl Rollup {
             self.add_seen(first, last);
         }
         self.hosts.merge(other.hosts);
+        self.gaps.extend(other.gaps);
     }
 }

@@ -73,6 +73,16 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
+impl From<std::process::Output> for Ran {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 impl Ran {
     #[track_caller]
     pub(crate) fn ok(self) -> String {
@@ -123,12 +133,7 @@ impl Home {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
-        let output = self.command(arguments).envs(env.iter().copied()).output().unwrap();
-        Ran {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::from(self.command(arguments).envs(env.iter().copied()).output().unwrap())
     }
 
     pub(crate) fn serve(&self) -> Gateway {
@@ -152,6 +157,25 @@ impl Home {
         let mut command = Command::new("sh");
         let script = format!("{script}; exec \"$0\" serve");
         command.args(["-c", &script]).arg(serve.get_program());
+        command.current_dir(self.0.path()).stdin(Stdio::null());
+        Self::started(command)
+    }
+
+    /// `serve` where no file may have a single byte.
+    pub(crate) fn run_on_a_full_disk(&self) -> Ran {
+        let serve = self.command(&[]);
+        let mut command = Command::new("sh");
+        let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" serve";
+        command.args(["-c", script]).arg(serve.get_program());
+        command.current_dir(self.0.path()).stdin(Stdio::null());
+        Ran::from(command.output().unwrap())
+    }
+
+    /// On a disk that [`Gateway::fill_disk`] can fill.
+    pub(crate) fn serve_on_a_disk_that_fills(&self) -> Gateway {
+        let serve = self.command(&[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" serve"]).arg(serve.get_program());
         command.current_dir(self.0.path()).stdin(Stdio::null());
         Self::started(command)
     }
@@ -182,11 +206,11 @@ impl Home {
                 Body::Dispatched(record) => ledger.dispatch(record).unwrap(),
                 Body::AttemptEnded(record) => ledger.end(record).unwrap(),
                 Body::Settled(record) => settled.push(ledger.settle(record).unwrap()),
-                Body::Price(_) => {}
+                Body::Price(_) | Body::Gap(_) => {}
                 Body::Unknown { .. } => panic!("an unknown record"),
             }
         }
-        assert!(reader.gaps().is_empty());
+        assert!(reader.missing().is_empty());
         (settled, ledger.open())
     }
 
@@ -258,6 +282,14 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
         line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// From now on no file grows, or all may.
+    pub(crate) fn fill_disk(&self, full: bool) {
+        let (pid, limit) = (self.child.id().to_string(), if full { "0:" } else { "unlimited:" });
+        let limit = format!("--fsize={limit}");
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+        assert!(set.success());
     }
 
     /// SIGKILL.

@@ -1,5 +1,5 @@
 use facts::{
-    Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Labels,
+    Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Gap, Labels,
     MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement, Verdict,
 };
 use journal::{Batch, Body, Entry, JournalError, MemoryStorage, Reader, Record, Writer};
@@ -19,7 +19,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn admission() -> Admission {
+pub(crate) fn admission() -> Admission {
     Admission {
         exchange: exchange(),
         at: now(),
@@ -57,7 +57,7 @@ fn admission() -> Admission {
     }
 }
 
-fn dispatch() -> Dispatch {
+pub(crate) fn dispatch() -> Dispatch {
     Dispatch {
         exchange: exchange(),
         ordinal: 1,
@@ -71,7 +71,7 @@ fn dispatch() -> Dispatch {
     }
 }
 
-fn attempt_end() -> AttemptEnd {
+pub(crate) fn attempt_end() -> AttemptEnd {
     let mut usage = Usage::default();
     usage.tokens[TokenClass::InputUncached] = TokenCount::from(1000);
     usage.tokens[TokenClass::OutputVideo] = TokenCount::new(i64::MAX as u64).unwrap();
@@ -112,8 +112,20 @@ fn attempt_end() -> AttemptEnd {
     }
 }
 
-fn settlement() -> Settlement {
+pub(crate) fn settlement() -> Settlement {
     Settlement { exchange: exchange(), at: now(), verdict: Verdict::Completed }
+}
+
+fn gap() -> Gap {
+    Gap {
+        since: now(),
+        until: now().plus(std::time::Duration::from_secs(60)),
+        exchanges: 12,
+        attempts: 13,
+        cost: Some(Money::from_pico(31_200_000_000)),
+        tokens: Some(4711),
+        cause: "full".to_owned(),
+    }
 }
 
 fn row() -> PriceRecord {
@@ -158,6 +170,7 @@ fn the_bytes_of_each_kind_are_these() {
         (Body::Dispatched(dispatch()), DISPATCHED),
         (Body::AttemptEnded(attempt_end()), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
+        (Body::Gap(gap()), GAP),
         (Body::Price(row()), ROW),
         (Body::Price(hourly()), HOURLY),
     ];
@@ -191,6 +204,7 @@ const ATTEMPT_ENDED: &str = "0a1001a2008d87887bababababababababab10011900f24a91e
     746f7072077b2261223a317d788f4e8201067365617263688201067365617263688a012c01111111\
     11111111111111111111111111020101e80790a10f80cab5ee01010202e80790a10f80cab5ee0101\
     9201110201e8070fffffffffffffffff7f010203980101a0019080808008";
+const GAP: &str = "0900f24a91ef34ea1811004a9289fd34ea18180c200d2880e0d1bae80130e7243a0466756c6c";
 const SETTLED: &str = "0a1001a2008d87887bababababababababab1100f24a91ef34ea181801";
 const ROW: &str = "0a1007070707070707070707070707070707120c6f70656e61692f6770742d35";
 const HOURLY: &str = "1a056c6f63616c2080a0e5b9c291012900f24a91ef34ea18";
@@ -245,6 +259,8 @@ fn facts_come_back_as_they_were() {
         Body::AttemptEnded(AttemptEnd { charged: Charged::Hosted, ..attempt_end() }),
         Body::AttemptEnded(AttemptEnd { charged: Charged::NotBilled, ..attempt_end() }),
         Body::Settled(settlement()),
+        Body::Gap(gap()),
+        Body::Gap(Gap { cost: None, tokens: None, ..gap() }),
         Body::Price(row()),
         Body::Price(hourly()),
         Body::Price(ends),
@@ -257,6 +273,18 @@ fn facts_come_back_as_they_were() {
         assert!(record.unknown.is_empty());
     }
     assert_eq!(records.len(), bodies.len());
+}
+
+#[test]
+fn a_record_outside_of_a_journal_is_whole_or_none() {
+    let sealed = Record::seal(&gap()).unwrap();
+    assert_eq!(Record::unseal(&sealed).unwrap().body, Body::Gap(gap()));
+    for at in 0..sealed.len() {
+        assert_eq!(Record::unseal(&sealed[..at]), None);
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert_eq!(Record::unseal(&changed), None);
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_reader_beside_a_live_writer_sees_whole_records_in_order() {
             }
             assert!(seen >= acknowledged, "saw {seen} of {acknowledged} acknowledged");
         }
-        assert!(reader.gaps().is_empty());
+        assert!(reader.missing().is_empty());
     });
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -133,7 +133,7 @@ fn a_failed_append_is_told_to_its_own_tickets_only() {
     let permit = committer.permit().unwrap();
     permit.submit(&batch(&[b"one"])).wait().unwrap();
     storage.set_fault(storage.calls(), Fault::Torn(9));
-    let failed = permit.submit(&batch(&[b"two"])).wait();
+    let failed = permit.offer(&batch(&[b"two"])).wait();
     assert!(matches!(failed, Err(JournalError::Storage { .. })), "{failed:?}");
     permit.submit(&batch(&[b"three"])).wait().unwrap();
     let status = committer.status();

@@ -5,6 +5,7 @@
 mod bodies;
 mod crash;
 mod live;
+mod outage;
 mod recovery;
 
 use journal::{Batch, JournalError, MemoryStorage, Reader, Storage, Writer};

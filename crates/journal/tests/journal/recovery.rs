@@ -1,5 +1,5 @@
 use journal::{
-    Batch, DirStorage, Gap, JournalError, MAX_RECORD, MemoryStorage, Reader, Storage, Writer,
+    Batch, DirStorage, JournalError, MAX_RECORD, MemoryStorage, Missing, Reader, Storage, Writer,
 };
 use proptest::prelude::*;
 
@@ -125,8 +125,10 @@ fn missing_records_are_told() {
     }
     let mut reader = Reader::open(cut).unwrap();
     assert_eq!(drain(&mut reader).unwrap().len(), 6);
-    let gap = |first, count| Gap { writer: writer.id(), first, count };
-    assert_eq!(reader.gaps(), [gap(1, 2), gap(5, 2)]);
+    let missing = |name: &String, expected, found| Missing { file: name.clone(), expected, found };
+    assert_eq!(reader.missing(), [missing(&names[1], 1, 3), missing(&names[3], 5, 7)]);
+    let told = reader.missing()[1].to_string();
+    assert_eq!(told, format!("`{}`: expected sequence 5, found 7: 2 missing", names[3]));
 }
 
 #[test]
@@ -284,7 +286,7 @@ proptest! {
         }
         let mut rest = Reader::resume(storage, &position).unwrap();
         seen.extend(drain(&mut rest).unwrap().iter().map(|(sequence, _)| *sequence));
-        prop_assert!(rest.gaps().is_empty());
+        prop_assert!(rest.missing().is_empty());
         prop_assert_eq!(seen, (1..=written).collect::<Vec<_>>());
     }
 }

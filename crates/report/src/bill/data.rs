@@ -9,7 +9,7 @@ use crate::csv::{self, Csv};
 use crate::json::Json;
 use crate::number::{Cost, blended, class_price, per_thousand};
 use crate::object;
-use crate::record::nanos;
+use crate::record::{gap_fields, nanos};
 
 impl Bill<'_> {
     /// The bill as JSON, schema `farthing.bill/1`. Money (`*_usd`) is a decimal string of dollars,
@@ -23,7 +23,7 @@ impl Bill<'_> {
     /// The bill as a JSON value; see [`Bill::json`].
     #[must_use]
     pub fn value(&self) -> Json {
-        let Answer { query, groups, other, total, hosting, seen } = self.answer;
+        let Answer { query, groups, other, total, hosting, gaps, seen } = self.answer;
         let group = |group: &Group| {
             let names = query.by.iter().map(ToString::to_string);
             let values = group.key.iter().map(|value| Json::from(value.as_ref()));
@@ -53,6 +53,7 @@ impl Bill<'_> {
             }),
             "total" => measures_json(total),
             "hosting" => hosting.iter().map(hosting_json).collect::<Json>(),
+            "gaps" => gaps.iter().map(gap_fields).collect::<Json>(),
         }
     }
 

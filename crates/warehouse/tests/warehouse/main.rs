@@ -45,10 +45,11 @@ fn from_journal(journal: &MemoryStorage, query: &Query) -> (Answer, usize, u64, 
             Body::AttemptEnded(end) => ledger.end(end).unwrap(),
             Body::Settled(settlement) => rollup.add(&ledger.settle(settlement).unwrap()),
             Body::Price(price) => rollup.price(&price),
+            Body::Gap(gap) => rollup.gap(&gap),
             Body::Unknown { .. } => unknown += 1,
         }
     }
-    let missing = reader.gaps().iter().map(|gap| gap.count).sum();
+    let missing = reader.missing().iter().map(journal::Missing::count).sum();
     (rollup.answer(now()), ledger.open(), unknown, missing)
 }
 

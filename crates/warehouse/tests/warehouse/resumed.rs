@@ -21,7 +21,7 @@ fn replayed(journal: &MemoryStorage) -> (Ledger, Vec<Exchange>, Vec<PriceRecord>
             Body::AttemptEnded(end) => ledger.end(end).unwrap(),
             Body::Settled(settlement) => settled.push(ledger.settle(settlement).unwrap()),
             Body::Price(price) => hourly.push(price),
-            Body::Unknown { .. } => {}
+            Body::Gap(_) | Body::Unknown { .. } => {}
         }
     }
     (ledger, settled, hourly)
