@@ -31,6 +31,7 @@ pub(crate) fn bill(routes: &Answer, models: &Answer, book: &BookLine, now: UnixT
         "waste" => waste(total),
         "uncertain" => uncertain(total),
         "hosting" => routes.hosting.iter().map(hosting).collect::<Json>(),
+        "adjusted" => whole.adjusted(),
         "gaps" => whole.gaps().collect::<Json>(),
     }
 }
@@ -155,8 +156,15 @@ fn groups(whole: &Bill<'_>, answer: &Answer) -> Json {
             "share" => percent(money_share(line.idle, spend)),
         }
     });
+    let adjusted = answer.adjustments.iter().map(|line| {
+        object! {
+            "label" => bill::adjusted_name(line),
+            "cost" => dollars(line.contracted, places),
+            "share" => percent(money_share(line.contracted, spend)),
+        }
+    });
     object! {
-        "rows" => shown.chain(other).chain(idle).collect::<Json>(),
+        "rows" => shown.chain(other).chain(idle).chain(adjusted).collect::<Json>(),
         "total" => row("total".to_owned(), &answer.total, whole.cost()),
     }
 }

@@ -4,6 +4,7 @@
 //! [`Dispatch`] and an [`AttemptEnd`], then one [`Settlement`]. The journal stores these; a
 //! [`Rollup`] turns settled exchanges into the [`Answer`] of a [`Query`].
 
+mod adjustment;
 mod exchange;
 mod gap;
 mod hosting;
@@ -11,6 +12,7 @@ mod measures;
 mod query;
 mod rollup;
 
+pub use adjustment::{Adjustment, AdjustmentLine, Booked};
 pub use exchange::{
     Admission, Api, Attempt, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End,
     Exchange, Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement,

@@ -11,7 +11,9 @@ use quantity::{Money, UnixTime};
 use self::other::Limit;
 pub use self::other::Other;
 use crate::hosting::Hosts;
-use crate::{Exchange, Gap, HostedLine, Hosting, Measures, PriceRecord, Query};
+use crate::{
+    Adjustment, AdjustmentLine, Exchange, Gap, HostedLine, Hosting, Measures, PriceRecord, Query,
+};
 
 /// The values of the query's dimensions, in its order; `None` where an attempt has no such label.
 type Key = Vec<Option<String>>;
@@ -41,6 +43,9 @@ pub struct Answer {
     pub total: Measures,
     /// Upstreams paid by the hour, with their idle time, which no group bears.
     pub hosting: Vec<HostedLine>,
+    /// What was posted in the period for attempts that are priced otherwise now, by provider and model;
+    /// in no group, for the attempts may be of any period.
+    pub adjustments: Vec<AdjustmentLine>,
     /// What is in none of this because the ledger could not record it, in order of time.
     pub gaps: Vec<Gap>,
     /// Admission of the first and of the last exchange counted.
@@ -48,10 +53,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Everything that was spent: by the token, and by the hour busy and idle.
+    /// Everything that was spent: by the token, by the hour busy and idle, and what was adjusted.
     #[must_use]
     pub fn spend(&self) -> Money {
-        self.total.spend() + self.hosting.iter().map(|line| line.idle).sum()
+        let idle = self.hosting.iter().map(|line| line.idle).sum::<Money>();
+        self.total.spend() + idle + self.adjusted()
+    }
+
+    /// What all adjustments of the period come to.
+    #[must_use]
+    pub fn adjusted(&self) -> Money {
+        self.adjustments.iter().map(|line| line.contracted).sum()
     }
 }
 
@@ -61,6 +73,8 @@ pub struct Rollup {
     query: Query,
     groups: BTreeMap<Place, Measures>,
     hosts: Hosts<Place>,
+    /// By provider and model.
+    adjustments: BTreeMap<(String, String), AdjustmentLine>,
     gaps: Vec<Gap>,
     seen: Option<(UnixTime, UnixTime)>,
     limit: Option<Limit>,
@@ -70,14 +84,50 @@ impl Rollup {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(query: Query) -> Self {
-        let (groups, hosts) = (BTreeMap::new(), Hosts::default());
-        Self { query, groups, hosts, gaps: Vec::new(), seen: None, limit: None }
+        Self {
+            query,
+            groups: BTreeMap::new(),
+            hosts: Hosts::default(),
+            adjustments: BTreeMap::new(),
+            gaps: Vec::new(),
+            seen: None,
+            limit: None,
+        }
     }
 
     /// Takes note of a gap that began in the query's period.
     pub fn gap(&mut self, gap: &Gap) {
         if self.query.period.contains(gap.since) {
             self.gaps.push(gap.clone());
+        }
+    }
+
+    /// Counts an adjustment that was posted in the query's period.
+    pub fn adjust(&mut self, adjustment: &Adjustment) {
+        let Adjustment { at, provider, model, contracted, list, .. } = adjustment;
+        if self.query.period.contains(*at) {
+            self.add_adjustments(AdjustmentLine {
+                provider: provider.clone(),
+                model: model.clone(),
+                adjustments: 1,
+                contracted: *contracted,
+                list: *list,
+            });
+        }
+    }
+
+    fn add_adjustments(&mut self, line: AdjustmentLine) {
+        use std::collections::btree_map::Entry;
+        match self.adjustments.entry((line.provider.clone(), line.model.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(line);
+            }
+            Entry::Occupied(mut entry) => {
+                let sum = entry.get_mut();
+                sum.adjustments += line.adjustments;
+                sum.contracted += line.contracted;
+                sum.list += line.list;
+            }
         }
     }
 
@@ -145,7 +195,8 @@ impl Rollup {
         let mut gaps = self.gaps.clone();
         gaps.sort();
         let (query, seen) = (self.query.clone(), self.seen);
-        Answer { query, groups, other, total, hosting, gaps, seen }
+        let adjustments = self.adjustments.values().cloned().collect();
+        Answer { query, groups, other, total, hosting, adjustments, gaps, seen }
     }
 }
 

@@ -7,11 +7,12 @@ mod fixture;
 use std::time::Duration;
 
 use facts::{
-    Answer, Dimension, End, Exchange, Gap, Measures, PriceRecord, Query, Rollup, Tally, WasteCause,
+    Adjustment, AdjustmentLine, Answer, Dimension, End, Exchange, Gap, Measures, PriceRecord,
+    Query, Rollup, Tally, WasteCause,
 };
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use proptest::prelude::*;
-use quantity::{Doubt, Money, Period, UnixTime, UsageSource};
+use quantity::{Doubt, ExchangeId, Money, Period, PriceRowId, UnixTime, UsageSource};
 
 fn at(text: &str) -> UnixTime {
     text.parse().unwrap()
@@ -46,6 +47,49 @@ fn gaps_stand_beside_the_sums_of_the_period_in_which_they_began() {
     assert_eq!(until("2026-11-22T15:00:00Z").gaps, std::slice::from_ref(&early));
     let both = until("2026-11-22T15:00:01Z");
     assert_eq!((both.gaps, both.total), (vec![early.clone(), late.clone()], Measures::default()));
+}
+
+#[test]
+fn adjustments_belong_to_the_period_in_which_they_were_posted_and_are_in_its_spend() {
+    let adjustment = |posted, model: &str, cost: &str| Adjustment {
+        exchange: ExchangeId::from_bytes([1; 16]),
+        ordinal: 0,
+        at: at(posted),
+        provider: "openai".to_owned(),
+        model: model.to_owned(),
+        from: None,
+        to: PriceRowId::of(b"row"),
+        contracted: cost.parse().unwrap(),
+        list: "0.5".parse().unwrap(),
+    };
+    let posted = [
+        adjustment("2026-11-22T14:00:00Z", "b", "-3"),
+        adjustment("2026-11-22T14:30:00Z", "a", "1.5"),
+        adjustment("2026-11-22T15:00:00Z", "b", "0.25"),
+    ];
+    let between = |start, end| {
+        let period = Period { start: Some(at(start)), end: Some(at(end)) };
+        // In parts, in whatever order they come.
+        let mut rollup = Rollup::new(Query { by: Vec::new(), period });
+        let mut other = rollup.clone();
+        other.adjust(&posted[2]);
+        rollup.adjust(&posted[1]);
+        rollup.adjust(&posted[0]);
+        other.merge(rollup);
+        other.answer(at("2026-11-22T16:00:00Z"))
+    };
+    let line = |model: &str, adjustments, cost: &str, list: &str| AdjustmentLine {
+        provider: "openai".to_owned(),
+        model: model.to_owned(),
+        adjustments,
+        contracted: cost.parse().unwrap(),
+        list: list.parse().unwrap(),
+    };
+    let all = between("2026-11-22T14:00:00Z", "2026-11-22T15:00:01Z");
+    assert_eq!(all.adjustments, [line("a", 1, "1.5", "0.5"), line("b", 2, "-2.75", "1")]);
+    assert_eq!((all.spend(), all.total), ("-1.25".parse().unwrap(), Measures::default()));
+    let some = between("2026-11-22T14:00:01Z", "2026-11-22T15:00:00Z");
+    assert_eq!(some.adjustments, [line("a", 1, "1.5", "0.5")]);
 }
 
 /// A hosted exchange for `route` that keeps the GPU busy from `start` for `minutes`.

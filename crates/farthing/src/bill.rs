@@ -72,6 +72,7 @@ impl When {
         Ok(Self::Away(time))
     }
 
+    /// The time gone by.
     pub(crate) fn at(self, now: UnixTime) -> UnixTime {
         match self {
             Self::At(at) => at,

@@ -25,6 +25,8 @@ pub(crate) struct Read {
     pub(crate) settled: u64,
     /// Records of prices.
     pub(crate) prices: u64,
+    /// Adjustments of settled attempts.
+    pub(crate) adjustments: u64,
     /// Exchanges that it does not have.
     pub(crate) gaps: Vec<Gap>,
     /// Exchanges that are admitted and not settled.
@@ -189,6 +191,10 @@ impl DataDir {
                     read.settled += 1;
                 }
                 Body::Price(_) => read.prices += 1,
+                Body::Adjusted(adjustment) => {
+                    read.ledger.adjust(&adjustment)?;
+                    read.adjustments += 1;
+                }
                 Body::Gap(gap) => read.gaps.push(gap),
                 Body::Unknown { .. } => read.unknown += 1,
             }

@@ -63,12 +63,13 @@ fn open(place: &Place) -> anyhow::Result<DataDir> {
 fn check(data: &DataDir) -> anyhow::Result<()> {
     let read = data.read()?;
     let mut out = format!(
-        "{} records: {} settled exchanges, {} open, {} prices, {} gaps, {} of a newer \
-         version\n",
+        "{} records: {} settled exchanges, {} open, {} prices, {} adjustments, {} gaps, {} of a \
+         newer version\n",
         grouped(read.records),
         grouped(read.settled),
         grouped(read.ledger.open() as u64),
         grouped(read.prices),
+        grouped(read.adjustments),
         grouped(read.gaps.len() as u64),
         grouped(read.unknown),
     );
@@ -165,6 +166,7 @@ fn dump(data: &DataDir) -> anyhow::Result<()> {
                     report::record::settlement(&settlement)
                 }
                 Body::Price(price) => report::record::price(&price),
+                Body::Adjusted(adjustment) => report::record::adjustment(&adjustment),
                 Body::Gap(gap) => report::record::gap(&gap),
                 Body::Unknown { kind, version, bytes, .. } => format!(
                     r#"{{"kind":"unknown","number":{kind},"version":{version},"bytes":{}}}"#,

@@ -1,5 +1,7 @@
 //! `farthing price`: which price applies and why, and what usages cost.
 
+mod rerate;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -30,6 +32,7 @@ enum Command {
     Explain(Explain),
     /// Itemised charges of usage records
     Charge(ChargeFile),
+    Rerate(rerate::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -76,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Explain(arguments) => explain(arguments),
         Command::Charge(arguments) => charge(arguments),
+        Command::Rerate(arguments) => rerate::run(arguments),
     }
 }
 

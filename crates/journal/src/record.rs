@@ -6,13 +6,15 @@
 //! | 2 | dispatched |
 //! | 3 | attempt ended |
 //! | 4 | settled |
-//! | 5 | adjusted (reserved) |
+//! | 5 | adjusted |
 //! | 6 | gap |
 //! | 7 | outcome (reserved) |
 //! | 8 | price |
 //! | 9 | imported (reserved) |
 
-use facts::{Admission, AttemptEnd, Dispatch, Gap, Labels, PriceRecord, PromptShape, Settlement};
+use facts::{
+    Adjustment, Admission, AttemptEnd, Dispatch, Gap, Labels, PriceRecord, PromptShape, Settlement,
+};
 use quantity::{Metered, WriterId};
 
 use crate::JournalError;
@@ -43,6 +45,8 @@ pub enum Body {
     AttemptEnded(AttemptEnd),
     /// An exchange is settled.
     Settled(Settlement),
+    /// A settled attempt is priced otherwise.
+    Adjusted(Adjustment),
     /// A price came into use.
     Price(PriceRecord),
     /// Exchanges ended that the journal does not have.
@@ -122,6 +126,7 @@ impl RawRecord<'_> {
             Dispatch::KIND => take(self.body, Body::Dispatched)?,
             AttemptEnd::KIND => take(self.body, Body::AttemptEnded)?,
             Settlement::KIND => take(self.body, Body::Settled)?,
+            Adjustment::KIND => take(self.body, Body::Adjusted)?,
             PriceRecord::KIND => take(self.body, Body::Price)?,
             Gap::KIND => take(self.body, Body::Gap)?,
             _ => (self.unknown(), Vec::new()),
@@ -171,6 +176,7 @@ impl Entry for Body {
             Self::Dispatched(body) => body.head(),
             Self::AttemptEnded(body) => body.head(),
             Self::Settled(body) => body.head(),
+            Self::Adjusted(body) => body.head(),
             Self::Price(body) => body.head(),
             Self::Gap(body) => body.head(),
             Self::Unknown { kind, version, flags, .. } => (*kind, *version, *flags),
@@ -183,6 +189,7 @@ impl Entry for Body {
             Self::Dispatched(body) => body.put(out),
             Self::AttemptEnded(body) => body.put(out),
             Self::Settled(body) => body.put(out),
+            Self::Adjusted(body) => body.put(out),
             Self::Price(body) => body.put(out),
             Self::Gap(body) => body.put(out),
             Self::Unknown { bytes, .. } => out.extend_from_slice(bytes),
@@ -328,6 +335,20 @@ layout! {
         1 one exchange,
         2 one at,
         3 one verdict,
+    }
+}
+
+layout! {
+    Adjustment = 5 {
+        1 one exchange,
+        2 one ordinal,
+        3 one at,
+        4 one provider,
+        5 one model,
+        6 maybe from,
+        7 one to,
+        8 one contracted,
+        9 one list,
     }
 }
 

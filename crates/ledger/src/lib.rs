@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use facts::{
-    Admission, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, Settlement, Verdict,
+    Adjustment, Admission, Attempt, AttemptEnd, Charged, Dispatch, End, Exchange, Settlement,
+    Verdict,
 };
 use quantity::{ExchangeId, Metered, UnixTime};
 
@@ -60,6 +61,9 @@ pub enum LedgerError {
     /// It is to be settled while an attempt runs.
     #[error("exchange {0} settles while an attempt runs")]
     StillRunning(ExchangeId),
+    /// It is adjusted before it is settled.
+    #[error("exchange {0} is adjusted before it is settled")]
+    AdjustedOpen(ExchangeId),
 }
 
 impl Ledger {
@@ -121,6 +125,18 @@ impl Ledger {
         let open = self.open.remove(&exchange).expect("open: looked at above");
         self.remember(exchange);
         Ok(Exchange { admission: open.admission, attempts: open.attempts, settlement })
+    }
+
+    /// Takes an adjustment. Whether its exchange was ever settled cannot be told: the ledger forgets.
+    ///
+    /// # Errors
+    /// [`LedgerError::AdjustedOpen`].
+    pub fn adjust(&self, adjustment: &Adjustment) -> Result<(), LedgerError> {
+        let exchange = adjustment.exchange;
+        if self.open.contains_key(&exchange) {
+            return Err(LedgerError::AdjustedOpen(exchange));
+        }
+        Ok(())
     }
 
     /// Exchanges that are open.

@@ -251,3 +251,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_exchange_is_adjusted_once_it_is_settled() {
+    let adjustment = Adjustment {
+        exchange: id(1),
+        ordinal: 0,
+        at: at(9),
+        provider: "lab".to_owned(),
+        model: "toy".to_owned(),
+        from: None,
+        to: quantity::PriceRowId::of(b"row"),
+        contracted: Money::ZERO,
+        list: Money::ZERO,
+    };
+    let mut ledger = Ledger::default();
+    ledger.admit(admission(1)).unwrap();
+    assert_eq!(ledger.adjust(&adjustment), Err(LedgerError::AdjustedOpen(id(1))));
+    ledger.settle(Settlement { exchange: id(1), at: at(5), verdict: Verdict::Failed }).unwrap();
+    assert_eq!(ledger.adjust(&adjustment), Ok(()));
+}

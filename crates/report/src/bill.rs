@@ -5,7 +5,7 @@ mod uncertain;
 
 use std::time::Duration;
 
-use facts::{Answer, Group, HostedLine, Measures, Other, WasteCause};
+use facts::{AdjustmentLine, Answer, Group, HostedLine, Measures, Other, WasteCause};
 use quantity::{Day, Money, TokenClass, UnixTime, grouped};
 
 pub use self::uncertain::{Uncertain, uncertain};
@@ -79,6 +79,10 @@ impl<'a> Bill<'a> {
             if let Some(hosting) = self.hosting(style) {
                 out.push('\n');
                 out.push_str(&hosting);
+            }
+            if let Some(note) = self.adjusted() {
+                out.push('\n');
+                out.push_str(&style.faint_words(&note));
             }
             for gap in self.gaps() {
                 out.push('\n');
@@ -205,7 +209,16 @@ impl<'a> Bill<'a> {
             cells.extend([none(), none()]);
             table.row(named(idle_name(line)).chain(cells));
         }
-        if self.answer.groups.len() + idle_lines + usize::from(self.answer.other.is_some()) > 1 {
+        for line in &self.answer.adjustments {
+            let none = || "-".to_owned();
+            let mut cells = vec![none(); if retried { 5 } else { 4 }];
+            cells.push(dollars(line.contracted, places));
+            cells.push(percent(money_share(line.contracted, spend)));
+            cells.extend([none(), none()]);
+            table.row(named(adjusted_name(line)).chain(cells));
+        }
+        let further = idle_lines + self.answer.adjustments.len();
+        if self.answer.groups.len() + further + usize::from(self.answer.other.is_some()) > 1 {
             let cost = self.cost();
             table.total(named("total".to_owned()).chain(figures(total, cost)));
         }
@@ -217,13 +230,13 @@ impl<'a> Bill<'a> {
         self.answer.hosting.iter().filter(|line| line.idle > Money::ZERO)
     }
 
-    /// What the whole bill comes to, idle hours included.
+    /// What the whole bill comes to, idle hours and adjustments included.
     #[must_use]
     pub fn cost(&self) -> Cost {
         match Cost::of(&self.answer.total) {
             Cost::Known(_) => Cost::Known(self.answer.spend()),
             Cost::AtLeast(_) => Cost::AtLeast(self.answer.spend()),
-            Cost::Unpriced | Cost::Unknown if self.answer.spend() > Money::ZERO => {
+            Cost::Unpriced | Cost::Unknown if self.answer.spend() != Money::ZERO => {
                 Cost::AtLeast(self.answer.spend())
             }
             other => other,
@@ -313,6 +326,26 @@ impl<'a> Bill<'a> {
         Some(table.render(style))
     }
 
+    /// What was posted in the period for attempts that have another price now, in words; `None` if
+    /// nothing was.
+    #[must_use]
+    pub fn adjusted(&self) -> Option<String> {
+        let lines = &self.answer.adjustments;
+        let sum = self.answer.adjusted();
+        let count: u64 = lines.iter().map(|line| line.adjustments).sum();
+        (count > 0).then(|| {
+            let adjustments = match count {
+                1 => "1 adjustment".to_owned(),
+                _ => format!("{} adjustments", grouped(count)),
+            };
+            format!(
+                "{adjustments} posted in this period, {} together, are in the sum: attempts of this \
+                 or an earlier period have another price now, and their own bills stay as they were.",
+                usd(sum, decimals([sum])),
+            )
+        })
+    }
+
     /// What the bill lacks because the ledger could not record it, in words.
     pub fn gaps(&self) -> impl Iterator<Item = String> {
         self.answer.gaps.iter().map(|gap| {
@@ -353,6 +386,7 @@ impl<'a> Bill<'a> {
                 usd(total.list_cost, places),
             ));
         }
+        notes.extend(self.adjusted());
         notes.extend(self.gaps());
         let notes: String = notes.iter().map(|note| style.faint_words(note)).collect();
         (!notes.is_empty()).then_some(notes)
@@ -437,6 +471,12 @@ pub fn other_name(other: &Other) -> String {
 /// How a bill names the idle time of an upstream.
 fn idle_name(line: &HostedLine) -> String {
     format!("({} idle)", line.upstream)
+}
+
+/// How a bill names the adjustments of a model.
+#[must_use]
+pub fn adjusted_name(line: &AdjustmentLine) -> String {
+    format!("(adjusted {}/{})", line.provider, line.model)
 }
 
 /// Busy time of paid time, in thousandths.

@@ -13,6 +13,7 @@ pub mod json;
 pub mod number;
 pub mod price;
 pub mod record;
+pub mod rerate;
 pub mod table;
 
 pub use bill::{Bill, BookLine};

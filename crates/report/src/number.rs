@@ -144,7 +144,11 @@ pub fn dollars(amount: Money, decimals: u32) -> String {
 #[must_use]
 pub fn usd(amount: Money, decimals: u32) -> String {
     let text = dollars(amount, decimals);
-    text.strip_prefix('<').map_or_else(|| format!("${text}"), |least| format!("<${least}"))
+    match (text.strip_prefix('<'), text.strip_prefix('-')) {
+        (Some(least), _) => format!("<${least}"),
+        (_, Some(less)) => format!("-${less}"),
+        _ => format!("${text}"),
+    }
 }
 
 /// A ratio with four decimals; `-` for none.

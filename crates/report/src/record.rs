@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use facts::{
-    Admission, AttemptEnd, ChargeLine, Charged, Dispatch, Gap, MessageShape, PriceRecord,
-    PromptShape, Settlement,
+    Adjustment, Admission, AttemptEnd, ChargeLine, Charged, Dispatch, Gap, MessageShape,
+    PriceRecord, PromptShape, Settlement,
 };
 use quantity::{Money, TokenCount, Usage};
 
@@ -68,6 +68,23 @@ pub fn price(record: &PriceRecord) -> String {
         },
     };
     line("price", fields, Vec::new())
+}
+
+/// An adjustment.
+#[must_use]
+pub fn adjustment(record: &Adjustment) -> String {
+    let fields = object! {
+        "exchange" => record.exchange.to_string(),
+        "ordinal" => record.ordinal,
+        "posted_at" => record.at,
+        "provider" => &record.provider,
+        "model" => &record.model,
+        "from_row" => record.from.map(|row| row.to_string()),
+        "to_row" => record.to.to_string(),
+        "cost_usd" => record.contracted,
+        "list_cost_usd" => record.list,
+    };
+    line("adjusted", fields, Vec::new())
 }
 
 /// Exchanges that the journal does not have.

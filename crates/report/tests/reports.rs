@@ -6,11 +6,15 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
-use facts::{Answer, Attempt, Charged, Exchange, Gap, PriceRecord, Query, Rollup};
+use facts::{
+    Adjustment, AdjustmentLine, Answer, Attempt, Booked, Charged, Exchange, Gap, PriceRecord,
+    Query, Rollup,
+};
 use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use quantity::{Doubt, Money, Period, PriceRowId, TokenClass, TokenCount, UnixTime, UsageSource};
+use report::rerate::{Rerating, Supposed};
 use report::{Bill, BookLine, Style, exchange, record};
 use tariff::Book;
 use tariff::estimate::{Idea, estimate};
@@ -50,6 +54,88 @@ fn a_bill_of_reported_usage_alone_as_text() {
 #[test]
 fn a_bill_of_nothing_as_text() {
     assert_snapshot!(text(&["route"], &[], &[], Style::default()));
+}
+
+fn adjustments() -> Vec<AdjustmentLine> {
+    let line = |model: &str, adjustments, cost: &str| AdjustmentLine {
+        provider: "openai".to_owned(),
+        model: model.to_owned(),
+        adjustments,
+        contracted: cost.parse().unwrap(),
+        list: "0.01".parse().unwrap(),
+    };
+    vec![line("gpt-5-mini", 4, "-0.012"), line("mystery-1", 1, "0.003")]
+}
+
+#[test]
+fn adjustments_stand_beside_the_groups_and_are_in_the_sum() {
+    let mut answer = ask(&["route"], &some_hours(), &[hourly()]);
+    let before = answer.spend();
+    answer.adjustments = adjustments();
+    assert_eq!(answer.spend(), before - "0.009".parse().unwrap());
+    let book = book();
+    let bill = Bill::new(&answer, &book, now());
+    assert_snapshot!(bill.text(Style::default()));
+    let csv = bill.csv();
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let place = |name| header.iter().position(|column| *column == name).unwrap();
+    let costs = lines.filter_map(|line| line[place("cost_usd")].parse().ok());
+    assert_eq!(costs.sum::<Money>(), answer.spend());
+    // In a period without exchanges they are all there is.
+    let mut empty = ask(&["route"], &[], &[]);
+    empty.adjustments = adjustments();
+    let text = Bill::new(&empty, &book, now()).text(Style::default());
+    assert!(text.starts_with("Bill by route: -$0.009"), "{text}");
+    assert!(text.contains("5 adjustments posted in this period"), "{text}");
+}
+
+fn rerating(book: &BookLine, supposed: Supposed) -> Rerating<'_> {
+    let period = Period { start: "2026-11-01".parse().ok(), end: "2026-12-01".parse().ok() };
+    let mut rerating = Rerating::new(period, now(), book, supposed);
+    let [old, new, other] = ["old", "new", "other"].map(|text| {
+        let row = PriceRowId::of(text.as_bytes());
+        let prices =
+            "input_uncached=0.25 cache_read=0.025 output_text=2 reasoning=2 known=2026-11-20";
+        rerating.rows.insert(row, format!("openai/gpt-5-mini/standard {prices} book={text}"));
+        row
+    });
+    let booked = |row, cost: &str| {
+        let contracted = cost.parse().unwrap();
+        Booked { row, contracted, list: contracted }
+    };
+    for _ in 0..3 {
+        let now = booked(new, "0.0612");
+        rerating.add("support", "openai/gpt-5-mini", Some(booked(old, "0.0512")), Ok(now));
+    }
+    rerating.add("support", "openai/mystery-1", None, Ok(booked(other, "1.5")));
+    let dear = Some(booked(old, "2.25"));
+    rerating.add("agent-plan", "openai/gpt-5-mini", dear, Ok(booked(new, "0.2")));
+    rerating.add("agent-plan", "openai/gpt-5-mini", dear, Ok(booked(new, "2.25")));
+    let gone = Err("unknown model `gone` of provider `lab`");
+    rerating.add("lab", "lab/gone", Some(booked(old, "0.75")), gone);
+    rerating.add("lab", "lab/gone", None, gone);
+    rerating.untouched = 7;
+    rerating
+}
+
+#[test]
+fn a_rerating_as_text() {
+    let book = book();
+    let mut shown = rerating(&book, Supposed::default());
+    assert_snapshot!(shown.text(Style::default()));
+    let narrow = shown.text(Style { width: 80, colour: false });
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    shown.posted = Some(5);
+    let wide = shown.text(Style { width: 200, colour: false });
+    assert!(wide.contains("Posted 5 adjustments at 2026-11-22T16:00:00"), "{wide}");
+}
+
+#[test]
+fn what_another_model_would_have_cost_as_text() {
+    let served_by = Some(("anthropic".to_owned(), "claude-haiku-4-5".to_owned()));
+    let supposed = Supposed { served_by, tier: Some("batch".to_owned()) };
+    assert_snapshot!(rerating(&book(), supposed).text(Style::default()));
 }
 
 fn gap() -> Gap {
@@ -399,6 +485,20 @@ fn every_key_of_the_json_forms_is_explained() {
     let mut read = |text: &str| keys(&serde_json::from_str(text).unwrap(), &mut found);
     let mut answer = ask(&["route"], &some_hours(), &[hourly()]);
     answer.gaps.push(gap());
+    answer.adjustments = adjustments();
+    read(&record::adjustment(&Adjustment {
+        exchange: some_hours()[0].admission.exchange,
+        ordinal: 0,
+        at: now(),
+        provider: "openai".to_owned(),
+        model: "gpt-5-mini".to_owned(),
+        from: None,
+        to: PriceRowId::of(b"row"),
+        contracted: Money::ZERO,
+        list: Money::ZERO,
+    }));
+    let supposed = Supposed { served_by: None, tier: Some("batch".to_owned()) };
+    read(&rerating(&book(), supposed).json());
     read(&record::gap(&gap()));
     read(&Bill::new(&answer, &book(), now()).json());
     for exchange in some_hours() {

@@ -100,7 +100,7 @@ impl Replay {
                 self.rates.push((upstream, cost, from));
                 Ok(())
             }
-            other @ (Body::Gap(_) | Body::Unknown { .. }) => {
+            other @ (Body::Adjusted(_) | Body::Gap(_) | Body::Unknown { .. }) => {
                 Err(Violation::new("SIM-2", format!("nobody wrote {other:?}")))
             }
         }

@@ -306,7 +306,7 @@ fn fold(journal: &Path, mut tell: impl FnMut(&Exchange)) {
             Body::Dispatched(dispatch) => ledger.dispatch(dispatch).unwrap(),
             Body::AttemptEnded(end) => ledger.end(end).unwrap(),
             Body::Settled(settlement) => tell(&ledger.settle(settlement).unwrap()),
-            Body::Price(_) | Body::Gap(_) | Body::Unknown { .. } => {}
+            Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) | Body::Unknown { .. } => {}
         }
     }
 }

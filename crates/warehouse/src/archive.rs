@@ -125,7 +125,7 @@ impl<S: Storage<File: Send + Sync + 'static>> Archive<S> {
     pub(crate) fn open(&self, pruned: &Pruned) -> Result<Projection, WarehouseError> {
         let name = name(&pruned.segment());
         let file = self.0.open(&name).map_err(|error| damaged(&name, error.to_string()))?;
-        let projection = Projection::open(Source::File(Box::new(file))).ok();
+        let projection = Projection::open_kept(Source::File(Box::new(file))).ok();
         let whole = projection.filter(|projection| {
             let position = &projection.head.position;
             (position.writer, position.segment, position.next_sequence)

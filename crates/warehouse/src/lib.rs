@@ -462,6 +462,10 @@ impl Rest {
                     self.hourly.push(price);
                 }
             }
+            Body::Adjusted(adjustment) => {
+                self.ledger.adjust(&adjustment)?;
+                self.rollups.iter_mut().for_each(|rollup| rollup.adjust(&adjustment));
+            }
             Body::Gap(gap) => self.rollups.iter_mut().for_each(|rollup| rollup.gap(&gap)),
             Body::Unknown { .. } => self.unknown += 1,
         }

@@ -83,7 +83,7 @@ impl Newest {
                     self.settled.pop_front();
                 }
             }
-            Body::Price(_) | Body::Gap(_) | Body::Unknown { .. } => {}
+            Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) | Body::Unknown { .. } => {}
         }
         Ok(())
     }

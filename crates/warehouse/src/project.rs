@@ -20,8 +20,8 @@ use crate::{Unsound, WarehouseError};
 /// The projection of what a segment holds before `end`, or of all it holds now.
 ///
 /// Exchanges that were admitted and settled in it become rows. The records of others are kept as they
-/// are, with those of prices and gaps: the ledger that reads the loose records of all segments in order
-/// finds the exchanges that span them.
+/// are, with those of prices, adjustments and gaps: the ledger that reads the loose records of all
+/// segments in order finds the exchanges that span them.
 pub(crate) fn project<S: Storage>(
     journal: &S,
     segment: &Segment,
@@ -59,7 +59,7 @@ pub(crate) fn exchange(body: &Body) -> Option<ExchangeId> {
         Body::Dispatched(dispatch) => Some(dispatch.exchange),
         Body::AttemptEnded(end) => Some(end.exchange),
         Body::Settled(settlement) => Some(settlement.exchange),
-        Body::Price(_) | Body::Gap(_) | Body::Unknown { .. } => None,
+        Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) | Body::Unknown { .. } => None,
     }
 }
 
@@ -83,7 +83,7 @@ impl Sorter {
         }
         let Some(exchange) = exchange(&body) else {
             // Prices of a row too: when this segment is pruned, charges that are kept may name it.
-            if let Body::Price(_) | Body::Gap(_) = body {
+            if let Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) = body {
                 self.loose.push(kept(record));
             }
             return Ok(());
@@ -102,7 +102,7 @@ impl Sorter {
                 self.open.remove(&exchange);
                 return Ok(());
             }
-            Body::Price(_) | Body::Gap(_) | Body::Unknown { .. } => {}
+            Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) | Body::Unknown { .. } => {}
         }
         open.push(kept(record));
         Ok(())

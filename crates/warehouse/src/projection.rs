@@ -20,7 +20,7 @@
 //! | block | content |
 //! |---|---|
 //! | 1 | when the exchange was admitted, in nanoseconds since the Unix epoch |
-//! | 2 | records of exchanges that are not whole in what is covered, prices and gaps |
+//! | 2 | records of exchanges that are not whole in what is covered, prices, adjustments and gaps |
 //! | 3..7 | of attempts that ran on an upstream paid by the hour: row, begin, end, useful tokens |
 //! | 16.. | codes of the labels, by dimension ([`labels`](crate::labels)) |
 //! | 48.. | dictionaries of the labels |
@@ -40,9 +40,12 @@ use crate::column::Column;
 
 /// Raised whenever the same records would be projected to other bytes: by a change of the layout, or
 /// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew;
-/// those in the archive cannot be: who raises it makes [`Projection::open`] read the archive's of the
-/// formats before, with what they cannot know as unknown.
-pub(crate) const FORMAT: u16 = 7;
+/// those in the archive cannot be: who raises it makes [`Projection::open_kept`] read the archive's of
+/// the formats before, with what they cannot know as unknown.
+pub(crate) const FORMAT: u16 = 8;
+/// The first format that an archive may have. Later ones keep more kinds of records as they are; no
+/// segment was pruned that held records of kinds which its projection did not know.
+const FIRST_KEPT: u16 = 6;
 
 const MAGIC: &[u8; 8] = b"FARTHCOL";
 const HEADER: usize = 20;
@@ -183,8 +186,17 @@ impl Source {
 }
 
 impl Projection {
-    /// Reads the directory.
+    /// Reads the directory of a projection that could be made anew.
     pub(crate) fn open(source: Source) -> Result<Self, Unsound> {
+        Self::open_of(source, FORMAT)
+    }
+
+    /// Reads the directory of one in the archive, which cannot.
+    pub(crate) fn open_kept(source: Source) -> Result<Self, Unsound> {
+        Self::open_of(source, FIRST_KEPT)
+    }
+
+    fn open_of(source: Source, first: u16) -> Result<Self, Unsound> {
         let whole = source.length()?;
         if whole < HEADER as u64 {
             return Err(Unsound);
@@ -197,7 +209,7 @@ impl Projection {
         let length = taker.u32()?;
         let checksum = taker.u32()?;
         let data = HEADER as u64 + u64::from(length);
-        if magic != MAGIC || format != FORMAT || data > whole {
+        if magic != MAGIC || !(first..=FORMAT).contains(&format) || data > whole {
             return Err(Unsound);
         }
         let directory = source.read(HEADER as u64, length as usize)?;

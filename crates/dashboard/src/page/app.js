@@ -245,6 +245,8 @@ async function refresh() {
       waste(bill.waste);
       hosting(bill.hosting);
       uncertain(bill.uncertain);
+      byId("adjusted").hidden = bill.adjusted === null;
+      byId("adjusted").textContent = bill.adjusted ?? "";
       byId("gaps").hidden = bill.gaps.length === 0;
       byId("gaps").textContent = bill.gaps.join(" ");
       recent(list);

@@ -68,6 +68,7 @@ impl Rollup {
             self.add_seen(first, last);
         }
         self.hosts.merge(other.hosts);
+        other.adjustments.into_values().for_each(|line| self.add_adjustments(line));
         self.gaps.extend(other.gaps);
     }
 }

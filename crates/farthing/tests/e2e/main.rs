@@ -23,6 +23,7 @@ mod outages;
 mod passthrough;
 mod prices;
 mod refusals;
+mod rerate;
 mod retention;
 mod scripted;
 mod stalls;

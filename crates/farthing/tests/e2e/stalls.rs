@@ -105,7 +105,7 @@ impl Here {
                 Body::Dispatched(record) => ledger.dispatch(record).unwrap(),
                 Body::AttemptEnded(record) => ledger.end(record).unwrap(),
                 Body::Settled(record) => settled.push(ledger.settle(record).unwrap()),
-                Body::Price(_) | Body::Gap(_) => {}
+                Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) => {}
                 Body::Unknown { .. } => panic!("an unknown record"),
             }
         }

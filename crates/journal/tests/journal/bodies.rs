@@ -1,6 +1,6 @@
 use facts::{
-    Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Gap, Labels,
-    MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement, Verdict,
+    Adjustment, Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Gap,
+    Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement, Verdict,
 };
 use journal::{Batch, Body, Entry, JournalError, MemoryStorage, Reader, Record, Writer};
 use proptest::prelude::*;
@@ -116,6 +116,20 @@ pub(crate) fn settlement() -> Settlement {
     Settlement { exchange: exchange(), at: now(), verdict: Verdict::Completed }
 }
 
+fn adjustment() -> Adjustment {
+    Adjustment {
+        exchange: exchange(),
+        ordinal: 1,
+        at: now(),
+        provider: "openai".to_owned(),
+        model: "gpt-5".to_owned(),
+        from: Some(PriceRowId::from_bytes([7; 16])),
+        to: PriceRowId::from_bytes([8; 16]),
+        contracted: Money::from_pico(-31_200_000_000),
+        list: Money::from_pico(5),
+    }
+}
+
 fn gap() -> Gap {
     Gap {
         since: now(),
@@ -170,6 +184,7 @@ fn the_bytes_of_each_kind_are_these() {
         (Body::Dispatched(dispatch()), DISPATCHED),
         (Body::AttemptEnded(attempt_end()), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
+        (Body::Adjusted(adjustment()), ADJUSTED),
         (Body::Gap(gap()), GAP),
         (Body::Price(row()), ROW),
         (Body::Price(hourly()), HOURLY),
@@ -204,6 +219,9 @@ const ATTEMPT_ENDED: &str = "0a1001a2008d87887bababababababababab10011900f24a91e
     746f7072077b2261223a317d788f4e8201067365617263688201067365617263688a012c01111111\
     11111111111111111111111111020101e80790a10f80cab5ee01010202e80790a10f80cab5ee0101\
     9201110201e8070fffffffffffffffff7f010203980101a0019080808008";
+const ADJUSTED: &str = "0a1001a2008d87887bababababababababab10011900f24a91ef34ea1822066f70656e61692a056770\
+    742d353210070707070707070707070707070707073a100808080808080808080808080808080840ff\
+    dfd1bae801480a";
 const GAP: &str = "0900f24a91ef34ea1811004a9289fd34ea18180c200d2880e0d1bae80130e7243a0466756c6c";
 const SETTLED: &str = "0a1001a2008d87887bababababababababab1100f24a91ef34ea181801";
 const ROW: &str = "0a1007070707070707070707070707070707120c6f70656e61692f6770742d35";
@@ -259,6 +277,8 @@ fn facts_come_back_as_they_were() {
         Body::AttemptEnded(AttemptEnd { charged: Charged::Hosted, ..attempt_end() }),
         Body::AttemptEnded(AttemptEnd { charged: Charged::NotBilled, ..attempt_end() }),
         Body::Settled(settlement()),
+        Body::Adjusted(adjustment()),
+        Body::Adjusted(Adjustment { from: None, ..adjustment() }),
         Body::Gap(gap()),
         Body::Gap(Gap { cost: None, tokens: None, ..gap() }),
         Body::Price(row()),
@@ -298,7 +318,7 @@ fn unknown_fields_kinds_and_versions_are_kept() {
     assert_eq!(record.body, Body::Settled(settlement()));
     assert_eq!(record.unknown, newer);
 
-    let unknown = [(5, 1), (9, 1), (250, 7), (4, 2)].map(|(kind, version)| {
+    let unknown = [(7, 1), (9, 1), (250, 7), (4, 2)].map(|(kind, version)| {
         let unknown = round_trip_raw(kind, version, b"anything").unwrap();
         let bytes = b"anything".to_vec();
         assert_eq!(unknown.body, Body::Unknown { kind, version, flags: 0, bytes });

@@ -1,10 +1,13 @@
 //! The bill for programs.
 
-use facts::{Answer, Group, HostedLine, Measures, Tally};
+use facts::{AdjustmentLine, Answer, Group, HostedLine, Measures, Tally};
 use quantity::{Money, TokenClass};
 
 use super::uncertain::{known_bound, tally_json};
-use super::{Bill, class_cost, idle_name, other_name, paid, per_useful_mtok, shown, utilisation};
+use super::{
+    Bill, adjusted_name, class_cost, idle_name, other_name, paid, per_useful_mtok, shown,
+    utilisation,
+};
 use crate::csv::{self, Csv};
 use crate::json::Json;
 use crate::number::{Cost, blended, class_price, per_thousand};
@@ -23,7 +26,7 @@ impl Bill<'_> {
     /// The bill as a JSON value; see [`Bill::json`].
     #[must_use]
     pub fn value(&self) -> Json {
-        let Answer { query, groups, other, total, hosting, gaps, seen } = self.answer;
+        let Answer { query, groups, other, total, hosting, adjustments, gaps, seen } = self.answer;
         let group = |group: &Group| {
             let names = query.by.iter().map(ToString::to_string);
             let values = group.key.iter().map(|value| Json::from(value.as_ref()));
@@ -53,13 +56,15 @@ impl Bill<'_> {
             }),
             "total" => measures_json(total),
             "hosting" => hosting.iter().map(hosting_json).collect::<Json>(),
+            "adjusted_cost_usd" => self.answer.adjusted(),
+            "adjustments" => adjustments.iter().map(adjustment_json).collect::<Json>(),
             "gaps" => gaps.iter().map(gap_fields).collect::<Json>(),
         }
     }
 
     /// The groups as CSV: the dimensions, then figures named as in JSON, the price book and the period
     /// in every row. What is unknown or does not apply is empty. Idle hours of own GPUs have rows of
-    /// their own, whose `line` is `idle`, and groups that are counted as one have a row whose `line` is
+    /// their own, whose `line` is `idle`, adjustments have rows whose `line` is `adjustment`, and groups that are counted as one have a row whose `line` is
     /// `other`, so that `cost_usd` sums to the bill.
     #[must_use]
     pub fn csv(&self) -> String {
@@ -143,6 +148,16 @@ impl Bill<'_> {
             let labels = named(idle_name(line)).into_iter().chain(["idle".to_owned()]);
             csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
         }
+        for line in &self.answer.adjustments {
+            let figures = FIGURES.map(|figure| match figure {
+                "cost_usd" => line.contracted.to_string(),
+                "list_cost_usd" => line.list.to_string(),
+                _ => String::new(),
+            });
+            let classes = std::iter::repeat_n(String::new(), 2 * TokenClass::ALL.len());
+            let labels = named(adjusted_name(line)).into_iter().chain(["adjustment".to_owned()]);
+            csv.row(labels.chain(figures).chain(classes).chain(basis.clone()));
+        }
         csv.finish()
     }
 }
@@ -158,6 +173,16 @@ fn hosting_json(line: &HostedLine) -> Json {
         "attempts" => line.attempts,
         "useful_tokens" => line.useful_tokens,
         "usd_per_useful_mtok" => per_useful_mtok(line),
+    }
+}
+
+fn adjustment_json(line: &AdjustmentLine) -> Json {
+    object! {
+        "provider" => &line.provider,
+        "model" => &line.model,
+        "adjustments" => line.adjustments,
+        "cost_usd" => line.contracted,
+        "list_cost_usd" => line.list,
     }
 }
 

@@ -45,6 +45,7 @@ fn from_journal(journal: &MemoryStorage, query: &Query) -> (Answer, usize, u64, 
             Body::AttemptEnded(end) => ledger.end(end).unwrap(),
             Body::Settled(settlement) => rollup.add(&ledger.settle(settlement).unwrap()),
             Body::Price(price) => rollup.price(&price),
+            Body::Adjusted(adjustment) => rollup.adjust(&adjustment),
             Body::Gap(gap) => rollup.gap(&gap),
             Body::Unknown { .. } => unknown += 1,
         }

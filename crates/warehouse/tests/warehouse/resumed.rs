@@ -1,6 +1,6 @@
 //! What a gateway goes on from is what it would know from every record of the journal.
 
-use facts::{Exchange, PriceRecord, Query, Rollup};
+use facts::{Adjustment, Exchange, PriceRecord, Query, Rollup};
 use journal::{Body, MemoryStorage, Reader};
 use ledger::Ledger;
 use proptest::prelude::*;
@@ -11,9 +11,10 @@ use crate::workload::{any_sample, join, mixed, write};
 use crate::{now, query, warehouse};
 
 /// Everything, record by record.
-fn replayed(journal: &MemoryStorage) -> (Ledger, Vec<Exchange>, Vec<PriceRecord>) {
+fn replayed(journal: &MemoryStorage) -> (Ledger, Vec<Exchange>, Vec<PriceRecord>, Vec<Adjustment>) {
     let mut reader = Reader::open(journal.clone()).unwrap();
-    let (mut ledger, mut settled, mut hourly) = (Ledger::default(), Vec::new(), Vec::new());
+    let (mut ledger, mut settled) = (Ledger::default(), Vec::new());
+    let (mut hourly, mut adjustments) = (Vec::new(), Vec::new());
     while let Some(record) = reader.next().unwrap() {
         match record.decode().unwrap().body {
             Body::Admitted(admission) => ledger.admit(admission).unwrap(),
@@ -21,14 +22,15 @@ fn replayed(journal: &MemoryStorage) -> (Ledger, Vec<Exchange>, Vec<PriceRecord>
             Body::AttemptEnded(end) => ledger.end(end).unwrap(),
             Body::Settled(settlement) => settled.push(ledger.settle(settlement).unwrap()),
             Body::Price(price) => hourly.push(price),
+            Body::Adjusted(adjustment) => adjustments.push(adjustment),
             Body::Gap(_) | Body::Unknown { .. } => {}
         }
     }
-    (ledger, settled, hourly)
+    (ledger, settled, hourly, adjustments)
 }
 
 fn check(warehouse: &Warehouse<MemoryStorage>, journal: &MemoryStorage, count: usize) {
-    let (ledger, settled, hourly) = replayed(journal);
+    let (ledger, settled, hourly, adjustments) = replayed(journal);
     let queries: [Query; 2] =
         [&["route"][..], &["model", "upstream"]].map(|by| query(by, Period::default()));
     let mut folded: Folded = warehouse.fold(&queries).unwrap();
@@ -40,6 +42,7 @@ fn check(warehouse: &Warehouse<MemoryStorage>, journal: &MemoryStorage, count: u
         let mut expected = Rollup::new(query.clone());
         hourly.iter().for_each(|price| expected.price(price));
         settled.iter().for_each(|exchange| expected.add(exchange));
+        adjustments.iter().for_each(|adjustment| expected.adjust(adjustment));
         assert_eq!(rollup.answer(now()), expected.answer(now()));
     }
     for (end, settlement) in lost {

@@ -1,8 +1,8 @@
 //! Journals of exchanges that overlap, fail, are retried, and never end.
 
 use facts::{
-    Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Labels,
-    PriceRecord, PromptShape, RouteSource, Settlement, Verdict,
+    Adjustment, Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End,
+    Labels, PriceRecord, PromptShape, RouteSource, Settlement, Verdict,
 };
 use journal::{Batch, MemoryStorage, Storage as _, Writer};
 use proptest::prelude::*;
@@ -255,7 +255,32 @@ fn placed(salt: u8, samples: &[Sample]) -> Vec<(u64, Batch)> {
         rate("gpu", "", "2026-11-22T20:00:00Z"),
     ];
     all.extend((0..).map(|n| n * length / 5).zip(prices));
+    let adjustments = [
+        ("mini", -7, "2026-11-20T06:00:00Z"),
+        ("mini", 9, "2026-11-21"),
+        ("nano", 2, "2026-11-22"),
+    ];
+    let adjustments = adjustments.map(|(model, cost, posted)| adjusted(model, cost, posted));
+    all.extend((0..).map(|n| n * length / 3).zip(adjustments));
     all
+}
+
+/// An attempt of an exchange that was settled long ago is priced otherwise.
+fn adjusted(model: &str, cost: i128, posted: &str) -> Batch {
+    let mut batch = Batch::new();
+    let adjustment = Adjustment {
+        exchange: ExchangeId::from_bytes([0; 16]),
+        ordinal: 0,
+        at: at(posted),
+        provider: "openai".to_owned(),
+        model: model.to_owned(),
+        from: None,
+        to: PriceRowId::of(b"row"),
+        contracted: Money::from_pico(cost),
+        list: Money::from_pico(2 * cost),
+    };
+    batch.push(&adjustment).unwrap();
+    batch
 }
 
 fn sorted(mut all: Vec<(u64, Batch)>) -> Vec<Batch> {
