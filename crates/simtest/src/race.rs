@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use facts::{AttemptReason, Charged, Settlement, Verdict};
-use journal::{Batch, Committer, Fault, JournalError, MemoryStorage, Options, Permit, Writer};
+use journal::{Batch, Committer, Fault, MemoryStorage, Options, Permit, Writer};
 use metering::Close;
 use quantity::{ExchangeId, UnixTime};
 use tariff::Book;
@@ -68,16 +68,16 @@ pub(crate) fn race(seed: u64) -> Result<Report, Violation> {
                     let one = |_| {
                         let permit = committer.permit()?;
                         let wake = || committer.handle().wake();
-                        Some(exchange(&mut dice, &permit, wake, book))
+                        let failed = || committer.status().failure.is_some();
+                        Some(exchange(&mut dice, &permit, wake, failed, book))
                     };
                     (0..some).filter_map(one).collect::<Result<Vec<_>, _>>()
                 })
             })
             .collect();
-        let joined = threads.into_iter().map(|thread| {
-            let told = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            told.map_err(sound)
-        });
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.collect::<Result<Vec<_>, _>>()
     })?
     .into_iter()
@@ -102,26 +102,34 @@ fn exchange(
     dice: &mut Random,
     permit: &Permit,
     wake: impl Fn(),
+    failed: impl Fn() -> bool,
     book: &Book,
-) -> Result<Told, JournalError> {
+) -> Result<Told, Violation> {
     let faults = Plan::draw(dice).wire;
     let wire = wire::draw(dice, &faults);
     let id = ExchangeId::new(WALL, std::array::from_fn(|_| dice.next().to_le_bytes()[0]));
     let admission = admit(&wire, id, WALL, 0);
     let (meter, _) = dispatch(&wire, id, 0, AttemptReason::First, WALL, book, None);
     let mut batch = Batch::new();
-    batch.push(&admission)?;
-    batch.push(meter.dispatch())?;
+    batch.push(&admission).map_err(sound)?;
+    batch.push(meter.dispatch()).map_err(sound)?;
+    // Once it is said that nothing more is written, nothing more is.
+    let over = failed();
     let ticket = permit.offer(&batch);
     wake();
-    if ticket.wait().is_err() {
+    let outcome = ticket.wait();
+    if over && outcome.is_ok() {
+        let what = format!("{id} is taken by a journal that had failed for good");
+        return Err(Violation::new("SIM-5", what));
+    }
+    if outcome.is_err() {
         return Ok(Told { id, admitted: false, settled: None });
     }
     let end = meter.close(Close::Reset, WALL, |_, _, _, _| Charged::Hosted);
     let settlement = Settlement { exchange: id, at: WALL, verdict: Verdict::Failed };
     let mut batch = Batch::new();
-    batch.push(&end)?;
-    batch.push(&settlement)?;
+    batch.push(&end).map_err(sound)?;
+    batch.push(&settlement).map_err(sound)?;
     let ticket = permit.submit(&batch);
     wake();
     let settled = if dice.chance(0.2) { None } else { Some(ticket.wait().is_ok()) };
