@@ -45,6 +45,7 @@ mod projection;
 mod prune;
 mod scan;
 mod shelf;
+mod sound;
 
 use std::cmp::Ordering;
 use std::io;
@@ -62,6 +63,7 @@ use crate::shelf::Shelf;
 pub use archive::Pruned;
 pub use each::{End, Passed};
 pub use prune::{Pruning, Why};
+pub use sound::is_projection;
 
 /// A segment that is still written is projected again when so many bytes have come to it: few enough
 /// to be read in a tenth of a second.
