@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quantity::Period;
 use warehouse::{Folded, Warehouse};
 
-use crate::workload::{any_sample, join, mixed, write};
+use crate::workload::{any_sample, join, mixed, records, write};
 use crate::{now, query, warehouse};
 
 /// Everything, record by record.
@@ -79,6 +79,21 @@ proptest! {
         write(&other, 3, segment_bytes, &mut mixed(3, &others));
         join(&journal, &other);
         check(&warehouse, &journal, count);
+    }
+}
+
+#[test]
+fn the_newest_are_found_whatever_segment_they_begin_in() {
+    let journal = MemoryStorage::new();
+    let samples = crate::samples(60);
+    // One after the other, so that most are whole in a segment.
+    let each = (0..).zip(&samples).flat_map(|(number, sample)| records(7, number, sample));
+    write(&journal, 7, 3_000, &mut each.collect::<Vec<_>>());
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = warehouse(directory.path(), &journal, u64::MAX);
+    let (_, settled, _) = replayed(&journal);
+    for count in 0..=settled.len() {
+        assert_eq!(warehouse.newest(count).unwrap(), settled[settled.len() - count..].to_vec());
     }
 }
 
