@@ -79,7 +79,7 @@ mod tests {
         let span = any::<(i64, i64)>();
         rows.prop_flat_map(move |rows| {
             let blocks = prop::collection::vec(any_block(rows), 0..30);
-            (Just(rows), span.clone(), blocks)
+            (Just(rows), span, blocks)
         })
         .prop_map(|(rows, (first, last), columns)| {
             let position = StreamPosition {

@@ -91,7 +91,7 @@ fn the_newest_are_found_whatever_segment_they_begin_in() {
     write(&journal, 7, 3_000, &mut each.collect::<Vec<_>>());
     let directory = tempfile::tempdir().unwrap();
     let warehouse = warehouse(directory.path(), &journal, u64::MAX);
-    let (_, settled, _) = replayed(&journal);
+    let (_, settled, ..) = replayed(&journal);
     for count in 0..=settled.len() {
         assert_eq!(warehouse.newest(count).unwrap(), settled[settled.len() - count..].to_vec());
     }
