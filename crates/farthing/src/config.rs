@@ -21,7 +21,8 @@ use tariff::Book;
 
 use crate::Place;
 use crate::secrets::Secrets;
-use prices::{Prices, RawContract, RawExchange, RawPrice, RawPrices};
+pub(crate) use prices::Prices;
+use prices::{RawContract, RawExchange, RawPrice, RawPrices};
 
 /// Where the gateway listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:8787";
@@ -58,6 +59,7 @@ struct Raw {
     prices: Vec<RawPrice>,
     exchange: Vec<RawExchange>,
     contracts: Vec<RawContract>,
+    price_books: Vec<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -128,6 +130,8 @@ pub struct Config {
     pub(crate) book: Book,
     /// How long segments of the journal are kept; for ever if it is not set.
     pub(crate) retention: Option<Duration>,
+    /// What is laid over the book.
+    pub(crate) prices: Prices,
     /// Upstreams that are simulated within the process, by index, and how long their tokens take;
     /// their address is not known yet.
     pub(crate) simulated: Vec<(usize, Constant)>,
@@ -162,9 +166,16 @@ impl Config {
         let secrets = Secrets { env: &env, dir: Some(dir), wanted };
         let mut config =
             Self::parse_with(&text, &secrets).with_context(|| named.display().to_string())?;
-        config.file = file;
+        config.file.clone_from(&file);
         if let Some(data_dir) = &place.data_dir {
             config.data_dir = data_dir.clone();
+        }
+        if !config.prices.books.is_empty() {
+            let names = config.prices.books.iter();
+            let books = names.map(|name| read_book(&book_path(&config.data_dir, name)));
+            let books = books.collect::<anyhow::Result<Vec<_>>>()?;
+            let book = Book::builtin().under(books);
+            config.book = config.prices.over(book).with_context(|| named.display().to_string())?;
         }
         Ok(config)
     }
@@ -254,10 +265,16 @@ impl Config {
             let mut named = upstreams.iter().filter_map(|upstream| upstream.provider.as_deref());
             named.any(|provider| provider.trim().eq_ignore_ascii_case(name))
         };
-        let known = |provider: &str| book.has_provider(provider) || own(provider);
-        let Raw { prices, exchange, contracts, .. } = raw;
-        let prices = Prices::read(RawPrices { prices, exchange, contracts }, &known)?;
-        let book = prices.over(book.clone())?;
+        // An imported book may have others; who they are is seen when it is read.
+        let imports = !raw.price_books.is_empty();
+        let known = |provider: &str| imports || book.has_provider(provider) || own(provider);
+        let Raw { prices, exchange, contracts, price_books, .. } = raw;
+        for (index, name) in price_books.iter().enumerate() {
+            check_book_name(name).with_context(|| format!("invalid `price_books[{index}]`"))?;
+        }
+        let raw_prices = RawPrices { prices, exchange, contracts, books: price_books };
+        let prices = Prices::read(raw_prices, &known)?;
+        let book = if imports { book } else { prices.over(book)? };
         let settings = Settings {
             listen,
             access_key,
@@ -280,6 +297,7 @@ impl Config {
             data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
             book,
             retention: raw.retention.as_deref().map(retention).transpose()?,
+            prices,
             simulated,
             file: None,
         })
@@ -309,6 +327,28 @@ fn unmetered_path(
     })?;
     let upstream = named(upstreams, &format!("unmetered[{index}].upstream"), &raw.upstream)?;
     Ok(Unmetered { method, path: raw.path, upstream })
+}
+
+/// Where an imported price book is.
+pub(crate) fn book_path(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join("prices").join(format!("{name}.txt"))
+}
+
+/// Refuses names of price books that are no plain file names.
+pub(crate) fn check_book_name(name: &str) -> anyhow::Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !name.is_empty() && !name.starts_with('.') && name.len() <= 100 && name.chars().all(plain) {
+        return Ok(());
+    }
+    bail!("expected the name of a price book, of letters, digits, `.`, `_` and `-`, found `{name}`")
+}
+
+/// Reads a price book from its file.
+pub(crate) fn read_book(path: &Path) -> anyhow::Result<Book> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("cannot read the price book `{}`: see `farthing price import`", path.display())
+    })?;
+    Book::parse(&text).with_context(|| format!("price book `{}`", path.display()))
 }
 
 fn upstream(name: &str, raw: RawUpstream, secrets: &Secrets<'_>) -> anyhow::Result<Upstream> {

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use workload::{Arrival, Fault, Workload};
 
 use crate::bill::{answer, book_line};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::data::DataDir;
 use crate::output;
 use crate::serve::{Service, Wishes, interrupted, runtime};
@@ -206,8 +206,9 @@ fn config(
         client_timeout: Duration::from_secs(300),
         max_body: 64 << 20,
     };
-    let (book, simulated) = (Book::builtin(), Vec::new());
-    Ok(Config { settings, data_dir, book, retention: None, simulated, file: None })
+    let (book, prices) = (Book::builtin(), config::Prices::default());
+    let (simulated, retention) = (Vec::new(), None);
+    Ok(Config { settings, data_dir, book, prices, retention, simulated, file: None })
 }
 
 type Http = Client<HttpConnector, Full<Bytes>>;

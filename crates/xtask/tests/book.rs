@@ -80,7 +80,7 @@ fn inclusive(usage: &Usage) -> BTreeMap<&'static str, u64> {
 
 fn tiers_of(model: &genai::Model<'_>) -> BTreeSet<String> {
     let variants = model.price_variants.iter();
-    let named = variants.filter_map(|variant| book::tier(&variant.when)).map(str::to_owned);
+    let named = variants.filter_map(|variant| genai::tier(&variant.when)).map(str::to_owned);
     named.chain(["standard".to_owned()]).collect()
 }
 
@@ -249,7 +249,7 @@ fn prices_at<'a>(model: &genai::Model<'a>, tier: &str, at: UnixTime) -> genai::P
     }
     let mut laid_over = BTreeSet::new();
     for variant in &model.price_variants {
-        if book::tier(&variant.when) == Some(tier) && holds(&variant.constraint) {
+        if genai::tier(&variant.when) == Some(tier) && holds(&variant.constraint) {
             for (key, price) in &variant.prices {
                 if laid_over.insert(key.clone()) {
                     prices.insert(key.clone(), price);

@@ -13,6 +13,7 @@ pub(super) struct RawPrices {
     pub(super) prices: Vec<RawPrice>,
     pub(super) exchange: Vec<RawExchange>,
     pub(super) contracts: Vec<RawContract>,
+    pub(super) books: Vec<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -47,9 +48,11 @@ pub(super) struct RawContract {
 
 /// What the configuration lays over a price book.
 #[derive(Default, Debug)]
-pub(super) struct Prices {
+pub(crate) struct Prices {
     rows: Vec<PriceRow>,
     contracts: Vec<Contract>,
+    /// Names of imported books that lie over the built-in one, the first uppermost.
+    pub(super) books: Vec<String>,
 }
 
 impl Prices {
@@ -87,7 +90,8 @@ impl Prices {
         let contracts = contracts.map(|(index, raw)| {
             contract(raw).with_context(|| format!("invalid `contracts[{index}]`"))
         });
-        Ok(Self { rows, contracts: contracts.collect::<anyhow::Result<_>>()? })
+        let contracts = contracts.collect::<anyhow::Result<_>>()?;
+        Ok(Self { rows, contracts, books: raw.books })
     }
 
     /// A book with them.

@@ -176,3 +176,95 @@ fn prices_that_leave_a_doubt_are_refused_with_their_table_and_line() {
         assert!(err.contains(message), "{err}\n{message}");
     }
 }
+
+const LITELLM: &str = r#"{
+  "gpt-5-mini": {"litellm_provider": "openai", "input_cost_per_token": 3e-07, "output_cost_per_token": 2e-06,
+                 "cache_read_input_token_cost": 2.5e-08},
+  "gpt-new": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+}"#;
+
+#[test]
+fn an_imported_list_is_compared_and_applies_where_it_is_named() {
+    let home = Home::new("");
+    let file = home.data().join("list.json");
+    std::fs::create_dir_all(home.data()).unwrap();
+    std::fs::write(&file, LITELLM).unwrap();
+    let path = file.to_str().unwrap();
+    let told = home.run(&["price", "import", "--from", "litellm", path]).ok();
+    assert!(told.starts_with("litellm: 2 models, 2 rows"), "{told}");
+
+    let json = home.run(&["price", "check", "litellm", "--json"]).json();
+    assert_eq!(json["only_other"], serde_json::json!(["openai/gpt-new"]));
+    let differ = json["differ"].as_array().unwrap();
+    assert_eq!(differ.len(), 1, "{json}");
+    assert_eq!(differ[0]["item"], "input_uncached");
+    assert_eq!(differ[0]["unit_price_pico_usd"], 250_000);
+    assert_eq!(differ[0]["other_unit_price_pico_usd"], 300_000);
+    let text = home.run(&["price", "check", "litellm"]).ok();
+    assert!(text.contains("0.25") && text.contains("120%"), "{text}");
+
+    // Named, it beats the built-in book, which prices what it does not.
+    home.configure("price_books = [\"litellm\"]\n");
+    let row = |model: &str| {
+        let json = home.run(&["price", "explain", model, "--json"]).json();
+        let rows = json["considered"].as_array().unwrap().clone();
+        let chosen = rows.into_iter().find(|row| row["chosen"] == true);
+        chosen.map(|row| row["price_row_text"].as_str().unwrap().to_owned()).unwrap()
+    };
+    assert!(row("openai/gpt-5-mini").contains("input_uncached=0.3 output_text=2 book=litellm"));
+    assert!(row("openai/gpt-new").contains("book=litellm"));
+    assert!(row("openai/gpt-4o").contains("book=genai-prices"));
+    home.configure("price_books = [\"nowhere\"]\n");
+    let ran = home.run(&["price", "explain", "openai/gpt-4o"]);
+    assert!(
+        ran.err.contains("cannot read the price book") && ran.err.contains("nowhere"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn a_bad_list_is_named_and_nothing_of_it_is_taken_over() {
+    let home = Home::new("");
+    let file = home.data().join("list.json");
+    std::fs::create_dir_all(home.data()).unwrap();
+    let path = file.to_str().unwrap();
+    for (from, to, message) in [
+        ("1e-06", "-1e-06", "`gpt-new`, `input_cost_per_token`: expected a price"),
+        ("1e-06", "\"free\"", "`gpt-new`, `input_cost_per_token`: expected a price"),
+        ("}\n}", "}", "line 4, column 99: expected an object of models"),
+    ] {
+        std::fs::write(&file, LITELLM.replace(from, to)).unwrap();
+        let ran = home.run(&["price", "import", "--from", "litellm", path]);
+        assert_eq!(ran.code, Some(1));
+        assert!(
+            ran.err.contains(message) && ran.err.contains("nothing is taken over"),
+            "{}",
+            ran.err
+        );
+        assert!(!home.data().join("prices").exists());
+    }
+    for name in ["../x", "", ".hidden", "a/b"] {
+        let ran = home.run(&["price", "import", "--from", "litellm", "--name", name, path]);
+        assert!(ran.err.contains("expected the name of a price book"), "{name}: {}", ran.err);
+    }
+}
+
+#[test]
+fn prices_that_are_going_to_change_are_told_with_their_day() {
+    let home = Home::new(
+        "[[prices]]\nprovider = \"openai\"\nmodel = \"gpt-5-mini\"\nfrom = \"2126-01-01\"\n\
+         input_uncached = \"0.5\"\noutput_text = \"2\"\n",
+    );
+    let json = home.run(&["price", "schedule", "--days", "40000", "--json"]).json();
+    let changes = json["changes"].as_array().unwrap();
+    let change = changes.iter().find(|change| change["from"] == "2126-01-01T00:00:00Z").unwrap();
+    assert!(change["before"].as_str().unwrap().contains("input_uncached=0.25"));
+    assert_eq!(change["differ"][0]["other_unit_price_pico_usd"], 500_000);
+    let text = home.run(&["price", "schedule", "--days", "40000"]).ok();
+    let line =
+        text.lines().find(|line| line.contains("input_uncached") && line.contains("2126-01-01"));
+    assert!(line.unwrap().contains("200%"), "{text}");
+    let none = home.run(&["price", "schedule", "--days", "30000", "--json"]).json();
+    assert!(!none["changes"].to_string().contains("2126-01-01"));
+}

@@ -1,0 +1,176 @@
+//! `farthing price import`, `check` and `schedule`: price lists of others beside our book.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use quantity::{Day, UnixTime, grouped};
+use report::price::{Disagreement, Scheduled};
+use tariff::Book;
+use tariff::import::{Head, Imported, genai, litellm, models_dev, openrouter};
+
+use crate::bill::book_line;
+use crate::config::{self, Config};
+use crate::{Place, output};
+
+/// Whose list it is.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum Source {
+    /// `prices.json` of genai-prices
+    Genai,
+    /// LiteLLM's `model_prices_and_context_window.json`
+    Litellm,
+    /// `api.json` of models.dev
+    ModelsDev,
+    /// The answer of OpenRouter's `/api/v1/models`
+    Openrouter,
+}
+
+/// Take over a price list of others, whole or not at all
+///
+/// The list becomes a price book in the data directory. `price_books = ["NAME"]` in the configuration
+/// lays it over the built-in book; `farthing price check NAME` only compares the two.
+#[derive(clap::Args, Debug)]
+pub(super) struct Import {
+    /// Whose list it is
+    #[arg(long = "from", value_name = "SOURCE")]
+    source: Source,
+    /// The list; `-` for stdin
+    file: PathBuf,
+    /// The name of the book [default: that of its source]
+    #[arg(long)]
+    name: Option<String>,
+    /// The day of the list, from which its prices count as known [default: today]
+    #[arg(long, value_name = "DATE")]
+    as_of: Option<Day>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where price books disagree
+#[derive(clap::Args, Debug)]
+pub(super) struct Check {
+    /// The other book: a name that was imported, or a file in a book's form
+    book: String,
+    /// Models of this provider alone
+    #[arg(long)]
+    provider: Option<String>,
+    /// At this time [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<UnixTime>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Prices that are known to change
+#[derive(clap::Args, Debug)]
+pub(super) struct Schedule {
+    /// So many days ahead
+    #[arg(long, value_name = "DAYS", default_value_t = 366)]
+    days: u32,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn import(arguments: &Import) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.place)?;
+    let file = arguments.file.display().to_string();
+    let mut text = String::new();
+    if file == "-" {
+        std::io::stdin().lock().read_to_string(&mut text).context("cannot read stdin")?;
+    } else {
+        text = std::fs::read_to_string(&arguments.file)
+            .with_context(|| format!("cannot read `{file}`"))?;
+    }
+    let usual = match arguments.source {
+        Source::Genai => "genai-prices",
+        Source::Litellm => "litellm",
+        Source::ModelsDev => "models.dev",
+        Source::Openrouter => "openrouter",
+    };
+    let name = arguments.name.as_deref().unwrap_or(usual);
+    config::check_book_name(name)?;
+    let as_of = arguments.as_of.unwrap_or_else(|| gateway::Clock::system().now().day());
+    let head = Head { name, as_of };
+    let imported: Imported = match arguments.source {
+        Source::Genai => genai::import(&text, head),
+        Source::Litellm => litellm(&text, head),
+        Source::ModelsDev => models_dev(&text, head),
+        Source::Openrouter => openrouter(&text, head),
+    }
+    .with_context(|| format!("`{file}`, nothing is taken over"))?;
+    // What is written is what will be read.
+    let book = Book::parse(&imported.text)
+        .map_err(|error| anyhow!("`{file}`, as a book: {error}; nothing is taken over"))?;
+    let path = config::book_path(&config.data_dir, name);
+    write_whole(&path, &imported.text)?;
+    let info = book.info();
+    let mut told = format!(
+        "{}: {} models, {} rows, as of {}, in {}\n",
+        info.name,
+        grouped(imported.models as u64),
+        grouped(info.rows as u64),
+        info.as_of,
+        path.display()
+    );
+    for (what, count) in &imported.left_out {
+        told.push_str(&format!("left out: {} {what}\n", grouped(*count as u64)));
+    }
+    output::print(&told)
+}
+
+/// Writes a file that is there whole or as it was.
+fn write_whole(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().context("a book has a folder")?;
+    let written = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let beside = path.with_extension("new");
+        let mut file = std::fs::File::create(&beside)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    written().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+pub(super) fn check(arguments: &Check) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.place)?;
+    let named = config::check_book_name(&arguments.book).is_ok();
+    let path = match config::book_path(&config.data_dir, &arguments.book) {
+        path if named && path.exists() => path,
+        _ => PathBuf::from(&arguments.book),
+    };
+    if !path.exists() {
+        let book = &arguments.book;
+        bail!("expected the name of an imported book or a book's file, found `{book}`");
+    }
+    let other = config::read_book(&path)?;
+    let now = gateway::Clock::system().now();
+    let mut comparison = config.book.compare(&other, arguments.at.unwrap_or(now));
+    if let Some(provider) = &arguments.provider {
+        comparison.differ.retain(|one| one.ours.provider().eq_ignore_ascii_case(provider));
+        let prefix = format!("{provider}/");
+        comparison.only_theirs.retain(|name| name.starts_with(&prefix));
+    }
+    let (ours, theirs) = (book_line(&config.book), book_line(&other));
+    let report = Disagreement { comparison: &comparison, ours: &ours, theirs: &theirs };
+    output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
+}
+
+pub(super) fn schedule(arguments: &Schedule) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.place)?;
+    let now = gateway::Clock::system().now();
+    let until = now.plus(Duration::from_secs(86_400 * u64::from(arguments.days)));
+    let changes = config.book.changes(now, until);
+    let book = book_line(&config.book);
+    let report = Scheduled { changes: &changes, book: &book, until };
+    output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
+}
