@@ -64,12 +64,17 @@ impl KeyFile {
         Self(data_dir.join(FILE))
     }
 
-    /// The keys; none where there is no file.
+    /// The keys; none where there is no file. That the data directory is none is for those to say who
+    /// need one.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<VirtualKey>> {
         let shown = self.0.display();
         match fs::read(&self.0) {
             Ok(bytes) => parse(&bytes).with_context(|| format!("`{shown}`")),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(Vec::new())
+            }
             Err(error) => Err(error).with_context(|| format!("cannot read `{shown}`")),
         }
     }
