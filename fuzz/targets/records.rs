@@ -15,8 +15,7 @@ fuzz_target!(|input: &[u8]| {
         let length = usize::from(u16::from_le_bytes([length, more & 0x0f])).min(after.len());
         let (body, after) = after.split_at(length);
         // The kinds there are, and a few that there are not.
-        let pushed =
-            batch.push_raw(kind % 10, version % 4, 0, |out| out.extend_from_slice(body));
+        let pushed = batch.push_raw(kind % 10, version % 4, 0, |out| out.extend_from_slice(body));
         assert!(pushed.is_ok());
         rest = after;
     }
