@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use crate::JournalError;
+use crate::syncer::monotonic_now;
 
 type Outcome = Result<(), JournalError>;
 
@@ -107,14 +109,22 @@ impl Ticket {
     ///
     /// # Errors
     /// Why they are not and will not be in the journal.
-    pub fn wait(mut self) -> Outcome {
+    pub fn wait(self) -> Outcome {
+        self.wait_for(Duration::MAX).unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// As [`Self::wait`], for so long at most; `None` if it is still open then. Records that a disk
+    /// does not take are kept as long as it does not, which may be for ever.
+    pub fn wait_for(mut self, limit: Duration) -> Option<Outcome> {
+        let begun = monotonic_now();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
-            match Pin::new(&mut self).poll(&mut context) {
-                Poll::Ready(outcome) => return outcome,
-                Poll::Pending => thread::park(),
+            if let Poll::Ready(outcome) = Pin::new(&mut self).poll(&mut context) {
+                return Some(outcome);
             }
+            let left = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())?;
+            thread::park_timeout(left);
         }
     }
 }
