@@ -42,6 +42,8 @@ struct Disk {
     files: BTreeMap<String, Content>,
     /// Files whose removal a power cut undoes.
     removed: BTreeMap<String, Content>,
+    /// What was in files that are removed: who has one open reads on, as from a real disk.
+    unlinked: BTreeMap<String, Content>,
     locked: bool,
     calls: u64,
     faults: BTreeMap<u64, Fault>,
@@ -166,6 +168,12 @@ impl Disk {
     fn content(&mut self, name: &str) -> io::Result<&mut Content> {
         self.files.get_mut(name).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    /// What a file that was opened holds, be it removed since.
+    fn opened(&mut self, name: &str) -> io::Result<&Content> {
+        let content = self.files.get(name).or_else(|| self.unlinked.get(name));
+        content.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 fn injected() -> io::Error {
@@ -205,6 +213,7 @@ impl Storage for MemoryStorage {
         disk.change()?;
         let content = disk.content(name)?.clone();
         disk.files.remove(name);
+        disk.unlinked.insert(name.to_owned(), content.clone());
         if content.named {
             disk.removed.insert(name.to_owned(), content);
         }
@@ -263,7 +272,7 @@ impl StorageFile for MemoryFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut disk = lock(&self.disk);
-        let bytes = &disk.content(&self.name)?.bytes;
+        let bytes = &disk.opened(&self.name)?.bytes;
         let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -271,7 +280,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(lock(&self.disk).content(&self.name)?.bytes.len() as u64)
+        Ok(lock(&self.disk).opened(&self.name)?.bytes.len() as u64)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
