@@ -249,27 +249,33 @@ impl Book {
 
     /// Where rows of the model may be, in order of precedence.
     fn shelves<'b>(&'b self, asked: &Asked<'_>) -> impl Iterator<Item = Shelf<'b>> + use<'b> {
-        let first = self.layers.iter().find_map(|layer| self.found(layer, asked));
-        let provider = match first {
-            Some((provider, _)) => Some(&*provider.id),
-            None => self
-                .layers
-                .iter()
-                .find_map(|layer| Some(&*self.provider(layer, &asked.provider)?.id)),
-        };
-        let provider = provider.unwrap_or(&asked.provider).to_owned();
-        let own = |model: &str| self.own.get(&(provider.clone(), model.to_lowercase()));
-        let own = own(&asked.model).or_else(|| own(&first?.1.model.id));
-        let own = own.map(|rows| Shelf { rows, own: true, standard_only: false });
         let found = self.layers.iter().filter_map(|layer| self.found(layer, asked));
-        let listed: Vec<_> = found
-            .map(|(_, found)| Shelf {
-                rows: &found.model.rows,
-                own: false,
-                standard_only: found.borrowed,
-            })
-            .collect();
-        own.into_iter().chain(listed)
+        let found: Vec<_> = found.collect();
+        let own = if self.own.is_empty() { None } else { self.own_rows_for(asked, &found) };
+        let own = own.map(|rows| Shelf { rows, own: true, standard_only: false });
+        own.into_iter().chain(found.into_iter().map(|(_, found)| Shelf {
+            rows: &found.model.rows,
+            own: false,
+            standard_only: found.borrowed,
+        }))
+    }
+
+    /// Rows of one's own for the model, under the name asked for or the one that it was found by.
+    fn own_rows_for(
+        &self,
+        asked: &Asked<'_>,
+        found: &[(&Provider, FoundModel<'_>)],
+    ) -> Option<&[PriceRow]> {
+        let first = found.first();
+        let named = || {
+            let mut layers = self.layers.iter();
+            layers.find_map(|layer| self.provider(layer, &asked.provider))
+        };
+        let provider = first.map(|(provider, _)| *provider).or_else(named);
+        let provider = provider.map_or(&*asked.provider, |provider| &provider.id);
+        let own = |model: &str| self.own.get(&(provider.to_owned(), model.to_lowercase()));
+        let own = own(&asked.model).or_else(|| own(&first?.1.model.id));
+        own.map(Vec::as_slice)
     }
 
     fn found<'b>(
