@@ -284,6 +284,9 @@ impl Charges {
     }
 }
 
+/// What the prices of a table are for.
+const QUOTED: &str = "US dollars per million tokens, or as the item is quoted.";
+
 /// Where two books disagree, ready to be rendered.
 #[derive(Debug, Clone, Copy)]
 pub struct Disagreement<'a> {
@@ -317,9 +320,7 @@ impl Disagreement<'_> {
                 table.row(names.map(str::to_owned).into_iter().chain(figures(one)));
             }
             out.push_str(&table.render(style));
-            out.push_str(
-                &style.faint_words("US dollars per million tokens, or as the item is quoted."),
-            );
+            out.push_str(&style.faint_words(QUOTED));
         }
         out
     }
@@ -384,9 +385,7 @@ impl Scheduled<'_> {
             }
         }
         out.push_str(&table.render(style));
-        out.push_str(
-            &style.faint_words("US dollars per million tokens, or as the item is quoted."),
-        );
+        out.push_str(&style.faint_words(QUOTED));
         out
     }
 

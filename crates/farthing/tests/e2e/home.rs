@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use facts::Exchange;
-use journal::{Body, DirStorage, Reader};
+use journal::{Body, DirStorage, Reader, Storage};
 use ledger::Ledger;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,6 +42,22 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     };
     let outcome = tokio::time::timeout(DEADLINE, waiting).await;
     assert!(outcome.is_ok(), "never: {what}");
+}
+
+/// What a journal has settled, and how many exchanges are open in it.
+pub(crate) fn replayed<S: Storage>(reader: &mut Reader<S>) -> (Vec<Exchange>, usize) {
+    let (mut ledger, mut settled) = (Ledger::default(), Vec::new());
+    while let Some(record) = reader.next().unwrap() {
+        match record.decode().unwrap().body {
+            Body::Admitted(record) => ledger.admit(record).unwrap(),
+            Body::Dispatched(record) => ledger.dispatch(record).unwrap(),
+            Body::AttemptEnded(record) => ledger.end(record).unwrap(),
+            Body::Settled(record) => settled.push(ledger.settle(record).unwrap()),
+            Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) => {}
+            Body::Unknown { .. } => panic!("an unknown record"),
+        }
+    }
+    (settled, ledger.open())
 }
 
 /// An upstream's table in the configuration.
@@ -198,20 +214,9 @@ impl Home {
     pub(crate) fn journal(&self) -> (Vec<Exchange>, usize) {
         let storage = DirStorage::open(self.data().join("journal")).unwrap();
         let mut reader = Reader::open(storage).unwrap();
-        let mut ledger = Ledger::default();
-        let mut settled = Vec::new();
-        while let Some(record) = reader.next().unwrap() {
-            match record.decode().unwrap().body {
-                Body::Admitted(record) => ledger.admit(record).unwrap(),
-                Body::Dispatched(record) => ledger.dispatch(record).unwrap(),
-                Body::AttemptEnded(record) => ledger.end(record).unwrap(),
-                Body::Settled(record) => settled.push(ledger.settle(record).unwrap()),
-                Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) => {}
-                Body::Unknown { .. } => panic!("an unknown record"),
-            }
-        }
+        let told = replayed(&mut reader);
         assert!(reader.missing().is_empty());
-        (settled, ledger.open())
+        told
     }
 
     /// The exchange with this id, if it is settled on the journal.

@@ -1,15 +1,13 @@
 //! Starting, stopping, guarding and watching a gateway.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 
 use facts::{End, Verdict};
-use tokio::sync::Semaphore;
 
 use crate::client::Call;
 use crate::home::{Home, both, cost, eventually, pico};
-use crate::passthrough::{CHUNKS, COST};
-use crate::scripted::{Act, END, SSE, Scripted, chunk, stream};
+use crate::passthrough::{CHUNKS, COST, paused};
+use crate::scripted::{Act, Scripted, stream};
 
 const CHAT: &str = r#"{"model":"m","stream":true}"#;
 
@@ -139,15 +137,7 @@ async fn a_configuration_is_checked_without_serving() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_termination_lets_exchanges_under_way_end() {
-    let go = Arc::new(Semaphore::new(0));
-    let allowed = Arc::clone(&go);
-    let server = Scripted::start(move |_| {
-        let first = [SSE, &chunk(CHUNKS[1].as_bytes())].concat();
-        let rest = CHUNKS[2..].iter().flat_map(|piece| chunk(piece.as_bytes()));
-        let rest = rest.chain(END.iter().copied()).collect();
-        vec![Act::Send(first), Act::Allowed(Arc::clone(&allowed)), Act::Send(rest)]
-    })
-    .await;
+    let (server, go) = paused().await;
     let home = Home::new(&both(server.address));
     let gateway = home.serve();
     // Connections that are kept but idle must not hold it up.

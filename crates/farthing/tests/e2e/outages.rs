@@ -1,36 +1,19 @@
 //! A disk that cannot be written for a while, or from the start, and journals with holes.
 
-use std::sync::Arc;
-
 use facts::{End, Verdict};
 use journal::{Batch, DirStorage, Reader, Writer};
 use quantity::UnixTime;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::client::Call;
 use crate::home::{Gateway, Home, both, cost, pico};
-use crate::passthrough::{CHUNKS, COST};
-use crate::scripted::{Act, END, SSE, Scripted, chunk, stream};
+use crate::passthrough::{CHUNKS, COST, paused};
+use crate::scripted::{Scripted, stream};
 
 const CHAT: &str = r#"{"model":"m","stream":true}"#;
 
 async fn chats() -> Scripted {
     Scripted::always(stream(CHUNKS.map(str::as_bytes))).await
-}
-
-/// Sends the first chunk, and the rest once it may.
-async fn paused() -> (Scripted, Arc<Semaphore>) {
-    let go = Arc::new(Semaphore::new(0));
-    let allowed = Arc::clone(&go);
-    let server = Scripted::start(move |_| {
-        let first = [SSE, &chunk(CHUNKS[1].as_bytes())].concat();
-        let rest = CHUNKS[2..].iter().flat_map(|piece| chunk(piece.as_bytes()));
-        let rest = rest.chain(END.iter().copied()).collect();
-        vec![Act::Send(first), Act::Allowed(Arc::clone(&allowed)), Act::Send(rest)]
-    })
-    .await;
-    (server, go)
 }
 
 async fn get(gateway: &Gateway, path: &str) -> (u16, String) {

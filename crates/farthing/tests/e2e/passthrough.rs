@@ -1,12 +1,15 @@
 //! What passes, and what ends at the gateway.
 
+use std::sync::Arc;
+
 use facts::{End, Verdict};
 use quantity::UsageSource;
 use simulated::{Options, Simulated};
+use tokio::sync::Semaphore;
 
 use crate::client::{Call, Reply};
 use crate::home::{Home, INPUT, OUTPUT, PRICES, both, cost, upstream};
-use crate::scripted::{Scripted, json, stream, whole};
+use crate::scripted::{Act, END, SSE, Scripted, chunk, json, stream, whole};
 
 const CHAT: &str = r#"{ "id":"chatcmpl-1", "object":"chat.completion","model":"m",
  "choices":[{"index":0,"message":{"role":"assistant","content":"h\u00e9 llo"},"finish_reason":"stop"}],
@@ -22,6 +25,21 @@ pub(crate) const CHUNKS: [&str; 5] = [
     "data: {\"id\":\"chatcmpl-2\",\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":5,\"total_tokens\":17}}\n\n",
     "data: [DONE]\n\n",
 ];
+
+/// An upstream that sends the first chunk, and the rest once it may.
+pub(crate) async fn paused() -> (Scripted, Arc<Semaphore>) {
+    let go = Arc::new(Semaphore::new(0));
+    let allowed = Arc::clone(&go);
+    let server = Scripted::start(move |_| {
+        let first = [SSE, &chunk(CHUNKS[1].as_bytes())].concat();
+        let rest = CHUNKS[2..].iter().flat_map(|piece| chunk(piece.as_bytes()));
+        let rest = rest.chain(END.iter().copied()).collect();
+        vec![Act::Send(first), Act::Allowed(Arc::clone(&allowed)), Act::Send(rest)]
+    })
+    .await;
+    (server, go)
+}
+
 /// A stream in Anthropic's dialect.
 pub(crate) const EVENTS: [&str; 5] = [
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_2\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}\n\n",

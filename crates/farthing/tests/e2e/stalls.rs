@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use facts::{Charged, End, Exchange, Verdict};
 use gateway::{Clock, Gateway, OnFailure, Page, Recent, Settings, Upstream, Watch};
-use journal::{Body, Committer, Fault, MemoryStorage, Options, Reader, Writer};
-use ledger::Ledger;
+use journal::{Committer, Fault, MemoryStorage, Options, Reader, Writer};
 use quantity::{HashKey, UnixTime};
 use tariff::Book;
-use tokio::sync::Semaphore;
 
 use crate::client::{Call, Reply};
-use crate::home::eventually;
-use crate::passthrough::CHUNKS;
-use crate::scripted::{Act, END, SSE, Scripted, chunk, stream};
+use crate::home::{eventually, replayed};
+use crate::passthrough::{CHUNKS, paused};
+use crate::scripted::{Scripted, stream};
 
 const CHAT: &str = r#"{"model":"m","stream":true}"#;
 
@@ -97,19 +95,7 @@ impl Here {
 
     /// What is settled, and how many are open.
     fn journal(&self) -> (Vec<Exchange>, usize) {
-        let mut reader = Reader::open(self.storage.clone()).unwrap();
-        let (mut ledger, mut settled) = (Ledger::default(), Vec::new());
-        while let Some(record) = reader.next().unwrap() {
-            match record.decode().unwrap().body {
-                Body::Admitted(record) => ledger.admit(record).unwrap(),
-                Body::Dispatched(record) => ledger.dispatch(record).unwrap(),
-                Body::AttemptEnded(record) => ledger.end(record).unwrap(),
-                Body::Settled(record) => settled.push(ledger.settle(record).unwrap()),
-                Body::Price(_) | Body::Adjusted(_) | Body::Gap(_) => {}
-                Body::Unknown { .. } => panic!("an unknown record"),
-            }
-        }
-        (settled, ledger.open())
+        replayed(&mut Reader::open(self.storage.clone()).unwrap())
     }
 
     async fn once_settled(&self, count: usize) -> Vec<Exchange> {
@@ -158,15 +144,7 @@ async fn an_admission_that_a_stalled_disk_holds_is_refused_and_settles_as_never_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_settlement_that_a_stalled_disk_holds_cuts_the_reply_and_is_written_later() {
-    let go = Arc::new(Semaphore::new(0));
-    let allowed = Arc::clone(&go);
-    let server = Scripted::start(move |_| {
-        let first = [SSE, &chunk(CHUNKS[1].as_bytes())].concat();
-        let rest = CHUNKS[2..].iter().flat_map(|piece| chunk(piece.as_bytes()));
-        let rest = rest.chain(END.iter().copied()).collect();
-        vec![Act::Send(first), Act::Allowed(Arc::clone(&allowed)), Act::Send(rest)]
-    })
-    .await;
+    let (server, go) = paused().await;
     for (on_failure, whole) in [(OnFailure::Refuse, false), (OnFailure::Pass, true)] {
         let here = Here::start(server.address, on_failure).await;
         let mut reading =
