@@ -219,9 +219,25 @@ impl Book {
     /// # Errors
     /// [`Unpriced`] says what is missing. It is total: there is no default price.
     pub fn quote(&self, key: &Key<'_>) -> Result<&PriceRow, Unpriced> {
+        self.quote_beside_list(key).map(|(row, _)| row)
+    }
+
+    /// The row in force, and the one that the books have whatever own rows say: the same where no own
+    /// row applies.
+    pub(crate) fn quote_beside_list(
+        &self,
+        key: &Key<'_>,
+    ) -> Result<(&PriceRow, Option<&PriceRow>), Unpriced> {
         let asked = Asked::of(key);
-        let mut shelves = self.shelves(&asked);
-        shelves.find_map(|shelf| shelf.best(&asked)).ok_or_else(|| self.why_not(key, &asked))
+        let mut own = None;
+        for shelf in self.shelves(&asked) {
+            match shelf.best(&asked) {
+                Some(row) if shelf.own => own = Some(row),
+                Some(listed) => return Ok((own.unwrap_or(listed), Some(listed))),
+                None => {}
+            }
+        }
+        own.map(|row| (row, None)).ok_or_else(|| self.why_not(key, &asked))
     }
 
     /// Every row of the model, in the order of precedence of their layers, with why it does not fit or
@@ -239,12 +255,6 @@ impl Book {
             }));
         }
         considered
-    }
-
-    /// The book's own row in force, whatever own rows say.
-    pub(crate) fn listed(&self, key: &Key<'_>) -> Option<&PriceRow> {
-        let asked = Asked::of(key);
-        self.shelves(&asked).filter(|shelf| !shelf.own).find_map(|shelf| shelf.best(&asked))
     }
 
     /// Where rows of the model may be, in order of precedence.

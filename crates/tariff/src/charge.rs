@@ -125,9 +125,9 @@ impl Book {
     /// # Errors
     /// As [`Book::quote`] and [`PriceRow::charge`].
     pub fn charge(&self, key: &Key<'_>, usage: &Usage) -> Result<(&PriceRow, Charge), Unpriced> {
-        let row = self.quote(key)?;
+        let (row, listed) = self.quote_beside_list(key)?;
         let mut charge = row.charge(usage)?;
-        if let Some(listed) = self.listed(key).filter(|listed| listed.id() != row.id()) {
+        if let Some(listed) = listed.filter(|listed| listed.id() != row.id()) {
             charge.list_at(listed, usage);
         }
         Ok((row, charge))
