@@ -24,30 +24,134 @@ fn total(row: &PriceRow, counts: &[(&str, u32)]) -> String {
     row.charge(&usage(counts)).unwrap().total.to_string()
 }
 
-/// Bills that users of other tools reported as wrong, with the right amounts.
+/// Amounts that others published, or got wrong: prices, counts, and what is right. Bills that were wrong
+/// because a provider's usage was read wrongly are in `crates/metering/tests/wire/bills.rs`.
+const BILLS: &[(&str, &str, &str, &str)] = &[
+    // BerriAI/litellm#11935: $0.54 was shown, for what was cached went unbilled; the client says $5.94,
+    // of which the other model has the $0.09872 below.
+    (
+        "a session of Claude Code",
+        "input_uncached=3 cache_read=0.3 cache_write_5m=3.75 output_text=15",
+        "input_uncached=450 cache_read=14000000 cache_write_5m=293700 output_text=36100",
+        "5.844225",
+    ),
+    (
+        "its helper",
+        "input_uncached=0.8 output_text=4",
+        "input_uncached=105400 output_text=3600",
+        "0.09872",
+    ),
+    // deepseek-ai/open-infra-index, 2025-03-01: $562,027 from counts that are rounded to 10⁹ in print.
+    (
+        "a day of DeepSeek",
+        "input_uncached=0.55 cache_read=0.14 output_text=2.19",
+        "input_uncached=266000000000 cache_read=342000000000 output_text=168000000000",
+        "562100",
+    ),
+    // The FOCUS specification's examples of prompt caching and of prices for each token. The storage of
+    // scenario B, $6 beside these $9.90, is no usage of an exchange.
+    (
+        "FOCUS, scenario A",
+        "input_uncached=3 cache_read=0.3 cache_write_5m=3.75",
+        "input_uncached=500000 cache_read=8000000 cache_write_5m=2000000",
+        "11.4",
+    ),
+    (
+        "FOCUS, scenario B",
+        "input_uncached=3 cache_read=0.3",
+        "input_uncached=2500000 cache_read=8000000",
+        "9.9",
+    ),
+    ("FOCUS, output", "output_text=15", "output_text=1500000", "22.5"),
+    ("FOCUS, without a cache", "input_uncached=3", "input_uncached=10500000", "31.5"),
+    (
+        "FOCUS, each token",
+        "input_uncached=5 output_text=25",
+        "input_uncached=8400000 output_text=2100000",
+        "94.5",
+    ),
+    // llmtco.com, and the two ends of a16z's "LLMflation".
+    (
+        "llmtco.com",
+        "input_uncached=3 output_text=15",
+        "input_uncached=1000000 output_text=500000",
+        "10.5",
+    ),
+    ("LLMflation, 2021", "input_uncached=60", "input_uncached=1000000", "60"),
+    ("LLMflation, 2024", "input_uncached=0.06", "input_uncached=1000000", "0.06"),
+    // tgarg01/silybench-data at 93e4887, comparisons.csv: the cheapest API for a thousand requests.
+    (
+        "silybench, balanced",
+        "input_uncached=0.2 output_text=0.2",
+        "input_uncached=2048000 output_text=2048000",
+        "0.8192",
+    ),
+    (
+        "silybench, balanced, by class",
+        "input_uncached=0.117 output_text=0.455",
+        "input_uncached=2048000 output_text=2048000",
+        "1.171456",
+    ),
+    (
+        "silybench, chat",
+        "input_uncached=0.2 output_text=0.2",
+        "input_uncached=128000 output_text=128000",
+        "0.0512",
+    ),
+    (
+        "silybench, decode",
+        "input_uncached=0.2 output_text=0.2",
+        "input_uncached=128000 output_text=1024000",
+        "0.2304",
+    ),
+    (
+        "silybench, long context",
+        "input_uncached=0.117 output_text=0.455",
+        "input_uncached=8192000 output_text=512000",
+        "1.191424",
+    ),
+    (
+        "silybench, prefill",
+        "input_uncached=0.117 output_text=0.455",
+        "input_uncached=1024000 output_text=128000",
+        "0.178048",
+    ),
+];
+
 #[test]
-fn bills_that_others_got_wrong_are_right() {
+fn published_bills_are_right() {
+    for (what, prices, counts, dollars) in BILLS {
+        let pairs = |text: &'static str| text.split(' ').map(|pair| pair.split_once('=').unwrap());
+        let row = PriceRow::own("lab", "toy", pairs(prices)).unwrap();
+        let mut usage = Usage::default();
+        for (class, count) in pairs(counts) {
+            let class = TokenClass::from_name(class).unwrap();
+            usage.tokens[class] = TokenCount::new(count.parse().unwrap()).unwrap();
+        }
+        assert_eq!(row.charge(&usage).unwrap().total.to_string(), *dollars, "{what}");
+    }
+}
+
+/// Where the price was wrong, and the right one is the book's.
+#[test]
+fn bills_that_were_wrong_for_a_price_are_right_by_the_book() {
     let at = "2026-11-22".parse().unwrap();
     let book = Book::builtin();
-    let quote = |provider, model| book.quote(&Key::new(provider, model, at)).unwrap();
-    // BerriAI/litellm#14849: cache hits were counted twice; $0.1849 is right at the prices of then.
+    let bill = |provider, model, tier, counts: &[_]| {
+        let key = Key::new(provider, model, at).on(tier);
+        book.charge(&key, &usage(counts)).unwrap().1.total.to_string()
+    };
+    // BerriAI/litellm#39245: flex above 272,000 tokens at the standard price, $3.045; the invoice has
+    // half of it. #13810 is the same below the threshold.
+    let counts = [("input_uncached", 300_000), ("output_text", 1_000)];
+    assert_eq!(bill("openai", "gpt-5.5", Some("flex"), &counts), "1.5225");
+    assert_eq!(bill("openai", "gpt-5.5", None, &counts), "3.045");
+    // BerriAI/litellm#14849 at the prices since: above 200,000 tokens, cached ones included.
     let counts = [("input_uncached", 5_005), ("cache_read", 257_955), ("output_text", 1_744)];
-    let then = row(&[("input_uncached", "1.25"), ("cache_read", "0.625"), ("output_text", "10")]);
-    assert_eq!(total(&then, &counts), "0.184918125");
-    // Since then the model has a price above 200,000 input tokens, cached ones included.
-    assert_eq!(total(quote("google", "gemini-2.5-pro"), &counts), "0.10316125");
-    // opencode#17566: reasoning is part of the output of 1,944 and was billed twice; $0.79 is right.
-    let counts = [("input_uncached", 14_746), ("output_text", 944), ("reasoning", 1_000)];
-    assert_eq!(total(quote("openai", "gpt-5.4-pro"), &counts), "0.7923");
-    // llmtco.com and the FOCUS example before caching.
-    let listed = row(&[("input_uncached", "3"), ("output_text", "15")]);
-    let counts = [("input_uncached", 1_000_000), ("output_text", 500_000)];
-    assert_eq!(total(&listed, &counts), "10.5");
-    assert_eq!(total(&listed, &[("input_uncached", 10_500_000)]), "31.5");
-    // BerriAI/litellm#9812: a cache write costs 1.25 times input.
-    let sonnet = row(&[("input_uncached", "3"), ("cache_write_5m", "3.75"), ("output_text", "15")]);
-    let counts = [("input_uncached", 3), ("cache_write_5m", 12_304), ("output_text", 550)];
-    assert_eq!(total(&sonnet, &counts), "0.054399");
+    assert_eq!(bill("google", "gemini-2.5-pro", None, &counts), "0.10316125");
+    // anomalyco/opencode#17566.
+    let counts = [("input_uncached", 14_746), ("output_text", 584), ("reasoning", 1_360)];
+    assert_eq!(bill("openai", "gpt-5.4-pro", None, &counts), "0.7923");
 }
 
 #[test]
