@@ -19,6 +19,7 @@ mod describe;
 mod fault;
 mod random;
 mod request;
+mod trace;
 mod workload;
 
 pub use demo::demo;
@@ -26,4 +27,5 @@ pub use describe::{Description, RouteCounts};
 pub use fault::{Fault, ParseFaultError};
 pub use random::Random;
 pub use request::{Api, Arrival, Labels, Request, Role, Segment, Shape};
+pub use trace::{AzureReader, Row, TraceError};
 pub use workload::{OrderError, Workload};

@@ -1,0 +1,33 @@
+//! What an inference engine makes of a workload: a discrete-event simulation of its scheduler.
+//!
+//! [`serve`] puts [`Request`]s before an engine with continuous batching, chunked prefill and a paged KV
+//! cache, by the rules of vLLM's v1 scheduler and in exact integer picoseconds, asking a
+//! [`StepTime`] how long a step takes. It never touches a token: what decodes is kept as sums, and
+//! all steps between two events are one closed form. A plain simulator that goes step by step
+//! lives in the tests, and both agree on every request to the picosecond.
+//!
+//! # The rules
+//!
+//! Each step first goes through what runs, in the order of admission: a decode computes one token,
+//! a prompt as many as the step has left. If there are too few blocks, the request that is last
+//! (of the least urgent class, by arrival) is preempted: it loses its blocks and starts again at
+//! the head of the queue. Unless somebody was preempted, the queue is served next, in order, until
+//! a request finds no seat, no tokens or no blocks. Whoever has computed all its tokens gets one
+//! at the end of the step. What comes in during a step (arrivals, clients that leave, time-outs)
+//! is seen at its end, in the order of time.
+//!
+//! Source: vLLM, `vllm/v1/core/sched/scheduler.py` at commit 00024d31 (2026). Left out: prefix
+//! caching, speculative decoding, `long_prefill_token_threshold`.
+
+mod decodes;
+mod engine;
+mod progression;
+mod replica;
+mod sequence;
+mod step_time;
+mod totals;
+
+pub use engine::{Engine, Error, Outcome, Record, Request, SECOND_PS, picoseconds};
+pub use replica::serve;
+pub use step_time::{Batch, Linear, StepTime};
+pub use totals::Totals;

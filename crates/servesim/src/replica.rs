@@ -1,0 +1,602 @@
+//! One replica's scheduler. The rules are those of the crate's documentation; what is peculiar here
+//! is that nothing is done per token, and that steps which must all be alike are one.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::decodes::Decodes;
+use crate::engine::{Engine, Error, Outcome, Record, Request};
+use crate::progression::{MOST_STEPS, Progression};
+use crate::sequence::{List, NEVER, NONE, Phase, Sequence};
+use crate::step_time::{Batch, StepTime};
+use crate::totals::Totals;
+
+/// Why the queue was not served to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    /// It was: nobody waits.
+    Nobody,
+    /// As many run as may.
+    Seats,
+    /// The step can compute no more tokens.
+    Tokens,
+    /// The first one finds too few blocks.
+    Blocks,
+}
+
+/// Somebody leaves at a time, unless done by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Deadline {
+    at: u64,
+    number: u64,
+    who: u32,
+    outcome: Outcome,
+}
+
+pub(crate) struct Replica<'a, T> {
+    engine: &'a Engine,
+    time: T,
+    window: u32,
+    mask: u32,
+    shift: u32,
+    now: u64,
+    last_arrival: u64,
+    all: Vec<Sequence>,
+    vacant: Vec<u32>,
+    /// By class, each in the order of arrival.
+    waiting: Vec<List>,
+    running: Vec<List>,
+    waiting_count: u32,
+    running_count: u32,
+    decodes: Decodes,
+    /// Decodes by the count of steps at which they must be looked at; entries may be stale.
+    events: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Who leaves when; entries may be stale.
+    deadlines: BinaryHeap<Reverse<Deadline>>,
+    /// The one whose prompt did not fit into the last step; everyone else who runs decodes.
+    partial: u32,
+    free: u64,
+    turns: u64,
+    /// What the step at hand computes of prompts.
+    chunks: Vec<(u32, u32)>,
+    /// What runs, in order, where that is needed one by one.
+    order: Vec<u32>,
+    totals: Totals,
+}
+
+/// Serves requests, which come in the order of arrival, and tells of each what became of it.
+///
+/// # Errors
+/// If the engine's settings make no sense, the requests are not in order, or times are beyond what
+/// picoseconds can count.
+pub fn serve(
+    engine: &Engine,
+    time: impl StepTime,
+    requests: impl IntoIterator<Item = Request>,
+    mut each: impl FnMut(&Record),
+) -> Result<Totals, Error> {
+    let mut replica = Replica::new(engine, time)?;
+    for (number, request) in (0..).zip(requests) {
+        replica.push(number, &request, &mut each)?;
+    }
+    replica.finish(&mut each)
+}
+
+impl<'a, T: StepTime> Replica<'a, T> {
+    pub(crate) fn new(engine: &'a Engine, time: T) -> Result<Self, Error> {
+        engine.check()?;
+        let window = time.window().map_or(u32::MAX, std::num::NonZeroU32::get);
+        let classes = usize::from(engine.priority_classes);
+        Ok(Self {
+            window,
+            mask: engine.block_tokens - 1,
+            shift: engine.block_tokens.trailing_zeros(),
+            now: 0,
+            last_arrival: 0,
+            all: Vec::new(),
+            vacant: Vec::new(),
+            waiting: vec![List::EMPTY; classes],
+            running: vec![List::EMPTY; classes],
+            waiting_count: 0,
+            running_count: 0,
+            decodes: Decodes::new(engine.block_tokens, window),
+            events: BinaryHeap::new(),
+            deadlines: BinaryHeap::new(),
+            partial: NONE,
+            free: u64::from(engine.kv_blocks),
+            turns: 0,
+            chunks: Vec::new(),
+            order: Vec::new(),
+            totals: Totals::default(),
+            engine,
+            time,
+        })
+    }
+
+    /// Runs until the request's arrival has been seen, and takes it in.
+    pub(crate) fn push(
+        &mut self,
+        number: u64,
+        request: &Request,
+        each: &mut impl FnMut(&Record),
+    ) -> Result<(), Error> {
+        let &Request { arrival_ps: arrival, prompt, output, .. } = request;
+        if arrival < self.last_arrival {
+            return Err(Error::Unsorted { number });
+        }
+        self.last_arrival = arrival;
+        if prompt == 0 || output == 0 {
+            return Err(Error::Empty { number, prompt, output });
+        }
+        self.advance(arrival, each)?;
+        self.expire(arrival, each);
+        let room = self.engine.max_model_len.saturating_sub(prompt);
+        let class = request.priority.min(self.engine.priority_classes - 1);
+        let sequence = Sequence::new(number, arrival, prompt, output.min(room), class);
+        let full = self.engine.max_queue.is_some_and(|most| self.waiting_count >= most);
+        if room == 0 || full {
+            let outcome = if room == 0 { Outcome::TooLong } else { Outcome::QueueFull };
+            each(&record(&sequence, arrival, 0, outcome));
+            return Ok(());
+        }
+        let who = self.seat(sequence);
+        self.waiting[usize::from(class)].push_back(&mut self.all, who);
+        self.waiting_count += 1;
+        let deadlines = [
+            (request.patience_ps, Outcome::Aborted),
+            (self.engine.timeout_ps, Outcome::Timeout),
+            (self.engine.queue_timeout_ps, Outcome::QueueTimeout),
+        ];
+        for (span, outcome) in deadlines {
+            if let Some(at) = span.and_then(|span| arrival.checked_add(span)) {
+                self.deadlines.push(Reverse(Deadline { at, number, who, outcome }));
+            }
+        }
+        if self.deadlines.len() > 8 * self.all.len() + 64 {
+            let mut deadlines = std::mem::take(&mut self.deadlines);
+            deadlines.retain(|Reverse(one)| self.is_pending(one));
+            self.deadlines = deadlines;
+        }
+        Ok(())
+    }
+
+    /// Runs until nothing is left.
+    pub(crate) fn finish(mut self, each: &mut impl FnMut(&Record)) -> Result<Totals, Error> {
+        self.advance(NEVER, each)?;
+        Ok(self.totals)
+    }
+
+    /// Runs until the first end of a step that is not before `until`, by when nothing else
+    /// arrives.
+    fn advance(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+        while self.now < until {
+            // Those of this very time too: there is nobody who could have come before them.
+            self.expire(self.now + 1, each);
+            if self.waiting_count + self.running_count == 0 {
+                if until != NEVER {
+                    self.totals.idle_ps += until - self.now;
+                    self.now = until;
+                }
+                return Ok(());
+            }
+            self.step(until, each)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go whoever leaves before a time.
+    fn expire(&mut self, before: u64, each: &mut impl FnMut(&Record)) {
+        while let Some(&Reverse(deadline)) = self.deadlines.peek()
+            && deadline.at < before
+        {
+            self.deadlines.pop();
+            if self.is_pending(&deadline) {
+                self.give_up(&deadline, each);
+            }
+        }
+    }
+
+    fn is_pending(&self, deadline: &Deadline) -> bool {
+        let one = &self.all[deadline.who as usize];
+        one.phase != Phase::Vacant
+            && one.number == deadline.number
+            && (deadline.outcome != Outcome::QueueTimeout || one.admitted == NEVER)
+    }
+
+    fn next_deadline(&mut self) -> u64 {
+        while let Some(&Reverse(deadline)) = self.deadlines.peek() {
+            if self.is_pending(&deadline) {
+                return deadline.at;
+            }
+            self.deadlines.pop();
+        }
+        NEVER
+    }
+
+    fn give_up(&mut self, deadline: &Deadline, each: &mut impl FnMut(&Record)) {
+        let who = deadline.who;
+        if self.all[who as usize].phase == Phase::Decode {
+            self.stop_decoding(who);
+        }
+        let one = &self.all[who as usize];
+        let (class, computed, phase) = (usize::from(one.class), one.computed, one.phase);
+        each(&record(one, deadline.at, one.generated, deadline.outcome));
+        if phase == Phase::Waiting {
+            self.waiting[class].remove(&mut self.all, who);
+            self.waiting_count -= 1;
+        } else {
+            self.running[class].remove(&mut self.all, who);
+            self.running_count -= 1;
+            self.free += self.blocks(computed);
+            self.totals.abandoned_tokens += u64::from(computed);
+            if self.partial == who {
+                self.partial = NONE;
+            }
+        }
+        self.vacate(who);
+    }
+
+    /// One step, or all those that must be like it. Does nothing if everyone who could have run
+    /// was preempted.
+    fn step(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+        self.chunks.clear();
+        if self.waiting_count == 0 && self.partial == NONE {
+            return self.skip(until, Blocked::Nobody, each);
+        }
+        let mut budget = self.engine.max_num_batched_tokens - self.decodes.count;
+        let mut needed = self.decodes.growth(1);
+        if self.partial != NONE {
+            let one = &self.all[self.partial as usize];
+            let tokens = (one.tokens() - one.computed).min(budget);
+            budget -= tokens;
+            needed += self.blocks(one.computed + tokens) - self.blocks(one.computed);
+            self.chunks.push((self.partial, tokens));
+        }
+        if needed > self.free {
+            return self.crowded(each);
+        }
+        self.free -= needed;
+        let blocked = self.admit(budget);
+        if self.chunks.is_empty() {
+            self.free += needed;
+            return self.skip(until, blocked, each);
+        }
+        self.compute(each)
+    }
+
+    /// Starts whoever waits, in order, as long as there are seats, tokens and blocks.
+    fn admit(&mut self, mut budget: u32) -> Blocked {
+        loop {
+            let Some(class) = self.waiting.iter().position(|list| list.head != NONE) else {
+                return Blocked::Nobody;
+            };
+            if self.running_count == self.engine.max_num_seqs {
+                return Blocked::Seats;
+            }
+            if budget == 0 {
+                return Blocked::Tokens;
+            }
+            let who = self.waiting[class].head;
+            let tokens = self.all[who as usize].tokens().min(budget);
+            let needed = self.blocks(tokens);
+            if needed > self.free {
+                return Blocked::Blocks;
+            }
+            self.free -= needed;
+            budget -= tokens;
+            self.waiting[class].remove(&mut self.all, who);
+            self.running[class].push_back(&mut self.all, who);
+            self.waiting_count -= 1;
+            self.running_count += 1;
+            let one = &mut self.all[who as usize];
+            one.phase = Phase::Prefill;
+            one.admitted = one.admitted.min(self.now);
+            one.turn = self.turns;
+            self.turns += 1;
+            self.chunks.push((who, tokens));
+        }
+    }
+
+    /// All steps that do nothing but decode until something happens, as one.
+    fn skip(
+        &mut self,
+        until: u64,
+        blocked: Blocked,
+        each: &mut impl FnMut(&Record),
+    ) -> Result<(), Error> {
+        let event = self.next_event().map_or(NEVER, |(event, _)| event);
+        let most = (event - self.decodes.steps).min(MOST_STEPS);
+        let (mut steps, mut needed) = self.decodes.steps_within(self.free, most);
+        if steps == 0 {
+            return self.crowded(each);
+        }
+        let count = self.decodes.count;
+        let times = self.times(&Batch { decodes: count, sampled: count, ..Batch::default() })?;
+        // Who comes while there is no seat, or behind somebody who finds no blocks, changes
+        // nothing before the next event: blocks and seats only get fewer until then.
+        let behind = match blocked {
+            Blocked::Seats => true,
+            Blocked::Blocks => self.engine.priority_classes == 1,
+            Blocked::Nobody | Blocked::Tokens => false,
+        };
+        let limit = self.next_deadline().min(if behind { NEVER } else { until });
+        if let Some(fewer) = times.steps_to(limit - self.now, steps)
+            && fewer < steps
+        {
+            (steps, needed) = (fewer, self.decodes.growth(fewer));
+        }
+        self.free -= needed;
+        self.pass(times.sum(steps))?;
+        self.totals.steps += steps;
+        self.totals.decode_tokens += steps * u64::from(count);
+        self.decodes.advance(steps);
+        self.end_decodes(each);
+        Ok(())
+    }
+
+    /// One step of the decodes and the chunks at hand, whose blocks are theirs already.
+    fn compute(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+        let count = self.decodes.count;
+        let mut batch = Batch { decodes: count, sampled: count, ..Batch::default() };
+        for &(who, tokens) in &self.chunks {
+            let one = &self.all[who as usize];
+            let ends = one.computed + tokens == one.tokens();
+            batch.add_chunk(one.computed, tokens, ends, self.window);
+        }
+        let times = self.times(&batch)?;
+        self.pass(times.first)?;
+        self.totals.steps += 1;
+        self.totals.decode_tokens += u64::from(count);
+        self.totals.prefill_tokens += u64::from(batch.prefill_tokens);
+        self.decodes.advance(1);
+        self.end_decodes(each);
+        self.partial = NONE;
+        let mut chunks = std::mem::take(&mut self.chunks);
+        for (who, tokens) in chunks.drain(..) {
+            let now = self.now;
+            let one = &mut self.all[who as usize];
+            one.computed += tokens;
+            if one.computed < one.tokens() {
+                self.partial = who;
+                continue;
+            }
+            one.generated += 1;
+            one.first_token = one.first_token.min(now);
+            if one.generated == one.output {
+                self.complete(who, each);
+            } else {
+                self.start_decoding(who);
+            }
+        }
+        self.chunks = chunks;
+        Ok(())
+    }
+
+    /// One step for which there are too few blocks.
+    fn crowded(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        for list in &self.running {
+            order.extend(list.iter(&self.all));
+        }
+        order.sort_unstable_by_key(|&who| self.all[who as usize].turn);
+        self.grant(&order);
+        // Those that were not reached stand still, and join again behind the step.
+        order.retain(|&who| self.all[who as usize].phase == Phase::Decode);
+        order.retain(|&who| std::mem::take(&mut self.all[who as usize].granted) == 0);
+        for &who in &order {
+            self.stop_decoding(who);
+        }
+        self.chunks.clear();
+        if self.partial != NONE {
+            let tokens = std::mem::take(&mut self.all[self.partial as usize].granted);
+            if tokens > 0 {
+                self.chunks.push((self.partial, tokens));
+            }
+        }
+        let partial = self.partial;
+        if self.decodes.count > 0 || !self.chunks.is_empty() {
+            let reached = !self.chunks.is_empty();
+            self.compute(each)?;
+            if !reached {
+                self.partial = partial;
+            }
+        }
+        for &who in &order {
+            self.start_decoding(who);
+        }
+        self.order = order;
+        Ok(())
+    }
+
+    /// Gives tokens and blocks to what runs, in this order, preempting where blocks are missing.
+    fn grant(&mut self, order: &[u32]) {
+        let mut budget = self.engine.max_num_batched_tokens;
+        for &who in order {
+            let one = &self.all[who as usize];
+            let (tokens, needed) = match one.phase {
+                // Preempted before its turn came.
+                Phase::Waiting | Phase::Vacant => continue,
+                Phase::Decode => {
+                    let context = one.prompt + self.generated(one);
+                    (1, u64::from((context - 1) & self.mask == 0))
+                }
+                Phase::Prefill => {
+                    let tokens = (one.tokens() - one.computed).min(budget);
+                    let after = one.computed + tokens;
+                    (tokens, self.blocks(after) - self.blocks(one.computed))
+                }
+            };
+            while needed > self.free {
+                let victim = self.least_urgent();
+                budget += self.preempt(victim);
+                if victim == who {
+                    return;
+                }
+            }
+            self.free -= needed;
+            budget -= tokens;
+            self.all[who as usize].granted = tokens;
+        }
+    }
+
+    /// The last to arrive of the last class that runs.
+    fn least_urgent(&self) -> u32 {
+        let last = self.running.iter().rev().find(|list| list.tail != NONE);
+        last.expect("somebody runs for whom blocks are missing").tail
+    }
+
+    /// Takes away all blocks; returns the tokens that it was to compute in this step.
+    fn preempt(&mut self, who: u32) -> u32 {
+        if self.all[who as usize].phase == Phase::Decode {
+            self.stop_decoding(who);
+        }
+        let one = &mut self.all[who as usize];
+        let granted = std::mem::take(&mut one.granted);
+        let computed = std::mem::take(&mut one.computed);
+        one.phase = Phase::Waiting;
+        one.preemptions += 1;
+        let class = usize::from(one.class);
+        self.totals.preemptions += 1;
+        self.totals.preempted_tokens += u64::from(computed);
+        self.free += self.blocks(computed + granted);
+        self.running[class].remove(&mut self.all, who);
+        self.waiting[class].push_front(&mut self.all, who);
+        self.running_count -= 1;
+        self.waiting_count += 1;
+        if self.partial == who {
+            self.partial = NONE;
+        }
+        granted
+    }
+
+    /// Looks at the decodes whose time has come.
+    fn end_decodes(&mut self, each: &mut impl FnMut(&Record)) {
+        while let Some((event, who)) = self.next_event()
+            && event == self.decodes.steps
+        {
+            self.events.pop();
+            let one = &mut self.all[who as usize];
+            if one.finish == event {
+                self.stop_decoding(who);
+                self.complete(who, each);
+            } else {
+                one.growing = false;
+                one.event = one.finish;
+                self.decodes.fills();
+                self.events.push(Reverse((one.event, who)));
+            }
+        }
+    }
+
+    /// The next decode that must be looked at, and the count of steps when.
+    fn next_event(&mut self) -> Option<(u64, u32)> {
+        while let Some(&Reverse((event, who))) = self.events.peek() {
+            let one = &self.all[who as usize];
+            if one.phase == Phase::Decode && one.event == event {
+                return Some((event, who));
+            }
+            self.events.pop();
+        }
+        None
+    }
+
+    fn start_decoding(&mut self, who: u32) {
+        let one = &mut self.all[who as usize];
+        let context = one.prompt + one.generated;
+        one.growing = self.decodes.join(context);
+        one.phase = Phase::Decode;
+        one.finish = self.decodes.steps + u64::from(one.output - one.generated);
+        one.event = one.finish;
+        if one.growing {
+            let full = self.decodes.steps + u64::from(self.decodes.steps_to_window(context));
+            one.event = full.min(one.finish);
+        }
+        self.events.push(Reverse((one.event, who)));
+        if self.events.len() > 8 * self.all.len() + 64 {
+            let all = &self.all;
+            self.events.retain(|&Reverse((event, who))| {
+                let one = &all[who as usize];
+                one.phase == Phase::Decode && one.event == event
+            });
+        }
+    }
+
+    /// Takes it out of the sums, its tokens written down.
+    fn stop_decoding(&mut self, who: u32) {
+        let generated = self.generated(&self.all[who as usize]);
+        let one = &mut self.all[who as usize];
+        one.generated = generated;
+        one.computed = one.prompt + generated - 1;
+        one.event = NEVER;
+        self.decodes.leave(one.prompt + generated, one.growing);
+    }
+
+    /// Tokens that a decode has got.
+    fn generated(&self, one: &Sequence) -> u32 {
+        let left = one.finish - self.decodes.steps;
+        one.output - u32::try_from(left).expect("no more than the output")
+    }
+
+    fn complete(&mut self, who: u32, each: &mut impl FnMut(&Record)) {
+        let one = &self.all[who as usize];
+        let (class, computed) = (usize::from(one.class), one.computed);
+        each(&record(one, self.now, one.generated, Outcome::Completed));
+        self.totals.useful_tokens += u64::from(computed);
+        self.free += self.blocks(computed);
+        self.running[class].remove(&mut self.all, who);
+        self.running_count -= 1;
+        self.vacate(who);
+    }
+
+    fn blocks(&self, tokens: u32) -> u64 {
+        u64::from((tokens + self.mask) >> self.shift)
+    }
+
+    fn times(&self, batch: &Batch) -> Result<Progression, Error> {
+        let times = self.decodes.progression(self.time.step(batch));
+        if times.is_tame() {
+            return Ok(times);
+        }
+        let &Batch { decodes, prefill_tokens, .. } = batch;
+        Err(Error::StepTooLong { decodes, prefill_tokens, ps: times.first.max(times.rise) })
+    }
+
+    /// The replica was busy for so long.
+    fn pass(&mut self, time: u64) -> Result<(), Error> {
+        // The last instant means never.
+        let now = self.now.checked_add(time).filter(|&now| now < NEVER);
+        self.now = now.ok_or(Error::RunTooLong)?;
+        self.totals.busy_ps += time;
+        Ok(())
+    }
+
+    fn seat(&mut self, sequence: Sequence) -> u32 {
+        if let Some(who) = self.vacant.pop() {
+            self.all[who as usize] = sequence;
+            return who;
+        }
+        self.all.push(sequence);
+        u32::try_from(self.all.len() - 1).expect("memory ends before u32 does")
+    }
+
+    fn vacate(&mut self, who: u32) {
+        self.all[who as usize].phase = Phase::Vacant;
+        self.vacant.push(who);
+    }
+}
+
+fn record(one: &Sequence, end_ps: u64, generated: u32, outcome: Outcome) -> Record {
+    let known = |time: u64| (time != NEVER).then_some(time);
+    Record {
+        number: one.number,
+        arrival_ps: one.arrival,
+        admitted_ps: known(one.admitted),
+        first_token_ps: known(one.first_token),
+        end_ps,
+        prompt: one.prompt,
+        generated,
+        preemptions: one.preemptions,
+        outcome,
+    }
+}

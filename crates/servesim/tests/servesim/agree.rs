@@ -1,0 +1,190 @@
+//! The simulator and the reference tell the same of every request.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{TestCaseResult, TestRunner};
+use servesim::Outcome::{Aborted, Completed, QueueFull, QueueTimeout, Timeout, TooLong};
+use servesim::{Engine, Request, serve};
+
+use crate::reference::simulate;
+use crate::setting::Machine;
+
+/// What a case should be served with, and what is asked for.
+#[derive(Debug, Clone)]
+struct Case {
+    engine: Engine,
+    machine: Machine,
+    requests: Vec<Request>,
+}
+
+fn agree(case: &Case) -> TestCaseResult {
+    let Case { engine, machine, requests } = case;
+    let mut expected = simulate(engine, machine, requests);
+    let mut records = Vec::new();
+    let totals = serve(engine, machine, requests.iter().copied(), |record| records.push(*record));
+    prop_assert_eq!(records.len(), requests.len());
+    records.sort_by_key(|record| record.number);
+    expected.records.sort_by_key(|record| record.number);
+    for (found, expected) in records.iter().zip(&expected.records) {
+        prop_assert_eq!(found, expected);
+    }
+    prop_assert_eq!(totals, Ok(expected.totals));
+    Ok(())
+}
+
+fn small_machine() -> impl Strategy<Value = Machine> {
+    let costs = (0_u64..30, 1_u32..5, 0_u64..4, 0_u64..3, 0_u64..3, 0_u64..3);
+    let contexts = (0_u64..2, 0_u64..2, 0_u64..3, 0_u64..2, prop::option::of(1_u32..20));
+    (costs, contexts).prop_map(|(costs, contexts)| Machine {
+        step: costs.0,
+        bucket: costs.1,
+        per_bucket: costs.2,
+        per_token: costs.3,
+        per_chunk: costs.4,
+        per_sampled: costs.5,
+        per_pair: contexts.0,
+        per_windowed_pair: contexts.1,
+        per_context: contexts.2,
+        per_windowed: contexts.3,
+        window: contexts.4.and_then(NonZeroU32::new),
+    })
+}
+
+/// Engines so small that everything happens in them.
+fn small_engine() -> impl Strategy<Value = Engine> {
+    let memory = (0_u32..4, 2_u32..50, 0_u32..12);
+    let limits = (1_u32..6, 0_u32..20, prop_oneof![3 => Just(1_u8), 2 => 2_u8..4]);
+    let spans = |most: u64| prop::option::weighted(0.3, 0..most);
+    let patience = (prop::option::weighted(0.3, 1_u32..6), spans(300), spans(900));
+    (memory, limits, patience).prop_map(|(memory, limits, patience)| Engine {
+        kv_blocks: memory.1.div_ceil(1 << memory.0) + memory.2,
+        block_tokens: 1 << memory.0,
+        max_model_len: memory.1,
+        max_num_batched_tokens: limits.0 + limits.1,
+        max_num_seqs: limits.0,
+        priority_classes: limits.2,
+        max_queue: patience.0,
+        queue_timeout_ps: patience.1,
+        timeout_ps: patience.2,
+    })
+}
+
+fn small_requests() -> impl Strategy<Value = Vec<Request>> {
+    let request = (
+        prop_oneof![1 => Just(0_u64), 2 => 0_u64..60],
+        1_u32..40,
+        1_u32..40,
+        0_u8..4,
+        prop::option::weighted(0.2, 0_u64..400),
+    );
+    prop::collection::vec(request, 0..14).prop_map(in_order)
+}
+
+fn in_order(requests: Vec<(u64, u32, u32, u8, Option<u64>)>) -> Vec<Request> {
+    let mut arrival_ps = 0;
+    let requests = requests.into_iter().map(|(gap, prompt, output, priority, patience_ps)| {
+        arrival_ps += gap;
+        Request { arrival_ps, prompt, output, priority, patience_ps }
+    });
+    requests.collect()
+}
+
+fn small_case() -> impl Strategy<Value = Case> {
+    (small_engine(), small_machine(), small_requests())
+        .prop_map(|(engine, machine, requests)| Case { engine, machine, requests })
+}
+
+/// Hundreds of requests on something like an accelerator, with too little memory for them.
+fn large_case() -> impl Strategy<Value = Case> {
+    let window = prop_oneof![Just(None), (1_u32..600).prop_map(NonZeroU32::new)];
+    let machine =
+        (window, 1_u32..9, 0_u64..100_000).prop_map(|(window, bucket, per_context)| Machine {
+            step: 5_000_000_000,
+            bucket,
+            per_bucket: 9_000_000,
+            per_token: 40_000_000,
+            per_chunk: 6_000_000,
+            per_sampled: 3_000_000,
+            per_pair: 2_500,
+            per_windowed_pair: 700,
+            per_context,
+            per_windowed: per_context / 5,
+            window,
+        });
+    let engine = (60_u32..600, 1_u32..65, 0_u32..500, 1_u8..3, prop::option::of(1_u32..60));
+    let engine = engine.prop_map(|(kv_blocks, seqs, more, classes, max_queue)| Engine {
+        max_num_seqs: seqs,
+        max_num_batched_tokens: seqs + more,
+        priority_classes: classes,
+        max_queue,
+        timeout_ps: max_queue.map(|_| 4_000_000_000_000),
+        ..Engine::new(kv_blocks, 900)
+    });
+    let patience = prop::option::weighted(0.1, 0_u64..5_000_000_000_000);
+    let request = (0_u64..200_000_000_000, 1_u32..600, 1_u32..400, 0_u8..3, patience);
+    let requests = prop::collection::vec(request, 100..300).prop_map(in_order);
+    (engine, machine, requests).prop_map(|(engine, machine, requests)| Case {
+        engine,
+        machine,
+        requests,
+    })
+}
+
+/// `PROPTEST_CASES` asks for more.
+fn at_least(cases: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig { cases: asked.cases.max(cases), ..asked }
+}
+
+proptest! {
+    #![proptest_config(at_least(40_000))]
+
+    #[test]
+    fn skipping_and_stepping_agree_on_every_request(case in small_case()) {
+        agree(&case)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(at_least(60))]
+
+    #[test]
+    fn they_agree_on_hundreds_of_requests_too(case in large_case()) {
+        agree(&case)?;
+    }
+}
+
+#[test]
+fn in_the_small_cases_everything_happens() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::<String, u32>::new();
+    for _ in 0..4_000 {
+        let case = small_case().new_tree(&mut runner).unwrap().current();
+        let found = simulate(&case.engine, &case.machine, &case.requests);
+        let mut see = |what: String, is: bool| *seen.entry(what).or_default() += u32::from(is);
+        for outcome in [Completed, QueueFull, TooLong, QueueTimeout, Timeout, Aborted] {
+            let any = found.records.iter().any(|record| record.outcome == outcome);
+            see(format!("{outcome:?}"), any);
+        }
+        let classes = case.engine.priority_classes > 1;
+        see("preempted".into(), found.totals.preemptions > 0 && !classes);
+        see("preempted by class".into(), found.totals.preemptions > 0 && classes);
+        see("preempted twice".into(), found.records.iter().any(|record| record.preemptions > 1));
+        see(
+            "cut".into(),
+            found.records.iter().any(|record| {
+                let output = case.requests[usize::try_from(record.number).unwrap()].output;
+                record.outcome == Completed && record.generated < output
+            }),
+        );
+        see("stood still".into(), found.stalls > 0);
+        see("given up on the way".into(), found.totals.abandoned_tokens > 0);
+        see("chunks".into(), found.chunks > 0);
+    }
+    for (what, cases) in seen {
+        assert!(cases >= 20, "`{what}` happens in {cases} of 4,000 cases");
+    }
+}

@@ -1,0 +1,6 @@
+//! The simulator against what is known of it otherwise.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod agree;
+mod reference;
+mod setting;

@@ -1,0 +1,310 @@
+//! A simulator that goes step by step and token by token, written to be read beside the rules.
+
+use servesim::{Batch, Engine, Outcome, Record, Request, StepTime, Totals};
+
+/// A request in the system.
+struct Sequence {
+    record: Record,
+    class: u8,
+    output: u32,
+    computed: u32,
+    /// Whether each step computes just the token that it got last. After a preemption it is a
+    /// prompt again until it has caught up.
+    decodes: bool,
+    /// Which blocks of the cache are its own.
+    blocks: Vec<u32>,
+    /// When it leaves, and what that is called; in the order of time.
+    deadlines: Vec<(u64, Outcome)>,
+}
+
+impl Sequence {
+    /// Tokens that are known: the prompt and what was generated.
+    fn tokens(&self) -> u32 {
+        self.record.prompt + self.record.generated
+    }
+}
+
+/// Everything that is known between two steps. Sequences are named by their request's number.
+pub(crate) struct Reference<'a, T> {
+    engine: &'a Engine,
+    time: &'a T,
+    now: u64,
+    sequences: Vec<Option<Sequence>>,
+    /// In the order of admission.
+    running: Vec<usize>,
+    /// In the order in which they are to be admitted.
+    waiting: Vec<usize>,
+    free: Vec<u32>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) totals: Totals,
+    /// How often somebody who ran was given nothing in a step.
+    pub(crate) stalls: usize,
+    /// How often a prompt was computed in part.
+    pub(crate) chunks: usize,
+}
+
+pub(crate) fn simulate<'a, T: StepTime>(
+    engine: &'a Engine,
+    time: &'a T,
+    requests: &[Request],
+) -> Reference<'a, T> {
+    let mut state = Reference {
+        engine,
+        time,
+        now: 0,
+        sequences: Vec::new(),
+        running: Vec::new(),
+        waiting: Vec::new(),
+        free: (0..engine.kv_blocks).collect(),
+        records: Vec::new(),
+        totals: Totals::default(),
+        stalls: 0,
+        chunks: 0,
+    };
+    let mut coming = requests.iter().peekable();
+    loop {
+        // What came in since the last step, in the order of time; arrivals first.
+        loop {
+            let leaves = state.next_to_leave().filter(|&(at, ..)| at <= state.now);
+            let comes = coming.peek().filter(|request| request.arrival_ps <= state.now);
+            match (comes, leaves) {
+                (Some(request), Some((at, ..))) if request.arrival_ps > at => {
+                    state.leave(leaves.unwrap());
+                }
+                (Some(request), _) => {
+                    state.arrive(request);
+                    coming.next();
+                }
+                (None, Some(leaves)) => state.leave(leaves),
+                (None, None) => break,
+            }
+        }
+        if state.running.is_empty() && state.waiting.is_empty() {
+            let Some(next) = coming.peek() else { break };
+            state.totals.idle_ps += next.arrival_ps - state.now;
+            state.now = next.arrival_ps;
+            continue;
+        }
+        let scheduled = state.schedule();
+        state.stalls += state.running.len() - scheduled.len();
+        if !scheduled.is_empty() {
+            state.execute(&scheduled);
+        }
+    }
+    assert_eq!(state.free.len(), engine.kv_blocks as usize, "a block was lost");
+    state
+}
+
+impl<T: StepTime> Reference<'_, T> {
+    fn arrive(&mut self, request: &Request) {
+        let number = self.sequences.len();
+        let arrival = request.arrival_ps;
+        let mut record = Record {
+            number: number as u64,
+            arrival_ps: arrival,
+            admitted_ps: None,
+            first_token_ps: None,
+            end_ps: arrival,
+            prompt: request.prompt,
+            generated: 0,
+            preemptions: 0,
+            outcome: Outcome::Completed,
+        };
+        if request.prompt >= self.engine.max_model_len {
+            record.outcome = Outcome::TooLong;
+        } else if self.engine.max_queue.is_some_and(|most| self.waiting.len() >= most as usize) {
+            record.outcome = Outcome::QueueFull;
+        }
+        if record.outcome != Outcome::Completed {
+            self.records.push(record);
+            self.sequences.push(None);
+            return;
+        }
+        let deadline = |span: Option<u64>, outcome| span.map(|span| (arrival + span, outcome));
+        let mut deadlines: Vec<_> = [
+            deadline(self.engine.queue_timeout_ps, Outcome::QueueTimeout),
+            deadline(self.engine.timeout_ps, Outcome::Timeout),
+            deadline(request.patience_ps, Outcome::Aborted),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        deadlines.sort_unstable();
+        self.sequences.push(Some(Sequence {
+            record,
+            class: request.priority.min(self.engine.priority_classes - 1),
+            output: request.output.min(self.engine.max_model_len - request.prompt),
+            computed: 0,
+            decodes: false,
+            blocks: Vec::new(),
+            deadlines,
+        }));
+        self.wait(number);
+    }
+
+    /// Puts it into its place in the queue.
+    fn wait(&mut self, number: usize) {
+        self.waiting.push(number);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_by_key(|&one| (self.get(one).class, one));
+        self.waiting = waiting;
+    }
+
+    fn next_to_leave(&self) -> Option<(u64, usize, Outcome)> {
+        let present = self.running.iter().chain(&self.waiting);
+        let deadlines = present.flat_map(|&number| {
+            let one = self.get(number);
+            let started = one.record.admitted_ps.is_some();
+            let all = one.deadlines.iter();
+            let due = all.filter(move |due| due.1 != Outcome::QueueTimeout || !started);
+            due.map(move |&(at, outcome)| (at, number, outcome))
+        });
+        deadlines.min()
+    }
+
+    fn leave(&mut self, (at, number, outcome): (u64, usize, Outcome)) {
+        self.running.retain(|&one| one != number);
+        self.waiting.retain(|&one| one != number);
+        self.totals.abandoned_tokens += u64::from(self.get(number).computed);
+        self.end(number, at, outcome);
+    }
+
+    fn end(&mut self, number: usize, at: u64, outcome: Outcome) {
+        let mut one = self.sequences[number].take().unwrap();
+        self.free.append(&mut one.blocks);
+        self.records.push(Record { end_ps: at, outcome, ..one.record });
+    }
+
+    /// Who computes how many tokens in the next step.
+    fn schedule(&mut self) -> Vec<(usize, u32)> {
+        let mut budget = self.engine.max_num_batched_tokens;
+        let mut scheduled: Vec<(usize, u32)> = Vec::new();
+        let mut preempted = false;
+        // What runs comes first.
+        let mut at = 0;
+        'running: while at < self.running.len() && budget > 0 {
+            let number = self.running[at];
+            let tokens = (self.get(number).tokens() - self.get(number).computed).min(budget);
+            while !self.allocate(number, tokens) {
+                let victim = self.victim();
+                let place = self.running.iter().position(|&one| one == victim).unwrap();
+                assert!(self.engine.priority_classes > 1 || place + 1 == self.running.len());
+                if let Some(granted) = scheduled.iter().position(|&(one, _)| one == victim) {
+                    budget += scheduled.remove(granted).1;
+                    at -= 1;
+                }
+                self.running.remove(place);
+                self.preempt(victim);
+                preempted = true;
+                if victim == number {
+                    break 'running;
+                }
+            }
+            scheduled.push((number, tokens));
+            budget -= tokens;
+            at += 1;
+        }
+        // Then who waits, unless there are too few blocks for what runs.
+        while !preempted
+            && budget > 0
+            && self.running.len() < self.engine.max_num_seqs as usize
+            && let Some(&number) = self.waiting.first()
+        {
+            let tokens = self.get(number).tokens().min(budget);
+            if !self.allocate(number, tokens) {
+                break;
+            }
+            self.waiting.remove(0);
+            self.running.push(number);
+            scheduled.push((number, tokens));
+            budget -= tokens;
+            let now = self.now;
+            self.get_mut(number).record.admitted_ps.get_or_insert(now);
+        }
+        scheduled
+    }
+
+    /// Whether there are blocks for so many more tokens; takes them if there are.
+    fn allocate(&mut self, number: usize, tokens: u32) -> bool {
+        let one = self.sequences[number].as_mut().unwrap();
+        let wanted = (one.computed + tokens).div_ceil(self.engine.block_tokens) as usize;
+        let missing = wanted.saturating_sub(one.blocks.len());
+        if missing > self.free.len() {
+            return false;
+        }
+        one.blocks.extend(self.free.drain(self.free.len() - missing..));
+        true
+    }
+
+    /// The last to arrive of those that are least urgent.
+    fn victim(&self) -> usize {
+        *self.running.iter().max_by_key(|&&one| (self.get(one).class, one)).unwrap()
+    }
+
+    fn preempt(&mut self, number: usize) {
+        let one = self.sequences[number].as_mut().unwrap();
+        self.free.append(&mut one.blocks);
+        self.totals.preemptions += 1;
+        self.totals.preempted_tokens += u64::from(one.computed);
+        one.record.preemptions += 1;
+        one.computed = 0;
+        one.decodes = false;
+        self.wait(number);
+    }
+
+    fn execute(&mut self, scheduled: &[(usize, u32)]) {
+        let window = self.time.window().map_or(u32::MAX, std::num::NonZeroU32::get);
+        let (mut batch, mut contexts, mut windowed) = (Batch::default(), 0, 0);
+        for &(number, tokens) in scheduled {
+            let one = self.get(number);
+            let ends = one.computed + tokens == one.tokens();
+            batch.sampled += u32::from(ends);
+            if one.decodes {
+                assert_eq!(tokens, 1);
+                batch.decodes += 1;
+                contexts += u64::from(one.tokens());
+                windowed += u64::from(one.tokens().min(window));
+                continue;
+            }
+            batch.prefills += 1;
+            batch.prefill_tokens += tokens;
+            for token in 1..=tokens {
+                let keys = one.computed + token;
+                batch.prefill_pairs += u64::from(keys);
+                batch.windowed_pairs += u64::from(keys.min(window));
+            }
+        }
+        let linear = self.time.step(&batch);
+        let time = linear.base + linear.per_context * contexts + linear.per_windowed * windowed;
+        self.now += time;
+        self.totals.steps += 1;
+        self.totals.busy_ps += time;
+        self.totals.decode_tokens += u64::from(batch.decodes);
+        self.totals.prefill_tokens += u64::from(batch.prefill_tokens);
+        for &(number, tokens) in scheduled {
+            let now = self.now;
+            let one = self.get_mut(number);
+            one.computed += tokens;
+            if one.computed < one.tokens() {
+                self.chunks += 1;
+                continue;
+            }
+            one.decodes = true;
+            one.record.generated += 1;
+            one.record.first_token_ps.get_or_insert(now);
+            if one.record.generated == one.output {
+                self.totals.useful_tokens += u64::from(self.get(number).computed);
+                self.running.retain(|&one| one != number);
+                self.end(number, now, Outcome::Completed);
+            }
+        }
+    }
+
+    fn get(&self, number: usize) -> &Sequence {
+        self.sequences[number].as_ref().unwrap()
+    }
+
+    fn get_mut(&mut self, number: usize) -> &mut Sequence {
+        self.sequences[number].as_mut().unwrap()
+    }
+}

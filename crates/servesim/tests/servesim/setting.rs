@@ -1,0 +1,43 @@
+//! Step times for tests.
+
+use std::num::NonZeroU32;
+
+use servesim::{Batch, Linear, StepTime};
+
+/// A made-up machine: every part of a batch costs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) step: u64,
+    /// Decodes are computed in groups of this size, full or not.
+    pub(crate) bucket: u32,
+    pub(crate) per_bucket: u64,
+    pub(crate) per_token: u64,
+    pub(crate) per_chunk: u64,
+    pub(crate) per_sampled: u64,
+    pub(crate) per_pair: u64,
+    pub(crate) per_windowed_pair: u64,
+    pub(crate) per_context: u64,
+    pub(crate) per_windowed: u64,
+    pub(crate) window: Option<NonZeroU32>,
+}
+
+impl StepTime for Machine {
+    fn window(&self) -> Option<NonZeroU32> {
+        self.window
+    }
+
+    fn step(&self, batch: &Batch) -> Linear {
+        Linear {
+            base: self.step
+                + self.per_bucket * u64::from(batch.decodes.div_ceil(self.bucket))
+                + self.per_token * u64::from(batch.prefill_tokens)
+                + self.per_chunk * u64::from(batch.prefills)
+                + self.per_sampled * u64::from(batch.sampled)
+                + self.per_pair * batch.prefill_pairs
+                + self.per_windowed_pair * batch.windowed_pairs,
+            per_context: self.per_context,
+            // Depends on the batch, as bandwidth does.
+            per_windowed: self.per_windowed * u64::from(1 + batch.decodes % 3),
+        }
+    }
+}
