@@ -1,0 +1,382 @@
+//! Step times: their limits in closed form, and what can never happen.
+
+use proptest::prelude::*;
+use roofline::{
+    Batch, ClosedLoop, Format, Formats, KvFormat, Layout, MemoryError, Setup, SetupError,
+    graph_size, pairs, smooth_roofline,
+};
+
+use crate::setups::{setup, sheets, with_engine};
+
+fn llama_8b() -> Setup {
+    setup("llama-3.1-8b", "h100-sxm", Layout::default(), Formats::default())
+}
+
+#[test]
+fn the_roofline_is_the_longer_of_the_two_far_from_the_ridge() {
+    assert!((smooth_roofline(1.0, 1e-3) - 1.0).abs() < 1e-9);
+    assert!((smooth_roofline(1e-3, 1.0) - 1.0).abs() < 1e-9);
+    assert!((smooth_roofline(1.0, 1.0) - 2.0_f64.powf(0.25)).abs() < 1e-12);
+    assert!(smooth_roofline(0.0, 0.0) == 0.0);
+    assert!(smooth_roofline(1e-200, 1e-201) > 0.9e-200);
+}
+
+/// One sequence decodes as fast as the weights can be read: 15 GB at 3.35 TB/s are 4.5 ms, of which kernels achieve 0.88;
+/// starting them takes some 0.7 ms more.
+#[test]
+fn a_lone_decode_takes_the_time_to_read_the_weights() {
+    let setup = llama_8b();
+    let cost = setup.step(Batch::decode(1, 1));
+    let read = 2.0 * setup.model.active_parameters() as f64 / 3.35e12;
+    assert!(cost.weights_s > read / 0.88 && cost.weights_s < read / 0.88 + 0.8e-3, "{cost:?}");
+    let (mfu, mbu) = setup.utilisation(cost).unwrap();
+    assert!(mfu < 0.01 && mbu > 0.6 && mbu < 0.9, "{mfu} {mbu}");
+}
+
+/// A long prompt computes at the fraction of the peak that large kernels achieve.
+#[test]
+fn a_long_prefill_takes_the_time_of_its_arithmetic() {
+    let setup = llama_8b();
+    let cost = setup.step(Batch::prefill(8_192, 0));
+    let body = (setup.model.active_parameters() - 128_256 * 4_096) as f64;
+    let compute = 2.0 * body * 8_192.0 / (0.805 * 989e12);
+    assert!((cost.weights_s / compute - 1.0).abs() < 0.06, "{cost:?}, {compute}");
+    let (mfu, _) = setup.utilisation(cost).unwrap();
+    assert!(mfu > 0.6 && mfu < 0.81, "{mfu}");
+}
+
+/// Fifty sequences share one reading of the weights: the step is little longer than that of one.
+#[test]
+fn a_batch_of_fifty_costs_little_more_than_one() {
+    let setup = llama_8b();
+    let one = setup.step(Batch::decode(1, 500)).seconds();
+    let fifty = setup.step(Batch::decode(50, 500)).seconds();
+    assert!(fifty < 1.5 * one, "{one} {fifty}");
+}
+
+/// Decoding costs far more of a step than prefilling does: 512 tokens one by one, or at once.
+#[test]
+fn output_costs_more_than_input() {
+    let setup = llama_8b();
+    let input = setup.step(Batch::prefill(512, 0)).seconds();
+    let output = 512.0 * setup.step(Batch::decode(1, 256)).seconds();
+    assert!(output > 50.0 * input, "{input} {output}");
+}
+
+#[test]
+fn the_cache_of_each_sequence_is_read_for_itself() {
+    let setup = llama_8b();
+    let at = |context| setup.step(Batch::decode(8, context)).decode_attention_s;
+    let per_token = (at(20_000) - at(10_000)) / 80_000.0;
+    // 131,072 bytes at 0.824 of 3.35 TB/s; arithmetic is near the ridge for FA3's 0.249, so a little more.
+    let bytes = 131_072.0 / (0.824 * 3.35e12);
+    assert!(per_token > bytes && per_token < 1.2 * bytes, "{per_token} {bytes}");
+    let fp8 = Formats { kv: KvFormat::Fp8, ..Formats::default() };
+    let half = setup_fp8_cache(fp8);
+    assert!(half.step(Batch::decode(8, 20_000)).decode_attention_s < at(20_000));
+}
+
+fn setup_fp8_cache(formats: Formats) -> Setup {
+    setup("llama-3.1-8b", "h100-sxm", Layout::default(), formats)
+}
+
+#[test]
+fn a_window_bounds_what_a_decode_reads() {
+    let setup = setup(
+        "gpt-oss-120b",
+        "h100-sxm",
+        Layout::tensor(2),
+        Formats { experts: Format::Mxfp4, ..Formats::default() },
+    );
+    let steps = setup.compile();
+    let half = setup.model.kv_elements_per_layer() * 18;
+    assert_eq!(setup.model.kv_elements_per_token(), half);
+    let cost = |context| setup.step(Batch::decode(4, context));
+    let slope = (cost(2_000).decode_attention_s - cost(1_000).decode_attention_s) / 4_000.0;
+    assert!((slope * 1e12 - steps.per_context(4) as f64).abs() < 1.0);
+    assert!(cost(1_000).bytes - cost(999).bytes < 2.1 * 4.0 * half as f64);
+}
+
+/// Compressed keys and values are on every tensor rank: more ranks do not read them faster.
+#[test]
+fn latent_caches_are_not_shared_by_tensor_ranks() {
+    let at = |ranks| {
+        let formats =
+            Formats { weights: Format::Fp8Block, experts: Format::Fp8Block, kv: KvFormat::Bf16 };
+        let setup = setup("deepseek-v3", "h200-sxm", Layout::tensor(ranks), formats);
+        setup.memory().map(|memory| memory.kv_bytes_per_token)
+    };
+    assert!(matches!(at(1), Err(MemoryError::DoesNotFit { .. })));
+    assert_eq!(at(8).unwrap(), 70_272.0);
+    assert_eq!(at(16).unwrap(), 70_272.0);
+}
+
+#[test]
+fn heads_are_copied_when_there_are_fewer_than_ranks() {
+    let at = |ranks| {
+        setup("qwen3-235b-a22b", "h200-sxm", Layout::tensor(ranks), Formats::all(Format::Fp8))
+    };
+    let bytes = |ranks| at(ranks).memory().unwrap().kv_bytes_per_token;
+    assert_eq!(bytes(4), 192_512.0 / 4.0);
+    assert_eq!(bytes(8), 192_512.0 / 4.0);
+}
+
+/// vLLM reports 80 GB H100s with Llama 3.1 8B in bfloat16 to have some 420 to 440 thousand tokens.
+#[test]
+fn the_cache_fills_what_the_weights_leave() {
+    let memory = llama_8b().memory().unwrap();
+    let expected = (0.9 * 80.0 - 5.5 - 0.15) * 1_073_741_824.0 - memory.weight_bytes;
+    assert!((memory.kv_bytes - expected).abs() < 1.0);
+    assert_eq!(memory.kv_tokens, memory.kv_blocks * 16);
+    assert!((memory.kv_tokens as f64 - expected / 131_072.0).abs() < 16.0);
+    let parameters = llama_8b().model.parameters() as f64;
+    assert!((memory.weight_bytes / (2.0 * parameters) - 1.0).abs() < 1e-4);
+    assert!(memory.kv_tokens > 400_000 && memory.kv_tokens < 450_000, "{}", memory.kv_tokens);
+}
+
+#[test]
+fn what_does_not_fit_is_said_with_the_figures() {
+    let setup = setup("llama-3.1-70b", "h100-sxm", Layout::default(), Formats::default());
+    assert_eq!(
+        setup.memory().unwrap_err().to_string(),
+        "`llama-3.1-70b` does not fit: weights 131.4 GiB and 5.7 GiB besides on each accelerator, which leaves no block of \
+         the KV cache in the usable 72.0 of 80.0 GiB of `h100-sxm`"
+    );
+}
+
+#[test]
+fn layouts_that_a_model_cannot_have_are_refused() {
+    let sheets = sheets();
+    let try_layout = |model: &str, layout| {
+        Setup::new(
+            sheets.model(model).unwrap(),
+            sheets.accelerator("h100-sxm").unwrap(),
+            sheets.engine("vllm").unwrap(),
+            &sheets.kernels,
+            layout,
+            Formats::default(),
+            roofline::Routing::default(),
+        )
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+    };
+    let layout = |tensor, pipeline, data, expert| Layout { tensor, pipeline, data, expert };
+    let cases = [
+        ("llama-3.1-8b", layout(3, 1, 1, 1), "`tensor`: expected a divisor of 32 heads, found 3"),
+        ("llama-3.1-8b", layout(0, 1, 1, 1), "`tensor`: expected 1 to 1024, found 0"),
+        ("llama-3.1-8b", layout(1, 33, 1, 1), "`pipeline`: expected at most 32 layers, found 33"),
+        (
+            "llama-3.1-8b",
+            layout(2, 1, 1, 2),
+            "`expert`: expected 1, as the model has no experts, found 2",
+        ),
+        (
+            "mixtral-8x7b",
+            layout(16, 1, 1, 16),
+            "`expert`: expected a divisor of 8 experts, found 16",
+        ),
+        (
+            "mixtral-8x7b",
+            layout(2, 1, 1, 4),
+            "`expert`: expected a divisor of tensor x data = 2, found 4",
+        ),
+    ];
+    for (model, layout, expected) in cases {
+        assert_eq!(try_layout(model, layout), Err(format!("invalid layout: {expected}")));
+    }
+    assert_eq!(try_layout("mixtral-8x7b", layout(4, 2, 2, 8)), Ok(()));
+}
+
+#[test]
+fn an_accelerator_without_the_arithmetic_is_refused() {
+    let sheets = sheets();
+    let error = Setup::new(
+        sheets.model("llama-3.1-8b").unwrap(),
+        sheets.accelerator("a100-sxm").unwrap(),
+        sheets.engine("vllm").unwrap(),
+        &sheets.kernels,
+        Layout::default(),
+        Formats::all(Format::Fp8),
+        roofline::Routing::default(),
+    )
+    .unwrap_err();
+    assert!(matches!(error, SetupError::Missing(_)), "{error}");
+}
+
+#[test]
+fn an_accelerator_that_nobody_measured_gets_the_middle_and_a_wider_error() {
+    let measured = llama_8b();
+    let unknown = setup("llama-3.1-8b", "mi300x", Layout::default(), Formats::default());
+    let ((basis, error), (generic, wider)) = (measured.certainty(), unknown.certainty());
+    assert_eq!((basis, generic), (roofline::Basis::Measured, roofline::Basis::Generic));
+    assert!(wider > error, "{wider} {error}");
+}
+
+#[test]
+fn steps_are_padded_to_captured_graphs() {
+    let sizes = [
+        (0.5, 1.0),
+        (1.0, 1.0),
+        (3.0, 4.0),
+        (5.0, 8.0),
+        (9.0, 16.0),
+        (256.0, 256.0),
+        (257.0, 272.0),
+    ];
+    for (tokens, size) in sizes {
+        assert_eq!(graph_size(tokens, 512.0), size);
+    }
+    assert_eq!(graph_size(513.0, 512.0), 513.0);
+    assert_eq!(graph_size(129.0, 130.0), 130.0);
+}
+
+/// Two stages that work on half the batch each: less than twice as fast, for each still reads its weights for each half.
+#[test]
+fn stages_give_room_rather_than_speed() {
+    let one = setup("llama-3.1-70b", "h200-sxm", Layout::tensor(2), Formats::default());
+    let two = setup(
+        "llama-3.1-70b",
+        "h200-sxm",
+        Layout { tensor: 2, pipeline: 2, ..Layout::default() },
+        Formats::default(),
+    );
+    let batch = Batch::decode(64, 1_000);
+    let (plain, staged) = (one.step(batch).seconds(), two.step(batch).seconds());
+    assert!(staged > 0.8 * plain && staged < 1.1 * plain, "{plain} {staged}");
+    assert!(two.memory().unwrap().kv_tokens > 2 * one.memory().unwrap().kv_tokens);
+}
+
+#[test]
+fn energy_is_power_times_time() {
+    let setup = setup("llama-3.1-70b", "h100-sxm", Layout::tensor(4), Formats::default());
+    assert!((setup.energy_joules(0.5).unwrap() - 4.0 * 700.0 * 0.5).abs() < 1e-9);
+}
+
+/// Little's law: what runs at once is the rate times the time of a reply.
+#[test]
+fn a_closed_loop_keeps_littles_law() {
+    for engine in ["vllm", "sglang", "trtllm"] {
+        let setup =
+            with_engine("llama-3.1-8b", "h100-sxm", engine, Layout::default(), Formats::default());
+        for concurrency in [1, 8, 64, 256] {
+            let load = ClosedLoop { isl: 1_000, osl: 500, concurrency };
+            let steady = setup.steady(load).unwrap();
+            let reply_s = steady.ttft_s + 499.0 * steady.tpot_s;
+            let replies_per_s = steady.output_tokens_per_s / 500.0;
+            assert!((replies_per_s * reply_s - f64::from(steady.running)).abs() < 1e-6);
+            assert!(steady.tpot_s >= setup.step(Batch::decode(steady.running, 1_250)).seconds());
+        }
+    }
+}
+
+#[test]
+fn a_closed_loop_runs_no_more_than_fits() {
+    let setup = llama_8b();
+    let steady = setup.steady(ClosedLoop { isl: 30_000, osl: 2_000, concurrency: 500 }).unwrap();
+    let tokens = setup.memory().unwrap().kv_tokens;
+    assert_eq!(u64::from(steady.running), tokens / 31_000);
+}
+
+fn any_setup() -> impl Strategy<Value = Setup> {
+    let setups = [
+        ("llama-3.1-8b", "h100-sxm", Layout::default(), Formats::default()),
+        ("llama-3.1-70b", "h100-sxm", Layout::tensor(8), Formats::all(Format::Fp8)),
+        (
+            "qwen3-235b-a22b",
+            "h200-sxm",
+            Layout { expert: 8, ..Layout::tensor(8) },
+            Formats::all(Format::Fp8),
+        ),
+        (
+            "gpt-oss-120b",
+            "h100-sxm",
+            Layout::tensor(2),
+            Formats { experts: Format::Mxfp4, ..Formats::default() },
+        ),
+        (
+            "deepseek-v3",
+            "h200-sxm",
+            Layout { data: 8, expert: 8, ..Layout::default() },
+            Formats::all(Format::Fp8Block),
+        ),
+        ("qwen3-32b", "mi300x", Layout::default(), Formats::default()),
+    ];
+    let setups: Vec<Setup> = setups
+        .into_iter()
+        .map(|(model, accelerator, layout, formats)| setup(model, accelerator, layout, formats))
+        .collect();
+    prop::sample::select(setups)
+}
+
+fn any_batch() -> impl Strategy<Value = Batch> {
+    let decodes = prop_oneof![0_u32..20, 0_u32..1_024];
+    let prefill = prop_oneof![Just(0_u32), 0_u32..200, 0_u32..30_000];
+    (decodes, 0_u32..20_000, prefill, 0_u32..20_000).prop_map(|(decodes, each, new, before)| {
+        Batch {
+            prefill_tokens: new,
+            prefill_pairs: pairs(new, before),
+            ..Batch::decode(decodes, each)
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_compiled_steps_are_the_steps(setup in any_setup(), batch in any_batch()) {
+        let steps = setup.compile();
+        let base = steps.base(batch.decodes, batch.prefill_tokens, batch.prefill_pairs);
+        let ps = base + steps.per_context(batch.decodes) * batch.context;
+        let cost = setup.step(batch);
+        let expected = cost.seconds() * 1e12;
+        // A picosecond for each rounded part and each token of context; beyond the table's fine end, its chords.
+        let chords = if batch.decodes + batch.prefill_tokens > 1_024 { 2e-4 * expected } else { 0.0 };
+        let least = 4.0 + batch.context as f64 + chords;
+        prop_assert!((ps as f64 - expected).abs() <= least, "{ps} {expected}");
+    }
+
+    #[test]
+    fn more_work_never_makes_a_step_faster(setup in any_setup(), batch in any_batch(), more in 1_u32..300) {
+        let steps = setup.compile();
+        let time = |batch: Batch| {
+            let base = steps.base(batch.decodes, batch.prefill_tokens, batch.prefill_pairs);
+            base + steps.per_context(batch.decodes) * batch.context
+        };
+        let before = time(batch);
+        let each = batch.context.checked_div(u64::from(batch.decodes)).unwrap_or(100);
+        let decodes = Batch {
+            decodes: batch.decodes + more,
+            context: batch.context + u64::from(more) * each,
+            ..batch
+        };
+        let context = Batch { context: batch.context + u64::from(more), ..batch };
+        let prefill = Batch {
+            prefill_tokens: batch.prefill_tokens + more,
+            prefill_pairs: batch.prefill_pairs + pairs(more, 0),
+            ..batch
+        };
+        // Shares among groups of ranks are rounded to a picosecond a token.
+        for (what, after) in [("decodes", time(decodes)), ("context", time(context)), ("prefill", time(prefill))] {
+            prop_assert!(after + decodes.context >= before, "more {what}: {before} then {after}");
+        }
+        prop_assert!(time(prefill) >= before);
+        let exact = setup.step(batch).seconds();
+        prop_assert!(setup.step(prefill).seconds() >= exact);
+    }
+
+    #[test]
+    fn no_step_beats_the_peaks(setup in any_setup(), batch in any_batch()) {
+        prop_assume!(batch.decodes + batch.prefill_tokens > 0);
+        let (mfu, mbu) = setup.utilisation(setup.step(batch)).unwrap();
+        prop_assert!(mfu > 0.0 && mfu < 1.0, "MFU {mfu}");
+        prop_assert!(mbu > 0.0 && mbu < 1.0, "MBU {mbu}");
+    }
+
+    #[test]
+    fn steps_take_any_numbers(setup in any_setup(), decodes: u32, prefill: u32, pairs: u64) {
+        let steps = setup.compile();
+        prop_assert!(steps.base(decodes, prefill, pairs) > 0 || decodes.saturating_add(prefill) == 0);
+        let _ = steps.per_context(decodes);
+    }
+}
