@@ -21,7 +21,7 @@ use crate::data::DataDir;
 use crate::key_file::{Following, KeyFile};
 use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
-use crate::{Place, files, output};
+use crate::{Place, output, process};
 
 /// Records that may wait for a worker of the gateway to run out of other work.
 const GATHERED: u64 = 64;
@@ -60,7 +60,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.check {
         return output::print(&described(&config));
     }
-    files::raise_limit();
+    process::raise_limit_of_files();
+    process::use_small_pages();
     runtime()?.block_on(async {
         let simulated = start_simulated(&mut config).await?;
         let data = DataDir::create(&config.data_dir)?;

@@ -13,7 +13,7 @@ use gateway::{Page, Watch};
 use journal::Handle;
 use quantity::UnixTime;
 
-use crate::files;
+use crate::process;
 
 /// How long a settled exchange may wait to be shown. The thread that shows them looks by itself: to
 /// wake it for each would cost as much as to price them.
@@ -155,7 +155,7 @@ impl Watch for Watcher {
 
     fn not_accepted(&self, error: &std::io::Error) {
         // Once: it happens again and again, and `/metrics` counts it.
-        self.refused.call_once(|| eprintln!("farthing: {}", files::not_accepted(error)));
+        self.refused.call_once(|| eprintln!("farthing: {}", process::not_accepted(error)));
     }
 
     fn lookup(&self, exchange: &Exchange) -> String {

@@ -50,7 +50,7 @@ const FIRST_KEPT: u16 = 6;
 const MAGIC: &[u8; 8] = b"FARTHCOL";
 const HEADER: usize = 20;
 /// Far more rows than a segment of 64 MiB can hold, and few enough to make room for.
-const MOST_ROWS: usize = 1 << 24;
+const MOST_ROWS: usize = 1 << 22;
 /// Far more than any money, and so little that the sum of all rows fits.
 const MOST_BASE: u128 = 1 << 100;
 

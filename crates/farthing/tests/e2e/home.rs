@@ -282,11 +282,16 @@ impl Gateway {
         self.said.lock().unwrap().clone()
     }
 
-    /// A line of its `/proc/PID/status`, KiB.
-    pub(crate) fn memory_kib(&self, line: &str) -> usize {
+    /// A line of its `/proc/PID/status`.
+    pub(crate) fn status(&self, line: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
-        line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").parse().unwrap()
+        line.trim_matches([':', '\t', ' ']).to_owned()
+    }
+
+    /// The same of one that counts memory, KiB.
+    pub(crate) fn memory_kib(&self, line: &str) -> usize {
+        self.status(line).trim_end_matches(" kB").parse().unwrap()
     }
 
     /// From now on no file grows, or all may.
