@@ -1,27 +1,55 @@
 //! A step's time compiled to integers, for a simulator that asks millions of times a second.
 
-use crate::setup::Setup;
-use crate::step::PrefillAttention;
+use std::num::NonZeroU32;
 
-/// Step times of one setup in picoseconds: `base(decodes, prefill tokens, prefill pairs) + per_context(decodes) x context`.
+use crate::model::as_f64;
+use crate::setup::Setup;
+use crate::step::{Batch, PrefillAttention, Work};
+
+/// A quantity of a step as a function of its decodes' contexts:
+/// `base + per_context x (their sum) + per_windowed x (their sum, each capped at the window)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Linear {
+    /// What does not depend on the contexts.
+    pub base: u64,
+    /// For each token of context, in layers that see everything.
+    pub per_context: u64,
+    /// For each token of context within the window, in layers that have one; 0 without.
+    pub per_windowed: u64,
+}
+
+impl Linear {
+    /// Its value for the batch's contexts.
+    #[must_use]
+    pub fn at(self, batch: &Batch) -> u64 {
+        let full = self.per_context.saturating_mul(batch.context);
+        let windowed = self.per_windowed.saturating_mul(batch.windowed_context);
+        self.base.saturating_add(full).saturating_add(windowed)
+    }
+}
+
+/// Steps of one setup in whole picoseconds, operations and bytes.
 ///
-/// Between changes of the batch both are constant, so `k` decode steps of `d` sequences that start at a summed context `C`
-/// take exactly `k base + per_context (k C + d k (k - 1) / 2)`.
+/// The coefficients depend on the batch and not on its contexts, so while the batch stays the same, `k` decode steps of `d`
+/// sequences that start at a summed context `C` take exactly `k base + per_context (k C + d k (k - 1) / 2)`.
 ///
 /// Up to 1,024 tokens, and as far as steps are padded to captured graphs, the table has an entry for each count; beyond, it
-/// is interpolated between every 64th, where the functions are smooth. Layers with a window count a whole window for each
-/// decode.
+/// is interpolated between every 64th, where the functions are smooth. A question is a few table look-ups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Steps {
+    window: Option<NonZeroU32>,
     linear: Curve,
     sampled: Curve,
     decode_start: u64,
-    /// Of one group of ranks; groups share it.
-    per_window: f64,
+    /// Seconds, of one group of ranks; groups share them.
     per_context: f64,
+    per_windowed: f64,
     groups: u32,
     prefill: PrefillAttention,
-    shares: f64,
+    share: f64,
+    work: Work,
+    weights: Curve,
+    cache: (f64, f64),
 }
 
 const FINE: u32 = 1_024;
@@ -38,11 +66,10 @@ struct Curve {
 }
 
 impl Curve {
-    fn new(fine: u32, most: u32, seconds: impl Fn(u32) -> f64) -> Self {
-        let at = |count: u32| picoseconds(seconds(count));
+    fn new(fine: u32, most: u32, at: impl Fn(u32) -> u64) -> Self {
         let knots = most.saturating_sub(fine).div_ceil(COARSE).max(1);
         Self {
-            fine: (0..=fine).map(at).collect(),
+            fine: (0..=fine).map(&at).collect(),
             coarse: (0..=knots).map(|knot| at(fine + knot * COARSE)).collect(),
         }
     }
@@ -63,83 +90,118 @@ impl Curve {
 
 /// Seconds as whole picoseconds, half up.
 fn picoseconds(seconds: f64) -> u64 {
-    // Far from 2^64: a step of a day is 8.64e16. A float beyond the range saturates.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let ps = (seconds * 1e12 + 0.5) as u64;
-    ps
+    rounded(seconds * 1e12)
+}
+
+/// A quantity that is not negative as a whole number, half up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn rounded(value: f64) -> u64 {
+    (value + 0.5) as u64
 }
 
 impl Steps {
-    /// Picoseconds of a step without what each token of context adds; 0 for an empty step. It never falls when an
-    /// argument grows.
+    /// Tokens that layers with a window look back at.
     #[must_use]
-    pub fn base(&self, decodes: u32, prefill_tokens: u32, prefill_pairs: u64) -> u64 {
-        let tokens = decodes.saturating_add(prefill_tokens);
+    pub fn window(&self) -> Option<NonZeroU32> {
+        self.window
+    }
+
+    /// Picoseconds of the step; nothing for an empty one. More of anything never makes it shorter.
+    #[must_use]
+    pub fn time(&self, batch: &Batch) -> Linear {
+        let tokens = batch.decodes.saturating_add(batch.prefill_tokens);
         if tokens == 0 {
-            return 0;
+            return Linear::default();
         }
-        let sampled = decodes.saturating_add(prefill_tokens.min(1));
-        let mut ps = self.linear.at(tokens).saturating_add(self.sampled.at(sampled));
-        if decodes > 0 {
-            ps = ps.saturating_add(self.decode_start);
-            if self.per_window > 0.0 {
-                let windows = self.per_window * f64::from(decodes) / self.busy(decodes);
-                ps = ps.saturating_add(picoseconds(windows));
-            }
+        let mut base = self.linear.at(tokens).saturating_add(self.sampled.at(batch.sampled));
+        let (mut per_context, mut per_windowed) = (0, 0);
+        if batch.decodes > 0 {
+            base = base.saturating_add(self.decode_start);
+            let busy = f64::from(batch.decodes.min(self.groups));
+            per_context = picoseconds(self.per_context / busy);
+            per_windowed = picoseconds(self.per_windowed / busy);
         }
-        if prefill_tokens > 0 {
-            let pairs = crate::model::as_f64(prefill_pairs) * self.shares;
-            let tokens = f64::from(prefill_tokens) * self.shares;
-            ps = ps.saturating_add(picoseconds(self.prefill.seconds(tokens, pairs)));
+        if batch.prefill_tokens > 0 {
+            let seconds = self.prefill.seconds(
+                f64::from(batch.prefill_tokens) * self.share,
+                as_f64(batch.prefill_pairs) * self.share,
+                as_f64(batch.windowed_pairs) * self.share,
+            );
+            base = base.saturating_add(picoseconds(seconds));
         }
-        ps
+        Linear { base, per_context, per_windowed }
     }
 
-    /// Picoseconds that each token of the decoding sequences' summed context adds to a step.
+    /// Useful operations of the step, on all accelerators together.
     #[must_use]
-    pub fn per_context(&self, decodes: u32) -> u64 {
-        picoseconds(self.per_context / self.busy(decodes))
+    pub fn flops(&self, batch: &Batch) -> Linear {
+        let tokens = f64::from(batch.decodes) + f64::from(batch.prefill_tokens);
+        let base = self.work.per_token * tokens
+            + self.work.per_sampled * f64::from(batch.sampled)
+            + self.work.per_pair * as_f64(batch.prefill_pairs)
+            + self.work.per_windowed_pair * as_f64(batch.windowed_pairs);
+        Linear {
+            base: rounded(base),
+            per_context: rounded(self.work.per_context),
+            per_windowed: rounded(self.work.per_windowed),
+        }
     }
 
-    fn busy(&self, decodes: u32) -> f64 {
-        f64::from(decodes.clamp(1, self.groups))
+    /// Bytes that the step must read, on all accelerators together: weights and the decodes' caches.
+    #[must_use]
+    pub fn bytes(&self, batch: &Batch) -> Linear {
+        let tokens = batch.decodes.saturating_add(batch.prefill_tokens);
+        Linear {
+            base: self.weights.at(tokens),
+            per_context: rounded(self.cache.0),
+            per_windowed: rounded(self.cache.1),
+        }
     }
 }
 
 impl Setup {
-    /// Compiles the setup's step times. Takes about a millisecond.
+    /// Compiles the setup's steps. Takes about a millisecond.
     #[must_use]
     pub fn compile(&self) -> Steps {
         let decode = self.decode_attention();
         let linear = |tokens: u32| {
             if tokens == 0 {
-                return 0.0;
+                return 0;
             }
             let tokens = f64::from(tokens);
-            self.weights_seconds(tokens)
-                + self.experts_seconds(tokens)
-                + self.communication_seconds(tokens)
-                + self.constants.step_s
+            picoseconds(
+                self.weights_seconds(tokens)
+                    + self.experts_seconds(tokens)
+                    + self.communication_seconds(tokens)
+                    + self.constants.step_s,
+            )
         };
         let sampled = |sampled: u32| {
             let sampled = f64::from(sampled);
-            self.head_seconds(sampled)
-                + self.head_communication(sampled)
-                + self.constants.sequence_s * sampled
+            picoseconds(
+                self.head_seconds(sampled)
+                    + self.head_communication(sampled)
+                    + self.constants.sequence_s * sampled,
+            )
         };
         // Each group pads its own share.
         let graphs = self.constants.graph_tokens * f64::from(decode.groups);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let fine = graphs.clamp(f64::from(FINE), f64::from(MOST_FINE)) as u32;
+        let weights = |tokens: u32| rounded(self.weight_bytes_read(f64::from(tokens)));
         Steps {
+            window: self.window(),
             linear: Curve::new(fine, MOST_TOKENS, linear),
             sampled: Curve::new(FINE, MOST_SEQUENCES, sampled),
             decode_start: picoseconds(decode.start_s),
-            per_window: decode.per_window_s,
             per_context: decode.per_context_s,
+            per_windowed: decode.per_windowed_s,
             groups: decode.groups,
             prefill: self.prefill_attention(),
-            shares: 1.0 / f64::from(decode.groups),
+            share: 1.0 / f64::from(decode.groups),
+            work: self.work(),
+            weights: Curve::new(FINE, MOST_TOKENS, weights),
+            cache: self.cache_bytes_per_context(),
         }
     }
 }

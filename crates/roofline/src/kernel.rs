@@ -14,9 +14,11 @@ pub enum Kernel {
     /// Attention of one new token per sequence.
     DecodeAttention(KvFormat),
     /// Attention of one new token per sequence to compressed keys and values.
-    DecodeLatent,
+    DecodeLatent(KvFormat),
     /// Attention of prompts.
     PrefillAttention(KvFormat),
+    /// Attention of prompts whose keys and values are compressed.
+    PrefillLatent(KvFormat),
 }
 
 /// How tokens choose experts.
@@ -164,7 +166,8 @@ impl Kernels {
                     format.parse().ok().map(|f| Kernel::Experts(f, Routing::Skewed))
                 }
                 ("decode-attention", "-") => format.parse().ok().map(Kernel::DecodeAttention),
-                ("decode-latent", "-") => Some(Kernel::DecodeLatent),
+                ("decode-latent", "-") => format.parse().ok().map(Kernel::DecodeLatent),
+                ("prefill-latent", "-") => format.parse().ok().map(Kernel::PrefillLatent),
                 ("prefill-attention", "-") => format.parse().ok().map(Kernel::PrefillAttention),
                 _ => None,
             };

@@ -24,7 +24,7 @@ mod steady;
 mod step;
 
 pub use accelerator::{Accelerator, Arithmetic};
-pub use compiled::Steps;
+pub use compiled::{Linear, Steps};
 pub use engine::{Engine, Limits};
 pub use format::{Format, KvFormat, ParseFormatError};
 pub use huggingface::ConfigError;
@@ -35,4 +35,4 @@ pub use setup::{Formats, Layout, Setup, SetupError};
 pub use sheet::{Missing, Row, SheetError};
 pub use sheets::{Sheets, UnknownRow};
 pub use steady::{ClosedLoop, Steady};
-pub use step::{Batch, StepCost, graph_size, pairs};
+pub use step::{Batch, StepCost, graph_size, pairs, windowed_pairs};

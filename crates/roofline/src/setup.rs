@@ -167,9 +167,12 @@ impl Setup {
                 fractions,
             })
         };
-        let decode = match model.attention {
-            Attention::Grouped { .. } => Kernel::DecodeAttention(formats.kv),
-            Attention::Latent { .. } => Kernel::DecodeLatent,
+        let kv = formats.kv;
+        let (decode, prefill) = match model.attention {
+            Attention::Grouped { .. } => {
+                (Kernel::DecodeAttention(kv), Kernel::PrefillAttention(kv))
+            }
+            Attention::Latent { .. } => (Kernel::DecodeLatent(kv), Kernel::PrefillLatent(kv)),
         };
         // A replica of one accelerator needs no link.
         let link = match layout.accelerators() {
@@ -187,7 +190,7 @@ impl Setup {
                 None => None,
             },
             decode: class(decode)?,
-            prefill: class(Kernel::PrefillAttention(formats.kv))?,
+            prefill: class(prefill)?,
             all_reduce: kernels.all_reduce(accelerator, name, layout.tensor, link),
             exchange: kernels.all_reduce(accelerator, name, exchange, link),
             link,

@@ -1,8 +1,9 @@
 //! A steady state in closed form: what a fixed number of clients get, without simulating.
 
 use crate::memory::MemoryError;
+use crate::model::as_f64;
 use crate::setup::Setup;
-use crate::step::{Batch, pairs};
+use crate::step::{Batch, pairs, windowed_pairs};
 
 /// A closed loop: so many clients, each of which sends its next request when the last is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Setup {
         let groups = self.layout.data * self.layout.pipeline;
         let (isl, osl) = (load.isl.max(1), load.osl.max(1));
         let context = isl.saturating_add(osl / 2);
-        let room = crate::model::as_f64(memory.kv_tokens) / f64::from(context);
+        let room = as_f64(memory.kv_tokens) / f64::from(context);
         let seqs = limits.max_seqs.saturating_mul(groups);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let running = load.concurrency.min(seqs).min(room as u32).max(1);
@@ -56,7 +57,7 @@ impl Setup {
         let mixes = self.engine.mixes()?;
         let for_prompts = if mixes { budget.saturating_sub(running).max(1) } else { budget };
 
-        let decode = Batch::decode(running, context);
+        let decode = self.decodes(running, context);
         let decode_s = self.step(decode).seconds();
         // Prompts of different groups are prefilled side by side.
         let together = groups.min(running);
@@ -66,10 +67,11 @@ impl Setup {
         // When more steps are wanted than a reply has, prompts share them.
         let mixed_steps = (mixed_per_reply / osl_steps).min(1.0);
         let prompts_per_mixed = f64::from(running) / (osl_steps * mixed_steps);
-        let mut with_prompt = scaled_prefill(isl, prompts_per_mixed);
+        let mut with_prompt = self.prompts(isl, prompts_per_mixed);
         if mixes {
-            with_prompt.decodes = decode.decodes;
-            with_prompt.context = decode.context;
+            let sampled = decode.sampled + with_prompt.sampled;
+            let Batch { decodes, context, windowed_context, .. } = decode;
+            with_prompt = Batch { decodes, context, windowed_context, sampled, ..with_prompt };
         }
         let prompt_s = self.step(with_prompt).seconds();
         let (tpot_s, between_s) = if mixes {
@@ -88,13 +90,20 @@ impl Setup {
             mixed_steps,
         })
     }
-}
 
-/// A batch that prefills so many prompts, or a part of one.
-fn scaled_prefill(isl: u32, prompts: f64) -> Batch {
-    let all_pairs = crate::model::as_f64(pairs(isl, 0));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let (tokens, pairs) =
-        ((f64::from(isl) * prompts).round() as u32, (all_pairs * prompts).round() as u64);
-    Batch { prefill_tokens: tokens.max(1), prefill_pairs: pairs.max(1), ..Batch::default() }
+    /// A batch that prefills so many prompts, or a part of one.
+    fn prompts(&self, isl: u32, prompts: f64) -> Batch {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let of_each = |count: u64| ((as_f64(count) * prompts).round() as u64).max(1);
+        let tokens = u32::try_from(of_each(u64::from(isl))).unwrap_or(u32::MAX);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let sampled = prompts.ceil() as u32;
+        Batch {
+            prefill_tokens: tokens,
+            prefill_pairs: of_each(pairs(isl, 0)),
+            windowed_pairs: of_each(windowed_pairs(isl, 0, self.window())),
+            sampled,
+            ..Batch::default()
+        }
+    }
 }

@@ -4,43 +4,45 @@
 //! is read once and shared by all of them; each sequence's cache is read for itself. Per layer and kernel
 //! `t0 + ((F / (ec P))^4 + (B / (em W))^4)^(1/4)` ([`crate::smooth_roofline`]), and kernels follow each other.
 
+use std::num::NonZeroU32;
+
 use crate::kernel::smooth_roofline;
 use crate::model::{Attention, as_f64};
 use crate::setup::{Class, Setup};
 
-/// What one step of a replica computes.
+/// What one step of a replica computes, for all its sequences together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Batch {
     /// Sequences that each decode a token.
     pub decodes: u32,
-    /// Tokens that they have in the cache, summed.
+    /// Keys that they attend to, summed: tokens so far, the one being fed included.
     pub context: u64,
+    /// The same with each sequence's keys capped at the model's window; the same number for a model without one.
+    pub windowed_context: u64,
     /// Tokens of prompts that are prefilled.
     pub prefill_tokens: u32,
-    /// Pairs of tokens that prefill attends: for a chunk of `n` tokens after `s` others, `n s + n (n + 1) / 2`.
+    /// Pairs of a new token and one that it attends to ([`pairs`]), over all chunks of prompts.
     pub prefill_pairs: u64,
+    /// The same with each new token's keys capped at the window.
+    pub windowed_pairs: u64,
+    /// Positions whose next token is sampled: all that decode, and prompts that end in this step.
+    pub sampled: u32,
 }
 
-impl Batch {
-    /// Sequences that decode, each with so many tokens before it.
-    #[must_use]
-    pub fn decode(decodes: u32, context_each: u32) -> Self {
-        let context = u64::from(decodes) * u64::from(context_each);
-        Self { decodes, context, ..Self::default() }
-    }
-
-    /// One chunk of `new` tokens after `before` others.
-    #[must_use]
-    pub fn prefill(new: u32, before: u32) -> Self {
-        Self { prefill_tokens: new, prefill_pairs: pairs(new, before), ..Self::default() }
-    }
-}
-
-/// Pairs of tokens that a chunk of `new` tokens after `before` others attends: `n s + n (n + 1) / 2`.
+/// Pairs of a new token and one that it attends to, for a chunk of `new` tokens after `before` others:
+/// `n s + n (n + 1) / 2`.
 #[must_use]
 pub fn pairs(new: u32, before: u32) -> u64 {
     let (new, before) = (u64::from(new), u64::from(before));
     new * before + new * (new + 1) / 2
+}
+
+/// [`pairs`] with each new token's keys capped at a window.
+#[must_use]
+pub fn windowed_pairs(new: u32, before: u32, window: Option<NonZeroU32>) -> u64 {
+    let Some(window) = window.map(NonZeroU32::get) else { return pairs(new, before) };
+    let below = window.saturating_sub(before).min(new);
+    pairs(below, before) + u64::from(new - below) * u64::from(window)
 }
 
 /// Where the time of a step goes, and what it does.
@@ -94,12 +96,11 @@ pub(crate) struct PrefillAttention {
     per_token_s: f64,
     full_layers: f64,
     windowed_layers: f64,
-    window: f64,
 }
 
 impl PrefillAttention {
-    /// Seconds for so many tokens that attend so many pairs.
-    pub(crate) fn seconds(self, tokens: f64, pairs: f64) -> f64 {
+    /// Seconds for so many tokens and pairs; the latter in layers that see everything, and in those with a window.
+    pub(crate) fn seconds(self, tokens: f64, pairs: f64, windowed: f64) -> f64 {
         if tokens <= 0.0 {
             return 0.0;
         }
@@ -107,18 +108,18 @@ impl PrefillAttention {
             |pairs: f64| smooth_roofline(self.per_pair_s * pairs, self.per_token_s * tokens);
         let mut seconds = self.start_s + self.full_layers * layer(pairs);
         if self.windowed_layers > 0.0 {
-            seconds += self.windowed_layers * layer(pairs.min(tokens * self.window));
+            seconds += self.windowed_layers * layer(windowed);
         }
         seconds
     }
 }
 
-/// Seconds of the decodes' attention: a start, a window for each sequence, and each token of summed context.
+/// Seconds of the decodes' attention: a start, and each token of summed context, whole or capped at the window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct DecodeAttention {
     pub(crate) start_s: f64,
-    pub(crate) per_window_s: f64,
     pub(crate) per_context_s: f64,
+    pub(crate) per_windowed_s: f64,
     /// Groups of ranks that share the sequences among them.
     pub(crate) groups: u32,
 }
@@ -142,30 +143,31 @@ impl Setup {
         if tokens == 0.0 {
             return StepCost::default();
         }
-        let sampled = self.sampled(batch.decodes, batch.prefill_tokens);
+        let sampled = f64::from(batch.sampled);
         let decode = self.decode_attention();
         let prefill = self.prefill_attention();
-        let decoding = f64::from(batch.decodes);
-        let context = as_f64(batch.context);
         let decode_attention_s = if batch.decodes == 0 {
             0.0
         } else {
-            let busy = decode.busy(batch.decodes);
-            decode.start_s
-                + (decode.per_window_s * decoding + decode.per_context_s * context) / busy
+            let read = decode.per_context_s * as_f64(batch.context)
+                + decode.per_windowed_s * as_f64(batch.windowed_context);
+            decode.start_s + read / decode.busy(batch.decodes)
         };
-        let groups = f64::from(decode.groups);
-        let (prefill_tokens, prefill_pairs) =
-            (f64::from(batch.prefill_tokens) / groups, as_f64(batch.prefill_pairs) / groups);
+        let share = 1.0 / f64::from(decode.groups);
+        let prefill_attention_s = prefill.seconds(
+            f64::from(batch.prefill_tokens) * share,
+            as_f64(batch.prefill_pairs) * share,
+            as_f64(batch.windowed_pairs) * share,
+        );
         StepCost {
             weights_s: self.weights_seconds(tokens) + self.head_seconds(sampled),
             experts_s: self.experts_seconds(tokens),
             decode_attention_s,
-            prefill_attention_s: prefill.seconds(prefill_tokens, prefill_pairs),
+            prefill_attention_s,
             communication_s: self.communication_seconds(tokens) + self.head_communication(sampled),
             host_s: self.constants.step_s + self.constants.sequence_s * sampled,
             flops: self.flops(batch),
-            bytes: self.bytes(batch),
+            bytes: self.weight_bytes_read(tokens) + self.cache_bytes_read(batch),
         }
     }
 
@@ -176,9 +178,37 @@ impl Setup {
         (part, (part / f64::from(self.layout.data)).max(least))
     }
 
-    /// Positions whose next token is sampled: all that decode, and one prompt that may end.
-    pub(crate) fn sampled(&self, decodes: u32, prefill_tokens: u32) -> f64 {
-        f64::from(decodes) + f64::from(prefill_tokens.min(1))
+    /// Tokens that layers with a window look back at.
+    #[must_use]
+    pub fn window(&self) -> Option<NonZeroU32> {
+        let window = self.model.window?;
+        NonZeroU32::new(u32::try_from(window.tokens).unwrap_or(u32::MAX))
+    }
+
+    /// A batch of sequences that decode, each attending to so many tokens.
+    #[must_use]
+    pub fn decodes(&self, decodes: u32, context_each: u32) -> Batch {
+        let of_each = |keys: u32| u64::from(decodes) * u64::from(keys);
+        let seen = self.window().map_or(context_each, |window| context_each.min(window.get()));
+        Batch {
+            decodes,
+            context: of_each(context_each),
+            windowed_context: of_each(seen),
+            sampled: decodes,
+            ..Batch::default()
+        }
+    }
+
+    /// A batch of one chunk of a prompt: `new` tokens after `before` others, the last of which is sampled.
+    #[must_use]
+    pub fn prefill(&self, new: u32, before: u32) -> Batch {
+        Batch {
+            prefill_tokens: new,
+            prefill_pairs: pairs(new, before),
+            windowed_pairs: windowed_pairs(new, before, self.window()),
+            sampled: new.min(1),
+            ..Batch::default()
+        }
     }
 
     /// The matrices that every token passes, on one rank.
@@ -323,13 +353,11 @@ impl Setup {
         let flops = self.decode_flops_per_context() / f64::from(self.layout.tensor);
         let bytes = self.kv_elements_per_rank() * self.formats.kv.bytes();
         let per_token = smooth_roofline(flops / class.flops, bytes / class.bytes_per_s);
-        let (windowed, window) = model
-            .window
-            .map_or((0.0, 0.0), |window| (as_f64(window.layers), as_f64(window.tokens)));
+        let windowed = as_f64(model.layers - model.full_layers());
         DecodeAttention {
             start_s: as_f64(model.layers) * class.start_s,
-            per_window_s: windowed * window * per_token,
             per_context_s: as_f64(model.full_layers()) * per_token,
+            per_windowed_s: windowed * per_token,
             groups: self.layout.data * self.layout.pipeline,
         }
     }
@@ -351,14 +379,12 @@ impl Setup {
                 (2.0 * widths, 2.0 * widths)
             }
         };
-        let window = model.window;
         PrefillAttention {
             start_s: as_f64(model.layers) * class.start_s,
             per_pair_s: flops / class.flops,
             per_token_s: elements * 2.0 / class.bytes_per_s,
             full_layers: as_f64(model.full_layers()),
-            windowed_layers: window.map_or(0.0, |window| as_f64(window.layers)),
-            window: window.map_or(0.0, |window| as_f64(window.tokens)),
+            windowed_layers: as_f64(model.layers - model.full_layers()),
         }
     }
 
@@ -373,12 +399,21 @@ impl Setup {
 
     /// Useful operations of a step: two for each active parameter and token, and attention's.
     fn flops(&self, batch: Batch) -> f64 {
-        let model = &self.model;
+        let work = self.work();
         let tokens = f64::from(batch.decodes) + f64::from(batch.prefill_tokens);
-        let sampled = self.sampled(batch.decodes, batch.prefill_tokens);
+        work.per_token * tokens
+            + work.per_sampled * f64::from(batch.sampled)
+            + work.per_context * as_f64(batch.context)
+            + work.per_windowed * as_f64(batch.windowed_context)
+            + work.per_pair * as_f64(batch.prefill_pairs)
+            + work.per_windowed_pair * as_f64(batch.windowed_pairs)
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        let model = &self.model;
         let head = as_f64(model.vocab) * as_f64(model.hidden);
-        let body = as_f64(model.active_parameters()) - head;
-        let (full, windowed) = (as_f64(model.full_layers()), model.window);
+        let full = as_f64(model.full_layers());
+        let windowed = as_f64(model.layers) - full;
         let decode = self.decode_flops_per_context();
         let prefill = match model.attention {
             Attention::Grouped { .. } => decode,
@@ -386,25 +421,24 @@ impl Setup {
                 2.0 * as_f64(heads * (nope + rope + value))
             }
         };
-        let (context, pairs) = (as_f64(batch.context), as_f64(batch.prefill_pairs));
-        let in_windows = windowed.map_or(0.0, |window| {
-            let (layers, most) = (as_f64(window.layers), as_f64(window.tokens));
-            let seen = context.min(f64::from(batch.decodes) * most);
-            layers * (decode * seen + prefill * pairs.min(f64::from(batch.prefill_tokens) * most))
-        });
-        2.0 * (body * tokens + head * sampled)
-            + full * (decode * context + prefill * pairs)
-            + in_windows
+        Work {
+            per_token: 2.0 * (as_f64(model.active_parameters()) - head),
+            per_sampled: 2.0 * head,
+            per_context: full * decode,
+            per_windowed: windowed * decode,
+            per_pair: full * prefill,
+            per_windowed_pair: windowed * prefill,
+        }
     }
 
-    /// Bytes that a step must read: every weight that it touches once, and the decoding sequences' caches.
-    fn bytes(&self, batch: Batch) -> f64 {
+    /// Bytes of weights that all accelerators together read in a step of so many tokens: each matrix once, of the routed
+    /// experts those that are touched, and all of it again for each part of the batch that stages work on.
+    pub(crate) fn weight_bytes_read(&self, tokens: f64) -> f64 {
         let model = &self.model;
-        let (part, _) = self.shares(f64::from(batch.decodes) + f64::from(batch.prefill_tokens));
-        let copies = f64::from(self.layout.data);
-        let ranks = f64::from(self.layout.tensor);
-        let head = as_f64(model.vocab) * as_f64(model.hidden) * 2.0 * copies;
-        let shared = self.shared_elements_per_rank() * ranks * self.formats.weights.weight_bytes();
+        let (part, _) = self.shares(tokens);
+        let copies = f64::from(self.layout.data) * f64::from(self.layout.tensor);
+        let head = as_f64(model.vocab) * as_f64(model.hidden) * 2.0 * f64::from(self.layout.data);
+        let shared = self.shared_elements_per_rank() * copies * self.formats.weights.weight_bytes();
         let experts = model.experts.map_or(0.0, |experts| {
             let one = 3.0 * as_f64(model.hidden) * as_f64(experts.ffn);
             as_f64(experts.layers)
@@ -412,16 +446,34 @@ impl Setup {
                 * experts.touched(part)
                 * self.formats.experts.weight_bytes()
         });
-        let kv = self.kv_elements_per_rank() * ranks * self.formats.kv.bytes();
-        let context = as_f64(batch.context);
-        let in_windows = model.window.map_or(0.0, |window| {
-            as_f64(window.layers) * context.min(f64::from(batch.decodes) * as_f64(window.tokens))
-        });
-        let parts = f64::from(self.layout.pipeline)
-            .min(f64::from(batch.decodes) + f64::from(batch.prefill_tokens));
-        (shared * copies + experts + head) * parts
-            + kv * (as_f64(model.full_layers()) * context + in_windows)
+        (shared + experts + head) * f64::from(self.layout.pipeline).min(tokens)
     }
+
+    /// Bytes that all accelerators together read for a token of context, in layers that see everything and in those with
+    /// a window.
+    pub(crate) fn cache_bytes_per_context(&self) -> (f64, f64) {
+        let model = &self.model;
+        let layer =
+            self.kv_elements_per_rank() * f64::from(self.layout.tensor) * self.formats.kv.bytes();
+        let full = as_f64(model.full_layers());
+        (layer * full, layer * (as_f64(model.layers) - full))
+    }
+
+    fn cache_bytes_read(&self, batch: Batch) -> f64 {
+        let (full, windowed) = self.cache_bytes_per_context();
+        full * as_f64(batch.context) + windowed * as_f64(batch.windowed_context)
+    }
+}
+
+/// Useful operations by what causes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Work {
+    pub(crate) per_token: f64,
+    pub(crate) per_sampled: f64,
+    pub(crate) per_context: f64,
+    pub(crate) per_windowed: f64,
+    pub(crate) per_pair: f64,
+    pub(crate) per_windowed_pair: f64,
 }
 
 /// Seconds of a multiplication of `tokens` rows: `F = 2 m k n`, `B = k n` weights, `m k` activations, `m n` results of two

@@ -1,9 +1,11 @@
 //! Step times: their limits in closed form, and what can never happen.
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 use roofline::{
     Batch, ClosedLoop, Format, Formats, KvFormat, Layout, MemoryError, Setup, SetupError,
-    graph_size, pairs, smooth_roofline,
+    graph_size, pairs, smooth_roofline, windowed_pairs,
 };
 
 use crate::setups::{setup, sheets, with_engine};
@@ -26,7 +28,7 @@ fn the_roofline_is_the_longer_of_the_two_far_from_the_ridge() {
 #[test]
 fn a_lone_decode_takes_the_time_to_read_the_weights() {
     let setup = llama_8b();
-    let cost = setup.step(Batch::decode(1, 1));
+    let cost = setup.step(setup.decodes(1, 1));
     let read = 2.0 * setup.model.active_parameters() as f64 / 3.35e12;
     assert!(cost.weights_s > read / 0.88 && cost.weights_s < read / 0.88 + 0.8e-3, "{cost:?}");
     let (mfu, mbu) = setup.utilisation(cost).unwrap();
@@ -37,7 +39,7 @@ fn a_lone_decode_takes_the_time_to_read_the_weights() {
 #[test]
 fn a_long_prefill_takes_the_time_of_its_arithmetic() {
     let setup = llama_8b();
-    let cost = setup.step(Batch::prefill(8_192, 0));
+    let cost = setup.step(setup.prefill(8_192, 0));
     let body = (setup.model.active_parameters() - 128_256 * 4_096) as f64;
     let compute = 2.0 * body * 8_192.0 / (0.805 * 989e12);
     assert!((cost.weights_s / compute - 1.0).abs() < 0.06, "{cost:?}, {compute}");
@@ -49,8 +51,8 @@ fn a_long_prefill_takes_the_time_of_its_arithmetic() {
 #[test]
 fn a_batch_of_fifty_costs_little_more_than_one() {
     let setup = llama_8b();
-    let one = setup.step(Batch::decode(1, 500)).seconds();
-    let fifty = setup.step(Batch::decode(50, 500)).seconds();
+    let one = setup.step(setup.decodes(1, 500)).seconds();
+    let fifty = setup.step(setup.decodes(50, 500)).seconds();
     assert!(fifty < 1.5 * one, "{one} {fifty}");
 }
 
@@ -58,22 +60,22 @@ fn a_batch_of_fifty_costs_little_more_than_one() {
 #[test]
 fn output_costs_more_than_input() {
     let setup = llama_8b();
-    let input = setup.step(Batch::prefill(512, 0)).seconds();
-    let output = 512.0 * setup.step(Batch::decode(1, 256)).seconds();
+    let input = setup.step(setup.prefill(512, 0)).seconds();
+    let output = 512.0 * setup.step(setup.decodes(1, 256)).seconds();
     assert!(output > 50.0 * input, "{input} {output}");
 }
 
 #[test]
 fn the_cache_of_each_sequence_is_read_for_itself() {
     let setup = llama_8b();
-    let at = |context| setup.step(Batch::decode(8, context)).decode_attention_s;
+    let at = |context| setup.step(setup.decodes(8, context)).decode_attention_s;
     let per_token = (at(20_000) - at(10_000)) / 80_000.0;
     // 131,072 bytes at 0.824 of 3.35 TB/s; arithmetic is near the ridge for FA3's 0.249, so a little more.
     let bytes = 131_072.0 / (0.824 * 3.35e12);
     assert!(per_token > bytes && per_token < 1.2 * bytes, "{per_token} {bytes}");
     let fp8 = Formats { kv: KvFormat::Fp8, ..Formats::default() };
     let half = setup_fp8_cache(fp8);
-    assert!(half.step(Batch::decode(8, 20_000)).decode_attention_s < at(20_000));
+    assert!(half.step(half.decodes(8, 20_000)).decode_attention_s < at(20_000));
 }
 
 fn setup_fp8_cache(formats: Formats) -> Setup {
@@ -82,19 +84,17 @@ fn setup_fp8_cache(formats: Formats) -> Setup {
 
 #[test]
 fn a_window_bounds_what_a_decode_reads() {
-    let setup = setup(
-        "gpt-oss-120b",
-        "h100-sxm",
-        Layout::tensor(2),
-        Formats { experts: Format::Mxfp4, ..Formats::default() },
-    );
+    let formats = Formats { experts: Format::Mxfp4, ..Formats::default() };
+    let setup = setup("gpt-oss-120b", "h100-sxm", Layout::tensor(2), formats);
     let steps = setup.compile();
-    let half = setup.model.kv_elements_per_layer() * 18;
-    assert_eq!(setup.model.kv_elements_per_token(), half);
-    let cost = |context| setup.step(Batch::decode(4, context));
-    let slope = (cost(2_000).decode_attention_s - cost(1_000).decode_attention_s) / 4_000.0;
-    assert!((slope * 1e12 - steps.per_context(4) as f64).abs() < 1.0);
-    assert!(cost(1_000).bytes - cost(999).bytes < 2.1 * 4.0 * half as f64);
+    assert_eq!(steps.window().map(|window| window.get()), Some(128));
+    let time = |context| setup.step(setup.decodes(4, context)).decode_attention_s;
+    // Half of the layers stop at the window, so the slope halves.
+    let (below, beyond) = (time(100) - time(50), time(1_100) - time(1_050));
+    assert!((below / beyond - 2.0).abs() < 1e-9, "{below} {beyond}");
+    let linear = steps.time(&setup.decodes(4, 1_000));
+    assert_eq!(linear.per_context, linear.per_windowed);
+    assert!((linear.per_context as f64 * 200.0 / 1e12 / beyond - 1.0).abs() < 1e-3);
 }
 
 /// Compressed keys and values are on every tensor rank: more ranks do not read them faster.
@@ -240,7 +240,7 @@ fn stages_give_room_rather_than_speed() {
         Layout { tensor: 2, pipeline: 2, ..Layout::default() },
         Formats::default(),
     );
-    let batch = Batch::decode(64, 1_000);
+    let batch = one.decodes(64, 1_000);
     let (plain, staged) = (one.step(batch).seconds(), two.step(batch).seconds());
     assert!(staged > 0.8 * plain && staged < 1.1 * plain, "{plain} {staged}");
     assert!(two.memory().unwrap().kv_tokens > 2 * one.memory().unwrap().kv_tokens);
@@ -264,7 +264,7 @@ fn a_closed_loop_keeps_littles_law() {
             let reply_s = steady.ttft_s + 499.0 * steady.tpot_s;
             let replies_per_s = steady.output_tokens_per_s / 500.0;
             assert!((replies_per_s * reply_s - f64::from(steady.running)).abs() < 1e-6);
-            assert!(steady.tpot_s >= setup.step(Batch::decode(steady.running, 1_250)).seconds());
+            assert!(steady.tpot_s >= setup.step(setup.decodes(steady.running, 1_250)).seconds());
         }
     }
 }
@@ -308,65 +308,104 @@ fn any_setup() -> impl Strategy<Value = Setup> {
     prop::sample::select(setups)
 }
 
-fn any_batch() -> impl Strategy<Value = Batch> {
+/// What a batch is made of: sequences with their contexts, and one chunk of a prompt.
+#[derive(Debug, Clone, Copy)]
+struct Mix {
+    decodes: u32,
+    each: u32,
+    new: u32,
+    before: u32,
+}
+
+fn any_mix() -> impl Strategy<Value = Mix> {
     let decodes = prop_oneof![0_u32..20, 0_u32..1_024];
-    let prefill = prop_oneof![Just(0_u32), 0_u32..200, 0_u32..30_000];
-    (decodes, 0_u32..20_000, prefill, 0_u32..20_000).prop_map(|(decodes, each, new, before)| {
-        Batch {
-            prefill_tokens: new,
-            prefill_pairs: pairs(new, before),
-            ..Batch::decode(decodes, each)
-        }
+    let new = prop_oneof![Just(0_u32), 0_u32..200, 0_u32..30_000];
+    (decodes, 1_u32..20_000, new, 0_u32..20_000).prop_map(|(decodes, each, new, before)| Mix {
+        decodes,
+        each,
+        new,
+        before,
     })
+}
+
+impl Mix {
+    fn batch(self, setup: &Setup) -> Batch {
+        let (decodes, chunk) =
+            (setup.decodes(self.decodes, self.each), setup.prefill(self.new, self.before));
+        Batch {
+            prefill_tokens: chunk.prefill_tokens,
+            prefill_pairs: chunk.prefill_pairs,
+            windowed_pairs: chunk.windowed_pairs,
+            sampled: decodes.sampled + chunk.sampled,
+            ..decodes
+        }
+    }
+}
+
+/// Pairs counted one by one.
+#[test]
+fn pairs_are_those_of_a_causal_mask() {
+    for (new, before, window) in
+        [(1, 0, 4), (5, 0, 4), (5, 2, 4), (3, 9, 4), (0, 3, 4), (7, 3, 10), (7, 3, 9)]
+    {
+        let keys = (1..=new).map(|token| before + token);
+        assert_eq!(pairs(new, before), keys.clone().map(u64::from).sum::<u64>());
+        let seen: u64 = keys.map(|keys| u64::from(keys.min(window))).sum();
+        assert_eq!(
+            windowed_pairs(new, before, NonZeroU32::new(window)),
+            seen,
+            "{new} after {before}"
+        );
+    }
+    assert_eq!(windowed_pairs(5, 2, None), pairs(5, 2));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn the_compiled_steps_are_the_steps(setup in any_setup(), batch in any_batch()) {
-        let steps = setup.compile();
-        let base = steps.base(batch.decodes, batch.prefill_tokens, batch.prefill_pairs);
-        let ps = base + steps.per_context(batch.decodes) * batch.context;
+    fn the_compiled_steps_are_the_steps(setup in any_setup(), mix in any_mix()) {
+        let (steps, batch) = (setup.compile(), mix.batch(&setup));
         let cost = setup.step(batch);
-        let expected = cost.seconds() * 1e12;
-        // A picosecond for each rounded part and each token of context; beyond the table's fine end, its chords.
-        let chords = if batch.decodes + batch.prefill_tokens > 1_024 { 2e-4 * expected } else { 0.0 };
-        let least = 4.0 + batch.context as f64 + chords;
-        prop_assert!((ps as f64 - expected).abs() <= least, "{ps} {expected}");
+        let near = |compiled: u64, exact: f64, each: f64| {
+            // Half a unit for each rounded part and each token of context; beyond the table's fine end, its chords.
+            let chords = if batch.decodes + batch.prefill_tokens > 1_024 { 2e-4 * exact } else { 0.0 };
+            let least = 8.0 + each * (batch.context + batch.windowed_context) as f64 + chords + 1e-9 * exact;
+            (compiled as f64 - exact).abs() <= least
+        };
+        let ps = steps.time(&batch).at(&batch);
+        prop_assert!(near(ps, cost.seconds() * 1e12, 0.5), "{ps} ps, {cost:?}");
+        let flops = steps.flops(&batch).at(&batch);
+        prop_assert!(near(flops, cost.flops, 0.5), "{flops} operations, {cost:?}");
+        let bytes = steps.bytes(&batch).at(&batch);
+        prop_assert!(near(bytes, cost.bytes, 0.5), "{bytes} bytes, {cost:?}");
     }
 
     #[test]
-    fn more_work_never_makes_a_step_faster(setup in any_setup(), batch in any_batch(), more in 1_u32..300) {
+    fn more_work_never_makes_a_step_faster(setup in any_setup(), mix in any_mix(), more in 1_u32..300) {
         let steps = setup.compile();
-        let time = |batch: Batch| {
-            let base = steps.base(batch.decodes, batch.prefill_tokens, batch.prefill_pairs);
-            base + steps.per_context(batch.decodes) * batch.context
+        let times = |mix: Mix| {
+            let batch = mix.batch(&setup);
+            (steps.time(&batch).at(&batch), setup.step(batch).seconds(), batch.context)
         };
-        let before = time(batch);
-        let each = batch.context.checked_div(u64::from(batch.decodes)).unwrap_or(100);
-        let decodes = Batch {
-            decodes: batch.decodes + more,
-            context: batch.context + u64::from(more) * each,
-            ..batch
-        };
-        let context = Batch { context: batch.context + u64::from(more), ..batch };
-        let prefill = Batch {
-            prefill_tokens: batch.prefill_tokens + more,
-            prefill_pairs: batch.prefill_pairs + pairs(more, 0),
-            ..batch
-        };
-        // Shares among groups of ranks are rounded to a picosecond a token.
-        for (what, after) in [("decodes", time(decodes)), ("context", time(context)), ("prefill", time(prefill))] {
-            prop_assert!(after + decodes.context >= before, "more {what}: {before} then {after}");
+        let (before, exact, _) = times(mix);
+        let longer = [
+            ("decodes", Mix { decodes: mix.decodes + more, ..mix }),
+            ("context", Mix { each: mix.each + more, ..mix }),
+            ("prompt", Mix { new: mix.new + more, ..mix }),
+            ("prompt before", Mix { before: mix.before + more, ..mix }),
+        ];
+        for (what, longer) in longer {
+            let (after, exactly, context) = times(longer);
+            // What groups of ranks share is rounded to a picosecond a token.
+            prop_assert!(after + 2 * context >= before, "more {what}: {before} then {after}");
+            prop_assert!(exactly >= exact * (1.0 - 1e-12), "more {what}: {exact} then {exactly}");
         }
-        prop_assert!(time(prefill) >= before);
-        let exact = setup.step(batch).seconds();
-        prop_assert!(setup.step(prefill).seconds() >= exact);
     }
 
     #[test]
-    fn no_step_beats_the_peaks(setup in any_setup(), batch in any_batch()) {
+    fn no_step_beats_the_peaks(setup in any_setup(), mix in any_mix()) {
+        let batch = mix.batch(&setup);
         prop_assume!(batch.decodes + batch.prefill_tokens > 0);
         let (mfu, mbu) = setup.utilisation(setup.step(batch)).unwrap();
         prop_assert!(mfu > 0.0 && mfu < 1.0, "MFU {mfu}");
@@ -374,9 +413,14 @@ proptest! {
     }
 
     #[test]
-    fn steps_take_any_numbers(setup in any_setup(), decodes: u32, prefill: u32, pairs: u64) {
+    fn steps_take_any_numbers(setup in any_setup(), numbers: [u64; 4], counts: [u32; 3]) {
         let steps = setup.compile();
-        prop_assert!(steps.base(decodes, prefill, pairs) > 0 || decodes.saturating_add(prefill) == 0);
-        let _ = steps.per_context(decodes);
+        let ([context, windowed_context, prefill_pairs, windowed_pairs], [decodes, prefill_tokens, sampled]) =
+            (numbers, counts);
+        let batch = Batch {
+            decodes, context, windowed_context, prefill_tokens, prefill_pairs, windowed_pairs, sampled,
+        };
+        prop_assert!(steps.time(&batch).at(&batch) > 0 || decodes == 0 && prefill_tokens == 0);
+        let _ = (steps.flops(&batch).at(&batch), steps.bytes(&batch).at(&batch));
     }
 }
