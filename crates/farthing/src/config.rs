@@ -143,12 +143,17 @@ impl Config {
     /// Reads the file that is named, or the one in the working directory, or none; without secrets,
     /// which a report does not need and its reader may not have.
     pub(crate) fn load(place: &Place) -> anyhow::Result<Self> {
+        Self::read(place, false)?.with_books()
+    }
+
+    /// As [`Self::load`], without price lists that were imported, which may not be there yet.
+    pub(crate) fn load_to_import(place: &Place) -> anyhow::Result<Self> {
         Self::read(place, false)
     }
 
     /// As [`Self::load`], with secrets.
     pub(crate) fn load_to_serve(place: &Place) -> anyhow::Result<Self> {
-        Self::read(place, true)
+        Self::read(place, true)?.with_books()
     }
 
     fn read(place: &Place, wanted: bool) -> anyhow::Result<Self> {
@@ -170,14 +175,30 @@ impl Config {
         if let Some(data_dir) = &place.data_dir {
             config.data_dir = data_dir.clone();
         }
-        if !config.prices.books.is_empty() {
-            let names = config.prices.books.iter();
-            let books = names.map(|name| read_book(&book_path(&config.data_dir, name)));
-            let books = books.collect::<anyhow::Result<Vec<_>>>()?;
-            let book = Book::builtin().under(books);
-            config.book = config.prices.over(book).with_context(|| named.display().to_string())?;
-        }
         Ok(config)
+    }
+
+    /// With the imported books that it names.
+    pub(crate) fn with_books(mut self) -> anyhow::Result<Self> {
+        if !self.prices.books.is_empty() {
+            self.book = self.book_below(None)?;
+        }
+        Ok(self)
+    }
+
+    /// The book in force, or what it were if another lay uppermost.
+    pub(crate) fn book_below(&self, other: Option<Book>) -> anyhow::Result<Book> {
+        let names = self.prices.books.iter();
+        let books = names.map(|name| read_book(&book_path(&self.data_dir, name)));
+        let books = books.collect::<anyhow::Result<Vec<_>>>()?;
+        let book = Book::builtin().under(other.into_iter().chain(books));
+        let named = self.file.as_deref().unwrap_or(Path::new(FILE));
+        self.prices.over(book).with_context(|| named.display().to_string())
+    }
+
+    /// Whether an imported book of this name is in force.
+    pub(crate) fn names_book(&self, name: &str) -> bool {
+        self.prices.books.iter().any(|named| named == name)
     }
 
     /// Reads a text, with the environment as a function; secrets that are in files are left out.

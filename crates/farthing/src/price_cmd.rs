@@ -2,8 +2,10 @@
 
 mod books;
 mod charge;
+mod diff;
 mod explain;
 mod rerate;
+mod traffic;
 
 /// Which price applies and why, and what usages cost
 #[derive(clap::Args, Debug)]
@@ -23,7 +25,7 @@ enum Command {
     Import(books::Import),
     /// Where price books disagree
     Check(books::Check),
-    /// Prices that are known to change
+    Diff(diff::Arguments),
     Schedule(books::Schedule),
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Rerate(arguments) => rerate::run(arguments),
         Command::Import(arguments) => books::import(arguments),
         Command::Check(arguments) => books::check(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
         Command::Schedule(arguments) => books::schedule(arguments),
     }
 }

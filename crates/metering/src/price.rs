@@ -1,7 +1,7 @@
 //! Usage meets the price book.
 
 use facts::{Api, ChargeLine, Charged, Dispatch};
-use quantity::{Doubt, Metered, Money, TokenClass, TokenCount, Usage, UsageSource};
+use quantity::{Doubt, Metered, Money, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use tariff::{Book, Key, PriceRow};
 
 use crate::Request;
@@ -16,6 +16,19 @@ pub fn charge<'b>(
     tier_served: Option<&str>,
     metered: &Metered,
 ) -> (Charged, Option<&'b PriceRow>) {
+    charge_at(book, dispatch, model_served, tier_served, metered, None)
+}
+
+/// As [`charge`], by the prices in force at another instant, if one is told, at the hour and weekday
+/// of the dispatch.
+pub(crate) fn charge_at<'b>(
+    book: &'b Book,
+    dispatch: &Dispatch,
+    model_served: Option<&str>,
+    tier_served: Option<&str>,
+    metered: &Metered,
+    in_force: Option<UnixTime>,
+) -> (Charged, Option<&'b PriceRow>) {
     let unpriced = |reason: String| (Charged::Unpriced { reason }, None);
     if metered.doubts.contains(Doubt::MixedModels) {
         return unpriced("several models served, and their tokens are told as one".to_owned());
@@ -29,7 +42,9 @@ pub fn charge<'b>(
     let Some(model) = model_served.or(dispatch.model.as_deref()) else {
         return unpriced("no model named".to_owned());
     };
-    let key = Key::new(provider, model, dispatch.at).on(tier_served);
+    let at = in_force.unwrap_or(dispatch.at);
+    let hours_of = in_force.map(|_| dispatch.at);
+    let key = Key { hours_of, ..Key::new(provider, model, at).on(tier_served) };
     match book.charge(&key, &metered.usage) {
         Ok((row, charge)) => {
             let lines = charge.lines.iter().map(|line| ChargeLine {

@@ -4,7 +4,7 @@ use facts::{Adjustment, Attempt, Booked, Charged, Dispatch};
 use quantity::{Doubt, Money, UnixTime, UsageSource};
 use tariff::{Book, PriceRow};
 
-use crate::charge;
+use crate::price::charge_at;
 
 /// What is supposed instead of what was.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,6 +13,9 @@ pub struct Supposed<'a> {
     pub served_by: Option<(&'a str, &'a str)>,
     /// A tier, instead of the one that served.
     pub tier: Option<&'a str>,
+    /// Prices in force at this instant, instead of those when it was dispatched. The hour and the
+    /// weekday stay those of the dispatch.
+    pub in_force: Option<UnixTime>,
 }
 
 /// A settled attempt by the token, priced anew.
@@ -55,13 +58,13 @@ pub fn reprice<'b>(
         }),
         (charge, adjusted) => charge.or(adjusted.copied()),
     };
-    let tier = supposed.tier.or(end.tier_served.as_deref());
+    let (tier, at) = (supposed.tier.or(end.tier_served.as_deref()), supposed.in_force);
     let (charged, row) = match supposed.served_by {
-        None => charge(book, dispatch, end.model_served.as_deref(), tier, metered),
+        None => charge_at(book, dispatch, end.model_served.as_deref(), tier, metered, at),
         Some((provider, model)) => {
             let provider = Some(provider.to_owned());
             let dispatch = Dispatch { provider, ..dispatch.clone() };
-            charge(book, &dispatch, Some(model), tier, metered)
+            charge_at(book, &dispatch, Some(model), tier, metered, at)
         }
     };
     let now = match (Booked::of(&charged), row, charged) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facts::Measures;
-use quantity::{Money, TokenClass};
+use quantity::{Money, Period, TokenClass, UnixTime};
 
 /// What is known of a cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,39 @@ pub fn usd(amount: Money, decimals: u32) -> String {
         (_, Some(less)) => format!("-${less}"),
         _ => format!("${text}"),
     }
+}
+
+/// As [`dollars`], with a `+` where it is more.
+#[must_use]
+pub fn signed(amount: Money, places: u32) -> String {
+    let text = dollars(amount, places);
+    if amount > Money::ZERO && !text.starts_with('<') { format!("+{text}") } else { text }
+}
+
+/// By how much something became more or less, as a share of what it was: `+100.0%`, `-12.5%`; `-`
+/// where it was nothing.
+#[must_use]
+pub fn signed_percent(before: i128, after: i128) -> String {
+    let share = |size| per_mille(size, before);
+    match after.checked_sub(before) {
+        Some(more) if more < 0 => match share(more.saturating_neg()) {
+            None => "-".to_owned(),
+            less => format!("-{}", percent(less)),
+        },
+        Some(more) => match share(more) {
+            None => "-".to_owned(),
+            more => format!("+{}", percent(more)),
+        },
+        None => "-".to_owned(),
+    }
+}
+
+/// A period in words, its ends to the minute.
+#[must_use]
+pub fn span(period: Period, now: UnixTime) -> String {
+    let minute = |at: UnixTime| at.to_string()[..16].replace('T', " ");
+    let since = period.start.map_or("the beginning".to_owned(), minute);
+    format!("from {since} to {} UTC", minute(period.end.unwrap_or(now)))
 }
 
 /// A ratio with four decimals; `-` for none.

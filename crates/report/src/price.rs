@@ -1,7 +1,15 @@
-//! Why a price was chosen, and what usages cost, line by line.
+//! Why a price was chosen, what usages cost, line by line, and how prices differ.
 
-use quantity::{Billable, Money, TokenClass, TokenCount, UnitPrice, UnixTime, Usage, grouped};
-use tariff::{Change, Charge, Comparison, Considered, Difference, Key, PriceRow, Unpriced};
+mod books;
+mod changes;
+mod weighed;
+
+use quantity::{Billable, Money, TokenClass, UnixTime, Usage, grouped};
+use tariff::{Charge, Considered, Key, PriceRow, Unpriced};
+
+pub use books::Disagreement;
+pub use changes::{PriceDiff, Scheduled, SheetLine};
+pub use weighed::{Priced, Weighed};
 
 use crate::bill::BookLine;
 use crate::json::Json;
@@ -125,17 +133,23 @@ fn holds(row: &PriceRow) -> String {
         (None, Some(until)) => format!("until {}", day(until)),
         (Some(from), Some(until)) => format!("{} to {}", day(from), day(until)),
     };
+    text += &limits(row);
+    let discount = terms.discount.as_ref();
+    text.extend(discount.map(|discount| format!(", list less {discount}")));
+    text
+}
+
+/// The part of the week and the region that a row is limited to, each after a comma.
+fn limits(row: &PriceRow) -> String {
+    let terms = row.terms();
     let window = &terms.window;
-    for part in [
+    let parts = [
         window.days.map(|days| days.to_string()),
         window.daily.map(|daily| daily.to_string()),
         window.zone.as_ref().map(|zone| zone.name().to_owned()),
         terms.region.as_ref().map(|region| format!("region {region}")),
-        terms.discount.as_ref().map(|discount| format!("list less {discount}")),
-    ] {
-        text.extend(part.map(|part| format!(", {part}")));
-    }
-    text
+    ];
+    parts.into_iter().flatten().map(|part| format!(", {part}")).collect()
 }
 
 fn verdict(one: &Considered<'_>) -> String {
@@ -281,162 +295,5 @@ impl Charges {
             out.push('\n');
         }
         out
-    }
-}
-
-/// What the prices of a table are for.
-const QUOTED: &str = "US dollars per million tokens, or as the item is quoted.";
-
-/// Where two books disagree, ready to be rendered.
-#[derive(Debug, Clone, Copy)]
-pub struct Disagreement<'a> {
-    /// The two side by side.
-    pub comparison: &'a Comparison<'a>,
-    /// Our book.
-    pub ours: &'a BookLine,
-    /// The other.
-    pub theirs: &'a BookLine,
-}
-
-impl Disagreement<'_> {
-    /// For a terminal.
-    #[must_use]
-    pub fn text(&self, style: Style) -> String {
-        let Comparison { agree, differ, only_theirs } = self.comparison;
-        let heading = format!(
-            "{} prices differ; {} models and tiers agree, {} models are in the other book alone",
-            grouped(differ.len() as u64),
-            grouped(*agree as u64),
-            grouped(only_theirs.len() as u64),
-        );
-        let mut out = style.heading(&heading) + "\n";
-        let books = format!("ours: {}; other: {}", self.ours.text(), self.theirs.text());
-        out.push_str(&style.faint_words(&printable(&books)));
-        if !differ.is_empty() {
-            let table = Table::default().text("provider").text("model").text("tier").text("item");
-            let mut table = table.number("ours").number("other").number("other to\nours");
-            for one in differ {
-                let names = [one.ours.provider(), one.theirs.model(), one.ours.tier()];
-                table.row(names.map(str::to_owned).into_iter().chain(figures(one)));
-            }
-            out.push_str(&table.render(style));
-            out.push_str(&style.faint_words(QUOTED));
-        }
-        out
-    }
-
-    /// As JSON, schema `farthing.price_check/1`.
-    #[must_use]
-    pub fn json(&self) -> String {
-        let Comparison { agree, differ, only_theirs } = self.comparison;
-        object! {
-            "schema" => "farthing.price_check/1",
-            "price_book" => self.ours.json(),
-            "other_book" => self.theirs.json(),
-            "agree" => *agree as u64,
-            "differ" => differ.iter().map(difference_json).collect::<Json>(),
-            "only_other" => only_theirs.iter().collect::<Json>(),
-        }
-        .pretty()
-    }
-}
-
-/// Prices that are going to change, ready to be rendered.
-#[derive(Debug, Clone, Copy)]
-pub struct Scheduled<'a> {
-    /// The changes, in order of time.
-    pub changes: &'a [Change<'a>],
-    /// The price book.
-    pub book: &'a BookLine,
-    /// How far ahead was looked.
-    pub until: UnixTime,
-}
-
-impl Scheduled<'_> {
-    /// For a terminal.
-    #[must_use]
-    pub fn text(&self, style: Style) -> String {
-        let heading = format!(
-            "{} models and tiers change their price until {}",
-            grouped(self.changes.len() as u64),
-            self.until.day()
-        );
-        let mut out = style.heading(&heading) + "\n";
-        out.push_str(&style.faint_words(&printable(&self.book.text())));
-        if self.changes.is_empty() {
-            return out;
-        }
-        let table = Table::default().text("from").text("provider").text("model").text("tier");
-        let mut table = table.text("item").number("now").number("then").number("then to\nnow");
-        for change in self.changes {
-            let row = change.after.or(change.before);
-            let Some(row) = row else { continue };
-            let names = [row.provider(), row.model(), row.tier()].map(str::to_owned);
-            let day = change.at.day().to_string();
-            let mut line = |cells: [String; 4]| {
-                let names = [day.clone()].into_iter().chain(names.clone());
-                table.row(names.chain(cells));
-            };
-            let none = String::new;
-            match (change.before, change.after) {
-                (None, _) => line(["begins".to_owned(), none(), none(), none()]),
-                (_, None) => line(["ends".to_owned(), none(), none(), none()]),
-                _ => change.differences().iter().for_each(|one| line(figures(one))),
-            }
-        }
-        out.push_str(&table.render(style));
-        out.push_str(&style.faint_words(QUOTED));
-        out
-    }
-
-    /// As JSON, schema `farthing.price_schedule/1`.
-    #[must_use]
-    pub fn json(&self) -> String {
-        let change = |change: &Change<'_>| {
-            object! {
-                "from" => change.at,
-                "before" => change.before.map(PriceRow::to_text),
-                "after" => change.after.map(PriceRow::to_text),
-                "differ" => change.differences().iter().map(difference_json).collect::<Json>(),
-            }
-        };
-        object! {
-            "schema" => "farthing.price_schedule/1",
-            "price_book" => self.book.json(),
-            "until" => self.until,
-            "changes" => self.changes.iter().map(change).collect::<Json>(),
-        }
-        .pretty()
-    }
-}
-
-/// The item, its two prices as quoted, and the second as a share of the first.
-fn figures(one: &Difference<'_>) -> [String; 4] {
-    let quoted =
-        |price: Option<UnitPrice>| price.map_or("-".to_owned(), |price| quoted(one.item, price));
-    let item = match one.above {
-        0 => one.item.name().to_owned(),
-        above => format!("{} > {}", one.item.name(), grouped(above)),
-    };
-    let share = one.our_price.zip(one.their_price).and_then(|(ours, theirs)| {
-        crate::number::per_mille(i128::from(theirs.pico()), i128::from(ours.pico()))
-    });
-    [item, quoted(one.our_price), quoted(one.their_price), crate::number::percent(share)]
-}
-
-/// A price for the amount that the item is quoted for.
-fn quoted(item: Billable, price: UnitPrice) -> String {
-    price.times(TokenCount::from(item.quoted_per())).to_string()
-}
-
-fn difference_json(one: &Difference<'_>) -> Json {
-    object! {
-        "provider" => one.ours.provider(),
-        "model" => one.theirs.model(),
-        "tier" => one.ours.tier(),
-        "item" => one.item.name(),
-        "above_input_tokens" => one.above,
-        "unit_price_pico_usd" => one.our_price.map(UnitPrice::pico),
-        "other_unit_price_pico_usd" => one.their_price.map(UnitPrice::pico),
     }
 }

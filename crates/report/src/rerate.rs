@@ -7,7 +7,7 @@ use quantity::{Money, Period, PriceRowId, UnixTime, grouped};
 
 use crate::bill::BookLine;
 use crate::json::Json;
-use crate::number::{decimals, dollars, usd};
+use crate::number::{decimals, dollars, signed, signed_percent, span, usd};
 use crate::object;
 use crate::table::{Style, Table, printable};
 
@@ -20,8 +20,10 @@ pub struct Rerating<'a> {
     pub now: UnixTime,
     /// The price book.
     pub book: &'a BookLine,
-    /// What was supposed instead of what served; nothing for a re-rating by the prices of now.
+    /// What was supposed instead of what was; nothing for a re-rating by the prices of now.
     pub supposed: Supposed,
+    /// The model whose attempts alone are priced again; `None` for all.
+    pub only: Option<String>,
     /// Texts of price rows, by their ids.
     pub rows: BTreeMap<PriceRowId, String>,
     /// How many adjustments were posted; `None` if they are only shown.
@@ -42,6 +44,8 @@ pub struct Supposed {
     pub served_by: Option<(String, String)>,
     /// A tier.
     pub tier: Option<String>,
+    /// Another price book than the one in force.
+    pub book: Option<BookLine>,
 }
 
 impl Supposed {
@@ -53,9 +57,11 @@ impl Supposed {
 
     fn words(&self) -> String {
         let model = self.served_by.as_ref();
-        let model = model.map(|(provider, model)| format!(" by {provider}/{model}"));
-        let tier = self.tier.as_ref().map(|tier| format!(" on tier {tier}"));
-        format!("served{}{}", model.unwrap_or_default(), tier.unwrap_or_default())
+        let model = model.map(|(provider, model)| format!("by {provider}/{model}"));
+        let tier = self.tier.as_ref().map(|tier| format!("on tier {tier}"));
+        let book = self.book.as_ref().map(|book| format!("at the prices of {}", book.name));
+        let parts: Vec<_> = [model, tier, book].into_iter().flatten().collect();
+        format!("served {}", parts.join(" "))
     }
 }
 
@@ -96,6 +102,7 @@ impl<'a> Rerating<'a> {
             now,
             book,
             supposed,
+            only: None,
             rows: BTreeMap::new(),
             posted: None,
             untouched: 0,
@@ -141,9 +148,12 @@ impl<'a> Rerating<'a> {
         self.lines.entry(line).or_default().add(&one);
     }
 
-    /// Lines with a price now, those of the largest difference first.
+    /// Lines with a price now, those of the largest difference first. A counterfactual compares what
+    /// has a price either way: what had none is not $0.
     fn priced(&self) -> Vec<(&Line, &Sums)> {
-        let mut lines: Vec<_> = self.lines.iter().filter(|(line, _)| line.to.is_ok()).collect();
+        let counts = |line: &Line| line.from.is_some() || self.supposed.is_nothing();
+        let lines = self.lines.iter();
+        let mut lines: Vec<_> = lines.filter(|(line, _)| line.to.is_ok() && counts(line)).collect();
         let size = |sums: &Sums| (sums.now - sums.booked).pico().unsigned_abs();
         lines.sort_by_key(|(_, sums)| std::cmp::Reverse(size(sums)));
         lines
@@ -152,6 +162,13 @@ impl<'a> Rerating<'a> {
     fn unpriced(&self) -> impl Iterator<Item = (&Line, &String, &Sums)> {
         let lines = self.lines.iter();
         lines.filter_map(|(line, sums)| Some((line, line.to.as_ref().err()?, sums)))
+    }
+
+    /// What had no price, and has one as it is supposed.
+    fn gained(&self) -> impl Iterator<Item = (&Line, &Sums)> {
+        let supposed = !self.supposed.is_nothing();
+        let lines = self.lines.iter();
+        lines.filter(move |(line, _)| supposed && line.to.is_ok() && line.from.is_none())
     }
 
     fn total(&self) -> Sums {
@@ -167,39 +184,40 @@ impl<'a> Rerating<'a> {
         let difference = total.now - total.booked;
         let amount = Money::from_pico(difference.pico().abs());
         let amount = usd(amount, decimals([total.booked, total.now]));
+        let share = signed_percent(total.booked.pico(), total.now.pico());
         let outcome = match difference {
+            Money::ZERO if !self.supposed.is_nothing() && total.attempts == 0 => {
+                "nothing could be priced".to_owned()
+            }
             Money::ZERO if total.attempts == 0 => "nothing to adjust".to_owned(),
             Money::ZERO => "no difference in all".to_owned(),
-            _ if difference > Money::ZERO => format!("{amount} more"),
-            _ => format!("{amount} less"),
+            _ if difference > Money::ZERO => format!("{amount} more ({share})"),
+            _ => format!("{amount} less ({share})"),
         };
         let title = match self.supposed.is_nothing() {
             true => format!("Re-rating: {outcome}"),
-            false => printable(&format!("If {}: {outcome}", self.supposed.words())),
+            false => printable(&format!("Had it been {}: {outcome}", self.supposed.words())),
         };
-        let minute = |at: UnixTime| at.to_string()[..16].replace('T', " ");
-        let since = self.period.start.map_or("the beginning".to_owned(), minute);
-        let until = minute(self.period.end.unwrap_or(self.now));
-        let basis = format!(
-            "exchanges admitted from {since} to {until} UTC; {}; US dollars",
+        let only = self.only.as_ref().map(|only| format!(", attempts of {only} alone"));
+        let basis = printable(&format!(
+            "exchanges admitted {}{}; {}; US dollars",
+            span(self.period, self.now),
+            only.unwrap_or_default(),
             self.book.text()
-        );
+        ));
         let mut out = format!("{}\n{}", style.heading(&title), style.faint_words(&basis));
         if total.attempts > 0 {
             out.push('\n');
             out.push_str(&self.differences(style, &total));
         }
-        if self.unpriced().next().is_some() {
+        if self.unpriced().next().is_some() || self.gained().next().is_some() {
             out.push('\n');
             out.push_str(&self.without_price(style));
         }
         out.push('\n');
         out.push_str(&style.faint_words(&self.counts(total.attempts)));
         let told = match self.posted {
-            _ if !self.supposed.is_nothing() => Some(
-                "Counted are the tokens that were used: another model would count and write others."
-                    .to_owned(),
-            ),
+            _ if !self.supposed.is_nothing() => Some(self.caution()),
             Some(0) => Some("Nothing was posted: all that is due is booked.".to_owned()),
             Some(posted) => Some(format!(
                 "Posted {} adjustments at {}: they are on the bill of that time, and what was billed \
@@ -218,10 +236,28 @@ impl<'a> Rerating<'a> {
         out
     }
 
+    /// What a counterfactual is, and is not.
+    fn caution(&self) -> String {
+        let mut text =
+            "This is a counterfactual: nothing of it is booked, nor can it be.".to_owned();
+        if self.supposed.served_by.is_some() {
+            text.push_str(
+                " Priced are the tokens that were used; another model counts and writes others, and \
+                 may not have had in its cache what was read from this one's.",
+            );
+        }
+        if self.unpriced().next().is_some() || self.gained().next().is_some() {
+            text.push_str(" What has a price on one side alone is in neither sum.");
+        }
+        text
+    }
+
     fn differences(&self, style: Style, total: &Sums) -> String {
         let mut table = Table::default().text("route").text("model");
-        table = table.text("row then").text("row now").number("attempts");
-        table = table.number("booked\nUSD").number("now\nUSD").number("difference\nUSD");
+        let now = if self.supposed.is_nothing() { "now" } else { "supposed" };
+        table = table.text("row then").text(&format!("row {now}")).number("attempts");
+        table = table.number("booked\nUSD").number(&format!("{now}\nUSD"));
+        table = table.number("difference\nUSD");
         let places = decimals([total.booked, total.now]);
         let figures = |sums: &Sums, unpriced: bool| {
             [
@@ -247,7 +283,11 @@ impl<'a> Rerating<'a> {
 
     /// What is booked at a price that the book does not have any more.
     fn without_price(&self, style: Style) -> String {
-        let mut table = Table::default().text("no price now").text("model").text("row then");
+        let (heading, stays) = match self.supposed.is_nothing() {
+            true => ("no price now", "; what is booked stays"),
+            false => ("a price on one side", ""),
+        };
+        let mut table = Table::default().text(heading).text("model").text("row then");
         table = table.number("attempts").number("booked\nUSD").prose("");
         let places = decimals(self.unpriced().map(|(_, _, sums)| sums.booked));
         for (line, reason, sums) in self.unpriced() {
@@ -257,20 +297,35 @@ impl<'a> Rerating<'a> {
                 line.from.map_or("-".to_owned(), short),
                 grouped(sums.attempts),
                 dollars(sums.booked, places),
-                format!("{reason}; what is booked stays"),
+                format!("{reason}{stays}"),
+            ]);
+        }
+        for (line, sums) in self.gained() {
+            let cost = usd(sums.now, decimals([sums.now]));
+            table.row([
+                line.route.clone(),
+                line.model.clone(),
+                "-".to_owned(),
+                grouped(sums.attempts),
+                "unpriced".to_owned(),
+                format!("had no price; costs {cost} so"),
             ]);
         }
         table.render(style)
     }
 
     fn counts(&self, differ: u64) -> String {
+        let nothing = self.supposed.is_nothing();
         let unpriced: u64 = self.unpriced().map(|(_, _, sums)| sums.attempts).sum();
-        let all = differ + unpriced + self.unchanged + self.still_unpriced + self.untouched;
+        let gained: u64 = self.gained().map(|(_, sums)| sums.attempts).sum();
+        let all =
+            differ + unpriced + gained + self.unchanged + self.still_unpriced + self.untouched;
         let parts = [
-            (differ, if self.supposed.is_nothing() { "with a difference" } else { "with a price" }),
+            (differ, if nothing { "with a difference" } else { "with a price either way" }),
             (self.unchanged, "as booked"),
-            (unpriced, "without a price now"),
-            (self.still_unpriced, "without a price then and now"),
+            (unpriced, if nothing { "without a price now" } else { "without a price so" }),
+            (gained, "without a price then"),
+            (self.still_unpriced, "without a price either way"),
             (
                 self.untouched,
                 "that no book can price (by the hour, not billed, or of unknown usage)",
@@ -317,6 +372,16 @@ impl<'a> Rerating<'a> {
                 "list_difference_usd" => sums.now_list - sums.booked_list,
             }
         });
+        let gained = self.gained().map(|(line, sums)| {
+            object! {
+                "route" => &line.route,
+                "model" => &line.model,
+                "to_row" => line.to.as_ref().ok().map(PriceRowId::to_string),
+                "to_row_text" => text(line.to.as_ref().ok().copied()),
+                "attempts" => sums.attempts,
+                "now_usd" => sums.now,
+            }
+        });
         let unpriced = self.unpriced().map(|(line, reason, sums)| {
             object! {
                 "route" => &line.route,
@@ -337,10 +402,13 @@ impl<'a> Rerating<'a> {
                 "provider" => self.supposed.served_by.as_ref().map(|(provider, _)| provider),
                 "model" => self.supposed.served_by.as_ref().map(|(_, model)| model),
                 "tier" => self.supposed.tier.as_ref(),
+                "price_book" => self.supposed.book.as_ref().map(BookLine::json),
             }),
+            "only" => self.only.as_ref(),
             "posted" => self.posted,
             "lines" => lines.collect::<Json>(),
             "no_price_now" => unpriced.collect::<Json>(),
+            "no_price_then" => gained.collect::<Json>(),
             "unchanged_attempts" => self.unchanged,
             "still_unpriced_attempts" => self.still_unpriced,
             "untouched_attempts" => self.untouched,
@@ -359,9 +427,4 @@ impl<'a> Rerating<'a> {
 /// Enough of an id to tell rows of one report apart.
 fn short(row: PriceRowId) -> String {
     row.to_string()[..8].to_owned()
-}
-
-fn signed(amount: Money, places: u32) -> String {
-    let text = dollars(amount, places);
-    if amount > Money::ZERO && !text.starts_with('<') { format!("+{text}") } else { text }
 }

@@ -14,10 +14,11 @@ use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use quantity::{Doubt, Money, Period, PriceRowId, TokenClass, TokenCount, UnixTime, UsageSource};
+use report::price::{PriceDiff, Scheduled, SheetLine, Weighed};
 use report::rerate::{Rerating, Supposed};
 use report::{Bill, BookLine, Style, exchange, record};
-use tariff::Book;
 use tariff::estimate::{Idea, estimate};
+use tariff::{Book, Sheet};
 
 fn now() -> UnixTime {
     "2026-11-22T16:00:00Z".parse().unwrap()
@@ -134,7 +135,8 @@ fn a_rerating_as_text() {
 #[test]
 fn what_another_model_would_have_cost_as_text() {
     let served_by = Some(("anthropic".to_owned(), "claude-haiku-4-5".to_owned()));
-    let supposed = Supposed { served_by, tier: Some("batch".to_owned()) };
+    let tier = Some("batch".to_owned());
+    let supposed = Supposed { served_by, tier, book: None };
     assert_snapshot!(rerating(&book(), supposed).text(Style::default()));
 }
 
@@ -497,7 +499,7 @@ fn every_key_of_the_json_forms_is_explained() {
         contracted: Money::ZERO,
         list: Money::ZERO,
     }));
-    let supposed = Supposed { served_by: None, tier: Some("batch".to_owned()) };
+    let supposed = Supposed { tier: Some("batch".to_owned()), ..Supposed::default() };
     read(&rerating(&book(), supposed).json());
     read(&record::gap(&gap()));
     read(&Bill::new(&answer, &book(), now()).json());
@@ -541,10 +543,75 @@ fn every_key_of_the_json_forms_is_explained() {
     read(&explanation.json());
     let outcome = Ok((outcome.0, &outcome.1));
     read(&report::price::Charged { id: None, line: 1, key, usage: &usage, outcome }.json());
+    weighing(|diff, scheduled| {
+        read(&diff.json());
+        read(&scheduled.json());
+    });
     // Keys that are labels of the fixture.
     found.remove("release");
     let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(found.len() > 100 && missing.is_empty(), "{} keys, missing: {missing:?}", found.len());
+}
+
+/// A diff and a schedule of the same change, of which one attempt's prices differ.
+fn weighing(tell: impl FnOnce(&PriceDiff<'_>, &Scheduled<'_>)) {
+    let head = "book acme\nas_of 2026-01-02\nlicence none\norigin none\nleft_out 0\nprovider lab\n";
+    let prices = Book::parse(&format!(
+        "{head}model toy\nstandard input_uncached=2 output_text=10 web_searches=10\n\
+         standard from=2026-12-01 input_uncached=4,8>>200000 output_text=20 web_searches=10\n\
+         model old\nstandard until=2026-12-01 input_uncached=1 output_text=2\n\
+         model later\nstandard from=2026-12-01 daily=01:00:00-04:00:00 output_text=2\n"
+    ));
+    let prices = prices.unwrap();
+    let after = Sheet { book: &prices, at: "2026-12-01".parse().unwrap() };
+    let before = after.just_before();
+    let mut usage = quantity::Usage::default();
+    usage.tokens[TokenClass::InputUncached] = TokenCount::from(1_000_000);
+    usage.tokens[TokenClass::OutputText] = TokenCount::from(200_000);
+    let period = Period { start: "2026-10-23".parse().ok(), end: Some(now()) };
+    let mut weighed = Weighed::new(period);
+    for (model, count) in [("toy", 12), ("old", 3)] {
+        let priced = |sheet: &Sheet<'_>| {
+            let key = tariff::Key::new("lab", model, sheet.at);
+            let charged = prices.charge(&key, &usage);
+            charged.map(|(row, charge)| (row, charge.total)).map_err(|error| error.to_string())
+        };
+        let (before, later) = (priced(&before), priced(&after));
+        for _ in 0..count {
+            let priced = [&before, &later].map(|one| one.as_ref().copied().map_err(String::as_str));
+            weighed.add(after.at, &usage, priced[0], priced[1]);
+        }
+    }
+    let toy = prices.quote(&tariff::Key::new("lab", "toy", now())).unwrap();
+    let same = Ok((toy, "1.25".parse().unwrap()));
+    weighed.add(after.at, &usage, same, same);
+    weighed.add(after.at, &usage, Err("unknown model"), Err("unknown model"));
+    weighed.untouched = 2;
+    let line = |sheet: &Sheet<'_>| SheetLine { book: book(), at: sheet.at };
+    let changes = before.changes_to(&after);
+    let (one, other, listed) = (line(&before), line(&after), book());
+    let weighed = Some(&weighed);
+    tell(
+        &PriceDiff { before: &one, after: &other, changes: &changes, weighed, all: true },
+        &Scheduled {
+            changes: &changes.all,
+            book: &listed,
+            now: now(),
+            until: "2027-01-01".parse().unwrap(),
+            weighed,
+        },
+    );
+}
+
+#[test]
+fn changes_of_prices_as_text() {
+    weighing(|diff, scheduled| {
+        assert_snapshot!("price_diff", diff.text(Style::default()));
+        assert_snapshot!("price_diff_narrow", diff.text(Style { width: 70, colour: false }));
+        assert_snapshot!("price_schedule", scheduled.text(Style::default()));
+        let unweighed = PriceDiff { weighed: None, ..*diff };
+        assert_snapshot!("price_diff_without_a_ledger", unweighed.text(Style::default()));
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The book: all rows, and which of them was in force for whom and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use quantity::{Day, UnixTime};
@@ -29,13 +29,16 @@ pub struct Key<'a> {
     pub region: Option<&'a str>,
     /// As far as was known then; `None` is everything that is known.
     pub known_at: Option<UnixTime>,
+    /// Of which instant the hour and the weekday count; `None`: of `at`. What was used at night is
+    /// so priced at night by the prices of another time.
+    pub hours_of: Option<UnixTime>,
 }
 
 impl<'a> Key<'a> {
     /// A model of a provider at an instant, on the standard tier, in no region that is told.
     #[must_use]
     pub const fn new(provider: &'a str, model: &'a str, at: UnixTime) -> Self {
-        Self { provider, model, tier: None, at, region: None, known_at: None }
+        Self { provider, model, tier: None, at, region: None, known_at: None, hours_of: None }
     }
 
     /// The same on a tier; none is standard.
@@ -257,6 +260,14 @@ impl Book {
         considered
     }
 
+    /// When prices of the model begin or end, after one instant and not after another.
+    #[must_use]
+    pub fn turns(&self, key: &Key<'_>, after: UnixTime, until: UnixTime) -> BTreeSet<UnixTime> {
+        let asked = Asked::of(key);
+        let rows = self.shelves(&asked).flat_map(|shelf| shelf.rows_for(&asked.tier));
+        rows.flat_map(PriceRow::turns).filter(|at| *at > after && *at <= until).collect()
+    }
+
     /// Where rows of the model may be, in order of precedence.
     fn shelves<'b>(&'b self, asked: &Asked<'_>) -> impl Iterator<Item = Shelf<'b>> + use<'b> {
         let found = self.layers.iter().filter_map(|layer| self.found(layer, asked));
@@ -412,7 +423,7 @@ impl<'a> Asked<'a> {
     }
 
     fn fit(&self, row: &PriceRow) -> Result<Fit, Misfit> {
-        row.fit(&self.tier, self.key.region, self.key.at, self.key.known_at)
+        row.fit(&self.tier, self.key)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Where books disagree, and which prices are going to change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use quantity::{Billable, UnitPrice, UnixTime};
 
 use crate::book::{Book, Key};
-use crate::row::PriceRow;
+use crate::row::{Price, PriceRow};
+use crate::window::Window;
 
 /// A price that two rows have otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +37,64 @@ pub struct Comparison<'a> {
     pub only_theirs: BTreeSet<String>,
 }
 
-/// A price that is known to change.
+/// A price that is another than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// When.
+    /// When the later one is in force.
     pub at: UnixTime,
-    /// The row until then; `None` where there is no price yet.
+    /// The row before; `None` where there was no price.
     pub before: Option<&'a PriceRow>,
-    /// The row from then on; `None` where the price ends.
+    /// The row after; `None` where there is no price any more.
     pub after: Option<&'a PriceRow>,
+}
+
+/// A book at an instant: the prices that are in force then.
+#[derive(Debug, Clone, Copy)]
+pub struct Sheet<'a> {
+    /// The book.
+    pub book: &'a Book,
+    /// The instant.
+    pub at: UnixTime,
+}
+
+/// From one sheet to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes<'a> {
+    /// What appeared, vanished or has another price, by provider, model and tier.
+    pub all: Vec<Change<'a>>,
+    /// Rows that have the same prices.
+    pub same: usize,
+}
+
+/// What rows can be for, beside the part of the week: its rows may differ in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot<'a> {
+    provider: &'a str,
+    model: &'a str,
+    tier: &'a str,
+    region: Option<&'a str>,
+}
+
+impl<'a> Slot<'a> {
+    fn of(row: &'a PriceRow) -> Self {
+        let (provider, model, tier) = (row.provider(), row.model(), row.tier());
+        Self { provider, model, tier, region: row.terms().region.as_deref() }
+    }
+}
+
+/// Each slot with the parts of the week that some of its rows are limited to.
+type Slots<'a> = BTreeMap<Slot<'a>, Vec<&'a Window>>;
+
+fn slots<'a>(rows: impl Iterator<Item = &'a PriceRow>) -> Slots<'a> {
+    let mut slots = Slots::new();
+    for row in rows {
+        let windows = slots.entry(Slot::of(row)).or_default();
+        let window = &row.terms().window;
+        if !window.is_always() && !windows.contains(&window) {
+            windows.push(window);
+        }
+    }
+    slots
 }
 
 impl Book {
@@ -65,7 +116,7 @@ impl Book {
                     continue;
                 };
                 let before = comparison.differ.len();
-                let both = differences(ours, theirs);
+                let both = differences(ours, theirs, |row, item| row.price(item));
                 let both = both.filter(|d| d.our_price.is_some() && d.their_price.is_some());
                 comparison.differ.extend(both);
                 if comparison.differ.len() == before {
@@ -76,45 +127,97 @@ impl Book {
         comparison
     }
 
-    /// Prices that begin or end after one instant and not after another, in order of time. Windows of
-    /// the week are left out: they change every day.
+    /// Prices that become others after one instant and not after another, in order of time. That it
+    /// is another hour of the week is no change.
     #[must_use]
     pub fn changes(&self, after: UnixTime, until: UnixTime) -> Vec<Change<'_>> {
-        let listed = self.models().flat_map(|model| model.rows);
-        let mut times = BTreeSet::new();
-        for row in listed.chain(self.own_rows()) {
-            let terms = row.terms();
-            if terms.withdrawn.is_some() || !terms.window.is_always() || terms.region.is_some() {
-                continue;
-            }
-            for at in [terms.from, terms.until].into_iter().flatten() {
-                if at > after && at <= until {
-                    times.insert((at, row.provider(), row.model(), row.tier()));
-                }
+        let all = slots(self.every_row());
+        let mut turns: BTreeMap<UnixTime, Slots<'_>> = BTreeMap::new();
+        for row in self.every_row() {
+            let slot = Slot::of(row);
+            for at in row.turns().filter(|at| *at > after && *at <= until) {
+                let windows = all.get(&slot).cloned().unwrap_or_default();
+                turns.entry(at).or_default().insert(slot, windows);
             }
         }
-        let mut changes = Vec::new();
-        for (at, provider, model, tier) in times {
-            let quote = |at| self.quote(&Key::new(provider, model, at).on(Some(tier))).ok();
-            let last = UnixTime::from_nanos(at.nanos().saturating_sub(1));
-            let (before, after) = (quote(last), quote(at));
-            let ends = |row: Option<&PriceRow>| row.map(PriceRow::id);
-            if ends(before) != ends(after) {
-                changes.push(Change { at, before, after });
+        let changes = turns.into_iter().flat_map(|(at, slots)| {
+            let after = Sheet { book: self, at };
+            after.just_before().changes_within(&after, &slots).all
+        });
+        changes.collect()
+    }
+
+    fn every_row(&self) -> impl Iterator<Item = &PriceRow> {
+        self.models().flat_map(|model| model.rows).chain(self.own_rows())
+    }
+}
+
+impl<'a> Sheet<'a> {
+    /// The same book at the last instant before.
+    #[must_use]
+    pub fn just_before(&self) -> Self {
+        let at = UnixTime::from_nanos(self.at.nanos().saturating_sub(1));
+        Self { book: self.book, at }
+    }
+
+    /// What is otherwise in a later sheet.
+    #[must_use]
+    pub fn changes_to(&self, later: &Self) -> Changes<'a> {
+        let rows = self.book.every_row().chain(later.book.every_row());
+        self.changes_within(later, &slots(rows))
+    }
+
+    fn changes_within(&self, later: &Self, slots: &Slots<'_>) -> Changes<'a> {
+        let mut changes = Changes::default();
+        let mut seen = BTreeSet::new();
+        for (slot, windows) in slots {
+            let Slot { provider, model, tier, region } = *slot;
+            for hours_of in hours(windows) {
+                let quote = |sheet: &Self| {
+                    let key = Key { region, hours_of, ..Key::new(provider, model, sheet.at) };
+                    sheet.book.quote(&key.on(Some(tier))).ok()
+                };
+                let (before, after) = (quote(self), quote(later));
+                let rows = (before.map(PriceRow::id), after.map(PriceRow::id));
+                if rows == (None, None) || !seen.insert(rows) {
+                    continue;
+                }
+                let change = Change { at: later.at, before, after };
+                match (before, after) {
+                    (Some(_), Some(_)) if change.differences().is_empty() => {
+                        changes.same = changes.same.saturating_add(1);
+                    }
+                    _ => changes.all.push(change),
+                }
             }
         }
         changes
     }
 }
 
+/// An instant in each of some parts of the week, and one in none of them. Without any parts it is
+/// the instant itself that counts.
+fn hours(windows: &[&Window]) -> Vec<Option<UnixTime>> {
+    if windows.is_empty() {
+        return vec![None];
+    }
+    // Windows begin and end at whole quarters of an hour.
+    let quarters = (0..7 * 24 * 4_u64).map(|quarter| quarter.saturating_mul(900));
+    let steps = quarters.map(|seconds| UnixTime::from_nanos(0).plus(Duration::from_secs(seconds)));
+    let inside = windows.iter().map(|window| steps.clone().find(|at| window.contains(*at)));
+    let outside = steps.clone().find(|at| windows.iter().all(|window| !window.contains(*at)));
+    inside.chain([outside]).flatten().map(Some).collect()
+}
+
 impl Change<'_> {
-    /// The prices that change.
+    /// The prices that change, those that a class has for want of its own included.
     #[must_use]
     pub fn differences(&self) -> Vec<Difference<'_>> {
-        match (self.before, self.after) {
-            (Some(before), Some(after)) => differences(before, after).collect(),
-            _ => Vec::new(),
-        }
+        let (Some(before), Some(after)) = (self.before, self.after) else { return Vec::new() };
+        let own = |item| before.price(item).is_some() || after.price(item).is_some();
+        let all =
+            differences(before, after, |row, item| row.price_for(item).map(|(_, price)| price));
+        all.filter(|one| own(one.item)).collect()
     }
 }
 
@@ -122,6 +225,7 @@ impl Change<'_> {
 fn differences<'a>(
     ours: &'a PriceRow,
     theirs: &'a PriceRow,
+    price_of: impl Fn(&'a PriceRow, Billable) -> Option<&'a Price>,
 ) -> impl Iterator<Item = Difference<'a>> {
     let steps = |row: &PriceRow| {
         let prices = row.prices().iter().flat_map(|(_, price)| price.steps());
@@ -131,9 +235,9 @@ fn differences<'a>(
     thresholds.extend(steps(theirs));
     thresholds.insert(0);
     Billable::all().flat_map(move |item| {
-        let price = |row: &PriceRow, above: u64| {
-            let price = row.price(item)?;
-            Some(price.at_input(above.saturating_add(1)).price())
+        let price = |row: &'a PriceRow, above: u64| {
+            let price = price_of(row, item)?;
+            Some(price.rate_above(above.saturating_add(1)).price())
         };
         let mut last = None;
         let differing = thresholds.iter().filter_map(|&above| {

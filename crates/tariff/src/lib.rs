@@ -23,7 +23,7 @@ mod window;
 pub use book::{Book, BookInfo, Considered, Key, ModelInfo};
 pub use charge::{Charge, ChargeLine, Unpriced};
 pub use check::check_rows;
-pub use compare::{Change, Comparison, Difference};
+pub use compare::{Change, Changes, Comparison, Difference, Sheet};
 pub use contract::{Contract, Discount};
 pub use exchange::Exchange;
 pub use find::{FindError, Found};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quantity::{Billable, Day, PriceRowId, TokenClass, TokenCount, UnitPrice, UnixTime};
 
+use crate::book::Key;
 use crate::exchange::parse_exchange;
 use crate::text::{ParseRowError, check_name, parse_fields, parse_price};
 use crate::window::{Daily, Days, Window, Zone};
@@ -95,7 +96,8 @@ impl Price {
         }
     }
 
-    fn rate_above(&self, tokens: u64) -> &Rate {
+    /// The rate that tokens have above thresholds that are below so many.
+    pub(crate) fn rate_above(&self, tokens: u64) -> &Rate {
         let passed = self.steps.iter().rev().find(|(threshold, _)| tokens > *threshold);
         passed.map_or(&self.base, |(_, rate)| rate)
     }
@@ -329,17 +331,17 @@ impl PriceRow {
         rates.filter(|rate| rate.rounded_from.is_some())
     }
 
-    /// How well it fits a tier and region at an instant, as far as was known at another.
+    /// When it begins and ends, if it ever does.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = UnixTime> + use<> {
+        [self.terms.from, self.terms.until].into_iter().flatten()
+    }
+
+    /// How well it fits a tier, in canonical form, and the rest of a key.
     ///
     /// # Errors
     /// The first reason why it does not.
-    pub(crate) fn fit(
-        &self,
-        tier: &str,
-        region: Option<&str>,
-        at: UnixTime,
-        known_at: Option<UnixTime>,
-    ) -> Result<Fit, Misfit> {
+    pub(crate) fn fit(&self, tier: &str, key: &Key<'_>) -> Result<Fit, Misfit> {
+        let Key { region, at, known_at, .. } = *key;
         let Terms { from, until, withdrawn, window, region: wanted, .. } = &self.terms;
         if *self.tier != *tier {
             return Err(Misfit::Tier(self.tier.to_string()));
@@ -355,7 +357,7 @@ impl PriceRow {
         if let Some(until) = until.filter(|until| at >= *until) {
             return Err(Misfit::Over(until));
         }
-        if !window.is_always() && !window.contains(at) {
+        if !window.is_always() && !window.contains(key.hours_of.unwrap_or(at)) {
             return Err(Misfit::OutsideWindow(window_text(window).trim().to_owned()));
         }
         let known = self.known();

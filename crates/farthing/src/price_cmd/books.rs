@@ -1,22 +1,28 @@
 //! `farthing price import`, `check` and `schedule`: price lists of others beside our book.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use quantity::{Day, UnixTime, grouped};
 use report::price::{Disagreement, Scheduled};
-use tariff::Book;
-use tariff::import::{Head, Imported, genai, litellm, models_dev, openrouter};
+use tariff::import::{Head, ImportError, Imported, genai, litellm, models_dev, openrouter};
+use tariff::{Book, Sheet};
 
 use crate::bill::book_line;
 use crate::config::{self, Config};
+use crate::data::DataDir;
+use crate::price_cmd::diff::Told;
+use crate::price_cmd::traffic::{Traffic, weigh_scheduled};
 use crate::{Place, output};
+
+/// The name of the built-in book.
+const BUILTIN: &str = "builtin";
 
 /// Whose list it is.
 #[derive(clap::ValueEnum, Debug, Clone, Copy)]
-enum Source {
+pub(super) enum Source {
     /// `prices.json` of genai-prices
     Genai,
     /// LiteLLM's `model_prices_and_context_window.json`
@@ -66,12 +72,17 @@ pub(super) struct Check {
     place: Place,
 }
 
-/// Prices that are known to change
+/// Prices that are known to change, and what that does to your traffic
+///
+/// Each change is weighed with the ledger, where there is one: every attempt of the last 30 days, or of
+/// another period, is priced before and after it.
 #[derive(clap::Args, Debug)]
 pub(super) struct Schedule {
     /// So many days ahead
     #[arg(long, value_name = "DAYS", default_value_t = 366)]
     days: u32,
+    #[command(flatten)]
+    traffic: Traffic,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -80,15 +91,11 @@ pub(super) struct Schedule {
 }
 
 pub(super) fn import(arguments: &Import) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.place)?;
+    let mut config = Config::load_to_import(&arguments.place)?;
+    // What was in force, if all of it is there.
+    let before = config.book_below(None).ok();
     let file = arguments.file.display().to_string();
-    let mut text = String::new();
-    if file == "-" {
-        std::io::stdin().lock().read_to_string(&mut text).context("cannot read stdin")?;
-    } else {
-        text = std::fs::read_to_string(&arguments.file)
-            .with_context(|| format!("cannot read `{file}`"))?;
-    }
+    let text = read(&arguments.file)?;
     let usual = match arguments.source {
         Source::Genai => "genai-prices",
         Source::Litellm => "litellm",
@@ -99,16 +106,15 @@ pub(super) fn import(arguments: &Import) -> anyhow::Result<()> {
     config::check_book_name(name)?;
     let as_of = arguments.as_of.unwrap_or_else(|| gateway::Clock::system().now().day());
     let head = Head { name, as_of };
-    let imported: Imported = match arguments.source {
-        Source::Genai => genai::import(&text, head),
-        Source::Litellm => litellm(&text, head),
-        Source::ModelsDev => models_dev(&text, head),
-        Source::Openrouter => openrouter(&text, head),
-    }
-    .with_context(|| format!("`{file}`, nothing is taken over"))?;
+    let imported = arguments.source.import(&text, head);
+    let imported = imported.with_context(|| format!("`{file}`, nothing is taken over"))?;
     // What is written is what will be read.
     let book = Book::parse(&imported.text)
         .map_err(|error| anyhow!("`{file}`, as a book: {error}; nothing is taken over"))?;
+    // `serve` refuses one that others can look into.
+    if !config.data_dir.exists() {
+        DataDir::create(&config.data_dir)?;
+    }
     let path = config::book_path(&config.data_dir, name);
     write_whole(&path, &imported.text)?;
     let info = book.info();
@@ -123,7 +129,69 @@ pub(super) fn import(arguments: &Import) -> anyhow::Result<()> {
     for (what, count) in &imported.left_out {
         told.push_str(&format!("left out: {} {what}\n", grouped(*count as u64)));
     }
-    output::print(&told)
+    output::print(&told)?;
+    if !config.names_book(name) {
+        return output::print(&format!(
+            "not in force: `farthing price diff {name}` tells what it would change, \
+             `price_books = [\"{name}\"]` lays it over the built-in book\n"
+        ));
+    }
+    config = config.with_books()?;
+    let Some(before) = before else { return Ok(()) };
+    let now = gateway::Clock::system().now();
+    let (before, after) = (Sheet { book: &before, at: now }, Sheet { book: &config.book, at: now });
+    let traffic = Traffic::USUAL.of(&config, now)?;
+    let told = Told { before, after, traffic: traffic.as_ref(), all: false, json: false };
+    output::print("\n").and_then(|()| told.print().map(|_| ()))
+}
+
+impl Source {
+    /// Reads its list.
+    fn import(self, text: &str, head: Head<'_>) -> Result<Imported, ImportError> {
+        match self {
+            Self::Genai => genai::import(text, head),
+            Self::Litellm => litellm(text, head),
+            Self::ModelsDev => models_dev(text, head),
+            Self::Openrouter => openrouter(text, head),
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_string(&mut text).context("cannot read stdin")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// A book that is named: `builtin`, one that was imported, or a file: in a book's form, or a list of
+/// some source.
+pub(super) fn named_book(
+    config: &Config,
+    name: &str,
+    format: Option<Source>,
+) -> anyhow::Result<Book> {
+    let path = config::book_path(&config.data_dir, name);
+    let file = PathBuf::from(name);
+    match format {
+        _ if name == BUILTIN => Ok(Book::builtin()),
+        _ if config::check_book_name(name).is_ok() && path.exists() => config::read_book(&path),
+        _ if !file.exists() => {
+            bail!("expected the name of an imported book, a file or `{BUILTIN}`, found `{name}`")
+        }
+        None => config::read_book(&file)
+            .with_context(|| format!("`{name}` is no book; --format tells whose list it is")),
+        Some(source) => {
+            let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let named = if config::check_book_name(stem).is_ok() { stem } else { "list" };
+            let head = Head { name: named, as_of: gateway::Clock::system().now().day() };
+            let imported = source.import(&read(&file)?, head);
+            let imported = imported.with_context(|| format!("`{name}`"))?;
+            Book::parse(&imported.text).map_err(|error| anyhow!("`{name}`, as a book: {error}"))
+        }
+    }
 }
 
 /// Writes a file that is there whole or as it was.
@@ -143,16 +211,7 @@ fn write_whole(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
 
 pub(super) fn check(arguments: &Check) -> anyhow::Result<()> {
     let config = Config::load(&arguments.place)?;
-    let named = config::check_book_name(&arguments.book).is_ok();
-    let path = match config::book_path(&config.data_dir, &arguments.book) {
-        path if named && path.exists() => path,
-        _ => PathBuf::from(&arguments.book),
-    };
-    if !path.exists() {
-        let book = &arguments.book;
-        bail!("expected the name of an imported book or a book's file, found `{book}`");
-    }
-    let other = config::read_book(&path)?;
+    let other = named_book(&config, &arguments.book, None)?;
     let now = gateway::Clock::system().now();
     let mut comparison = config.book.compare(&other, arguments.at.unwrap_or(now));
     if let Some(provider) = &arguments.provider {
@@ -171,6 +230,12 @@ pub(super) fn schedule(arguments: &Schedule) -> anyhow::Result<()> {
     let until = now.plus(Duration::from_secs(86_400 * u64::from(arguments.days)));
     let changes = config.book.changes(now, until);
     let book = book_line(&config.book);
-    let report = Scheduled { changes: &changes, book: &book, until };
+    let traffic = arguments.traffic.of(&config, now)?;
+    let weighed = traffic
+        .filter(|_| !changes.is_empty())
+        .map(|(data, period)| weigh_scheduled(&data, period, &config.book, now, until));
+    let weighed = weighed.transpose()?;
+    let report =
+        Scheduled { changes: &changes, book: &book, now, until, weighed: weighed.as_ref() };
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow, bail};
 use facts::{Adjustment, Attempt, Booked, Exchange, PriceRecord};
 use journal::{Batch, Body, DirStorage, JournalError, Missing, Writer};
-use ledger::Ledger;
 use metering::reprice;
 use quantity::{ExchangeId, Period, PriceRowId, UnixTime};
 use report::rerate::{Rerating, Supposed};
@@ -14,6 +13,8 @@ use warehouse::Passed;
 use crate::bill::{When, book_line};
 use crate::config::Config;
 use crate::data::DataDir;
+use crate::price_cmd::books::{Source, named_book};
+use crate::price_cmd::traffic::each_attempt;
 use crate::{Place, output};
 
 /// What settled exchanges cost by the prices known now, and adjustments for the difference
@@ -22,6 +23,10 @@ use crate::{Place, output};
 /// it was dispatched, as the price book and the configuration have it now. The difference from what is
 /// booked is shown; with --apply it is posted as an adjustment, which is on the bill of the day it is
 /// posted. Bills of the past do not change, and what was posted is not posted again.
+///
+/// With --as, --tier or --book it is a counterfactual: what the same usage had cost on another model or
+/// another host of the same weights, on the batch lane, at the prices of another list. That is only
+/// shown, with what has no price so, and why.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Exchanges admitted from this time on: 2026-11-01, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
@@ -31,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
     /// Post the differences; no gateway may run meanwhile
-    #[arg(long, conflicts_with_all = ["served_by", "tier"])]
+    #[arg(long, conflicts_with_all = ["served_by", "tier", "book", "model"])]
     apply: bool,
     /// As if another model had served, or another provider: openai/gpt-5-mini
     #[arg(long = "as", value_name = "PROVIDER/MODEL")]
@@ -39,6 +44,15 @@ pub(super) struct Arguments {
     /// As if it had been served on another tier: standard, batch, flex, priority
     #[arg(long, value_name = "TIER")]
     tier: Option<String>,
+    /// As if the prices of another book had been in force: a name that was imported, a file, `builtin`
+    #[arg(long, value_name = "BOOK")]
+    book: Option<String>,
+    /// Whose list --book is, if it is not in a book's form
+    #[arg(long, value_name = "SOURCE", requires = "book")]
+    format: Option<Source>,
+    /// Attempts alone that this model served: gpt-5, or PROVIDER/MODEL
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// As JSON; money is an exact decimal text
     #[arg(long)]
     json: bool,
@@ -47,7 +61,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.place)?;
+    let mut config = Config::load(&arguments.place)?;
+    if let Some(name) = &arguments.book {
+        let other = named_book(&config, name, arguments.format).context("--book")?;
+        config.book = config.book_below(Some(other))?;
+    }
     let now = gateway::Clock::system().now();
     let start = arguments.since.at(now);
     let end = arguments.until.map_or(now, |until| until.at(now));
@@ -59,6 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let supposed = Supposed {
         served_by: found.map(|found| (found.provider, found.model)),
         tier: arguments.tier.clone(),
+        book: arguments.book.as_ref().map(|_| book_line(&config.book)),
     };
     let data = DataDir::open(&config.data_dir)?;
     // Held until all is posted: what is read stays all there is.
@@ -72,6 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let book = book_line(&config.book);
     let period = Period { start: Some(start), end: Some(end) };
     let mut rerating = Rerating::new(period, now, &book, supposed);
+    rerating.only.clone_from(&arguments.model);
     let due = rate(&config, &data, &posted, &mut rerating)?;
     if let Some(writer) = writer {
         due.post(writer, &posted.rows, now)?;
@@ -150,42 +170,9 @@ fn rate(
     rerating: &mut Rerating<'_>,
 ) -> anyhow::Result<Due> {
     let mut due = Due::default();
-    let mut ledger = Ledger::default();
-    let mut pruned = 0_u64;
-    let each = data.warehouse()?.each(|passed| {
-        let record = match passed {
-            Passed::Record(record) => record,
-            Passed::Pruned(_) => {
-                pruned += 1;
-                return anyhow::Ok(());
-            }
-        };
-        match record.decode()?.body {
-            Body::Admitted(admission) => ledger.admit(admission)?,
-            Body::Dispatched(dispatch) => ledger.dispatch(dispatch)?,
-            Body::AttemptEnded(end) => ledger.end(end)?,
-            Body::Settled(settlement) => {
-                let exchange = ledger.settle(settlement)?;
-                if rerating.period.contains(exchange.admission.at) && exchange.is_counted() {
-                    for attempt in &exchange.attempts {
-                        rate_one(config, posted, &exchange, attempt, rerating, &mut due);
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    });
-    each.map_err(|error| data.explained(error))?;
-    if pruned > 0 {
-        eprintln!(
-            "farthing: {pruned} segments of the journal were pruned; what is kept of their exchanges \
-             cannot be priced again, and is left out"
-        );
-    }
-    if ledger.open() > 0 {
-        eprintln!("farthing: {} exchanges are not settled; they are left out", ledger.open());
-    }
+    each_attempt(data, rerating.period, |exchange, attempt| {
+        rate_one(config, posted, exchange, attempt, rerating, &mut due);
+    })?;
     Ok(due)
 }
 
@@ -197,11 +184,22 @@ fn rate_one(
     rerating: &mut Rerating<'_>,
     due: &mut Due,
 ) {
+    let model = match (&attempt.dispatch.provider, attempt.model()) {
+        (Some(provider), Some(model)) => format!("{provider}/{model}"),
+        (_, model) => model.unwrap_or("-").to_owned(),
+    };
+    if let Some(only) = &rerating.only
+        && *only != model
+        && Some(only.as_str()) != attempt.model()
+    {
+        return;
+    }
     let supposed = &rerating.supposed;
     let served_by = supposed.served_by.as_ref();
     let supposed = metering::Supposed {
         served_by: served_by.map(|(provider, model)| (provider.as_str(), model.as_str())),
         tier: supposed.tier.as_deref(),
+        in_force: None,
     };
     let adjusted = posted.adjusted.get(&(attempt.dispatch.exchange, attempt.dispatch.ordinal));
     let Some(repriced) = reprice(&config.book, attempt, adjusted, &supposed) else {
@@ -210,10 +208,6 @@ fn rate_one(
     };
     let route = &exchange.admission.labels.route;
     let route = config.settings.route_names.get(route).unwrap_or(route);
-    let model = match (&attempt.dispatch.provider, attempt.model()) {
-        (Some(provider), Some(model)) => format!("{provider}/{model}"),
-        (_, model) => model.unwrap_or("-").to_owned(),
-    };
     let now = repriced.now.as_ref().map(|(now, _)| *now).map_err(String::as_str);
     rerating.add(route, &model, repriced.booked, now);
     if let Ok((now, row)) = &repriced.now {

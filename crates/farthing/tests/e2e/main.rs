@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod crash;
 mod dialects;
+mod diff;
 mod drains;
 mod failures;
 mod hardened;

@@ -265,7 +265,7 @@ fn prices_that_are_going_to_change_are_told_with_their_day() {
     let text = home.run(&["price", "schedule", "--days", "40000"]).ok();
     let line =
         text.lines().find(|line| line.contains("input_uncached") && line.contains("2126-01-01"));
-    assert!(line.unwrap().contains("200.0%"), "{text}");
+    assert!(line.unwrap().contains("+100.0%"), "{text}");
     let none = home.run(&["price", "schedule", "--days", "30000", "--json"]).json();
     assert!(!none["changes"].to_string().contains("2126-01-01"));
 }

@@ -163,7 +163,10 @@ async fn another_model_is_supposed_and_never_posted() {
     assert_eq!(money(&shown["total"]["booked_usd"]), 3 * INPUT + OUTPUT);
     assert_eq!(money(&shown["total"]["now_usd"]), 3 * 1_000_000 + 5_000_000);
     let text = rerate(&["--as", "anthropic/claude-haiku-4-5", "--tier", "batch"]).ok();
-    assert!(text.contains("If served by anthropic/claude-haiku-4-5 on tier batch"), "{text}");
+    assert!(
+        text.contains("Had it been served by anthropic/claude-haiku-4-5 on tier batch"),
+        "{text}"
+    );
     for more in [&["--tier", "batch", "--apply"][..], &["--as", "gpt-5", "--apply"]] {
         let ran = rerate(more);
         assert_eq!(ran.code, Some(2));

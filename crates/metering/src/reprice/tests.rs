@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use quantity::{Doubts, ExchangeId, Metered, TokenClass, TokenCount, Usage};
 
 use super::*;
+use crate::charge;
 
 fn at(text: &str) -> UnixTime {
     text.parse().unwrap()
@@ -174,6 +175,34 @@ fn another_model_and_another_tier_may_be_supposed() {
     let own = now(&Supposed::default());
     let batch = now(&Supposed { tier: Some("batch"), ..Supposed::default() });
     assert!(batch < own, "{batch} {own}");
-    let haiku = Supposed { served_by: Some(("anthropic", "claude-haiku-4-5")), tier: None };
+    let served_by = Some(("anthropic", "claude-haiku-4-5"));
+    let haiku = Supposed { served_by, ..Supposed::default() };
     assert_eq!(now(&haiku), "1".parse().unwrap());
+}
+
+#[test]
+fn prices_of_another_time_apply_at_the_hour_of_the_dispatch() {
+    // The attempt was dispatched at ten in the morning of a Tuesday.
+    let day = [("daily", "06:00:00-22:00:00"), ("input_uncached", "4"), ("output_text", "4")];
+    let weekend = [("days", "sat,sun"), ("input_uncached", "9"), ("output_text", "9")];
+    let row = |fields: &[(&'static str, &'static str)]| {
+        PriceRow::own("lab", "toy", fields.iter().copied()).unwrap()
+    };
+    let all = [("input_uncached", "1"), ("output_text", "1")];
+    let later = [("from", "2027-01-01"), ("input_uncached", "3"), ("output_text", "3")];
+    let prices = [("input_uncached", "7"), ("output_text", "7")];
+    let later_day = [&later[..1], &day[..1], &prices].concat();
+    let rows = [&all[..], &day, &weekend, &later, &later_day].map(row);
+    let book = Book::builtin().with_rows(rows);
+    let attempt = settled(&book, "lab", "toy", usage(1_000_000, 0, 0));
+    let cost = |in_force| {
+        let supposed = Supposed { in_force, ..Supposed::default() };
+        let repriced = reprice(&book, &attempt, None, &supposed).unwrap();
+        repriced.now.unwrap().0.contracted.to_string()
+    };
+    assert_eq!(cost(None), "4");
+    // Midnight, and a Saturday: neither is when it was dispatched.
+    assert_eq!(cost(Some(at("2026-12-31T23:59:59Z"))), "4");
+    assert_eq!(cost(Some(at("2027-01-01"))), "7");
+    assert_eq!(cost(Some(at("2027-01-02"))), "7");
 }
