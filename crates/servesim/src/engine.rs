@@ -7,6 +7,9 @@ use workload::Row;
 /// Picoseconds in a second.
 pub const SECOND_PS: u64 = 1_000_000_000_000;
 
+/// The longest sequences that can be simulated, in tokens.
+pub(crate) const MOST_MODEL_LEN: u32 = 1 << 28;
+
 /// The settings of one replica's engine. Names are vLLM's where it has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
@@ -63,7 +66,7 @@ impl Engine {
             let expected = "a power of two up to 1024".to_owned();
             return wrong("block_tokens", self.block_tokens, expected);
         }
-        if self.max_model_len < 2 || self.max_model_len > 1 << 28 {
+        if self.max_model_len < 2 || self.max_model_len > MOST_MODEL_LEN {
             let expected = "a prompt token and an output token, at most 2^28".to_owned();
             return wrong("max_model_len", self.max_model_len, expected);
         }
@@ -138,6 +141,18 @@ pub enum Outcome {
     Timeout,
     /// The client left.
     Aborted,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Completed,
+        Self::QueueFull,
+        Self::TooLong,
+        Self::QueueTimeout,
+        Self::Timeout,
+        Self::Aborted,
+    ];
 }
 
 /// What became of a request, and when.

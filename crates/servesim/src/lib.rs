@@ -21,13 +21,16 @@
 
 mod decodes;
 mod engine;
+mod hardware;
+mod histogram;
 mod progression;
 mod replica;
+mod report;
 mod sequence;
 mod step_time;
-mod totals;
 
 pub use engine::{Engine, Error, Outcome, Record, Request, SECOND_PS, picoseconds};
+pub use histogram::Histogram;
 pub use replica::serve;
+pub use report::{KV_SHARES, Report, Slo, Time, Work};
 pub use step_time::{Batch, Linear, StepTime};
-pub use totals::Totals;

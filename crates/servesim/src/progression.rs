@@ -32,6 +32,12 @@ impl Progression {
         steps * self.first + rises * self.rise
     }
 
+    /// The same of a quantity that may be larger than times are.
+    pub(crate) fn sum_wide(self, steps: u64) -> u128 {
+        let steps = u128::from(steps);
+        steps * u128::from(self.first) + steps * steps.saturating_sub(1) / 2 * u128::from(self.rise)
+    }
+
     /// The fewest steps, at least one, that take at least `time` together, if `most` do.
     #[expect(
         clippy::cast_possible_truncation,

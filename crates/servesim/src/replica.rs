@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 
 use crate::decodes::Decodes;
 use crate::engine::{Engine, Error, Outcome, Record, Request};
-use crate::progression::{MOST_STEPS, Progression};
+use crate::progression::{LONGEST_STEP, MOST_STEPS, Progression};
+use crate::report::{KV_SHARES, Report, Slo};
 use crate::sequence::{List, NEVER, NONE, Phase, Sequence};
-use crate::step_time::{Batch, StepTime};
-use crate::totals::Totals;
+use crate::step_time::{Batch, Linear, StepTime};
 
 /// Why the queue was not served to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,10 @@ pub(crate) struct Replica<'a, T> {
     chunks: Vec<(u32, u32)>,
     /// What runs, in order, where that is needed one by one.
     order: Vec<u32>,
-    totals: Totals,
+    /// Decodes that stood still in the last step, whose next gap is not just a step.
+    late: Vec<u32>,
+    slo: Slo,
+    report: Report,
 }
 
 /// Serves requests, which come in the order of arrival, and tells of each what became of it.
@@ -72,10 +75,11 @@ pub(crate) struct Replica<'a, T> {
 pub fn serve(
     engine: &Engine,
     time: impl StepTime,
+    slo: &Slo,
     requests: impl IntoIterator<Item = Request>,
     mut each: impl FnMut(&Record),
-) -> Result<Totals, Error> {
-    let mut replica = Replica::new(engine, time)?;
+) -> Result<Report, Error> {
+    let mut replica = Replica::new(engine, time, slo)?;
     for (number, request) in (0..).zip(requests) {
         replica.push(number, &request, &mut each)?;
     }
@@ -83,7 +87,7 @@ pub fn serve(
 }
 
 impl<'a, T: StepTime> Replica<'a, T> {
-    pub(crate) fn new(engine: &'a Engine, time: T) -> Result<Self, Error> {
+    pub(crate) fn new(engine: &'a Engine, time: T, slo: &Slo) -> Result<Self, Error> {
         engine.check()?;
         let window = time.window().map_or(u32::MAX, std::num::NonZeroU32::get);
         let classes = usize::from(engine.priority_classes);
@@ -107,7 +111,9 @@ impl<'a, T: StepTime> Replica<'a, T> {
             turns: 0,
             chunks: Vec::new(),
             order: Vec::new(),
-            totals: Totals::default(),
+            late: Vec::new(),
+            slo: *slo,
+            report: Report::new(engine.max_num_seqs),
             engine,
             time,
         })
@@ -136,7 +142,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         let full = self.engine.max_queue.is_some_and(|most| self.waiting_count >= most);
         if room == 0 || full {
             let outcome = if room == 0 { Outcome::TooLong } else { Outcome::QueueFull };
-            each(&record(&sequence, arrival, 0, outcome));
+            self.tell(&record(&sequence, arrival, 0, outcome), each);
             return Ok(());
         }
         let who = self.seat(sequence);
@@ -161,9 +167,9 @@ impl<'a, T: StepTime> Replica<'a, T> {
     }
 
     /// Runs until nothing is left.
-    pub(crate) fn finish(mut self, each: &mut impl FnMut(&Record)) -> Result<Totals, Error> {
+    pub(crate) fn finish(mut self, each: &mut impl FnMut(&Record)) -> Result<Report, Error> {
         self.advance(NEVER, each)?;
-        Ok(self.totals)
+        Ok(self.report)
     }
 
     /// Runs until the first end of a step that is not before `until`, by when nothing else
@@ -174,7 +180,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
             self.expire(self.now + 1, each);
             if self.waiting_count + self.running_count == 0 {
                 if until != NEVER {
-                    self.totals.idle_ps += until - self.now;
+                    self.report.time.idle_ps += until - self.now;
                     self.now = until;
                 }
                 return Ok(());
@@ -220,7 +226,8 @@ impl<'a, T: StepTime> Replica<'a, T> {
         }
         let one = &self.all[who as usize];
         let (class, computed, phase) = (usize::from(one.class), one.computed, one.phase);
-        each(&record(one, deadline.at, one.generated, deadline.outcome));
+        let record = record(one, deadline.at, one.generated, deadline.outcome);
+        self.tell(&record, each);
         if phase == Phase::Waiting {
             self.waiting[class].remove(&mut self.all, who);
             self.waiting_count -= 1;
@@ -228,7 +235,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
             self.running[class].remove(&mut self.all, who);
             self.running_count -= 1;
             self.free += self.blocks(computed);
-            self.totals.abandoned_tokens += u64::from(computed);
+            self.report.work.abandoned_tokens += u64::from(computed);
             if self.partial == who {
                 self.partial = NONE;
             }
@@ -240,7 +247,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
     /// was preempted.
     fn step(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         self.chunks.clear();
-        if self.waiting_count == 0 && self.partial == NONE {
+        if self.waiting_count == 0 && self.partial == NONE && self.late.is_empty() {
             return self.skip(until, Blocked::Nobody, each);
         }
         let mut budget = self.engine.max_num_batched_tokens - self.decodes.count;
@@ -257,7 +264,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         }
         self.free -= needed;
         let blocked = self.admit(budget);
-        if self.chunks.is_empty() {
+        if self.chunks.is_empty() && self.late.is_empty() {
             self.free += needed;
             return self.skip(until, blocked, each);
         }
@@ -311,7 +318,8 @@ impl<'a, T: StepTime> Replica<'a, T> {
             return self.crowded(each);
         }
         let count = self.decodes.count;
-        let times = self.times(&Batch { decodes: count, sampled: count, ..Batch::default() })?;
+        let batch = Batch { decodes: count, sampled: count, ..Batch::default() };
+        let times = self.times(&batch)?;
         // Who comes while there is no seat, or behind somebody who finds no blocks, changes
         // nothing before the next event: blocks and seats only get fewer until then.
         let behind = match blocked {
@@ -325,10 +333,14 @@ impl<'a, T: StepTime> Replica<'a, T> {
         {
             (steps, needed) = (fewer, self.decodes.growth(fewer));
         }
+        let time = times.sum(steps);
+        self.pass(time)?;
+        self.report.time.output_ps += time;
+        self.report.itl.add_steps(times, steps, u64::from(count));
+        self.report.batch_ps[count as usize] += time;
+        self.fill(times, steps, needed);
+        self.count(&batch, steps);
         self.free -= needed;
-        self.pass(times.sum(steps))?;
-        self.totals.steps += steps;
-        self.totals.decode_tokens += steps * u64::from(count);
         self.decodes.advance(steps);
         self.end_decodes(each);
         Ok(())
@@ -337,7 +349,8 @@ impl<'a, T: StepTime> Replica<'a, T> {
     /// One step of the decodes and the chunks at hand, whose blocks are theirs already.
     fn compute(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         let count = self.decodes.count;
-        let mut batch = Batch { decodes: count, sampled: count, ..Batch::default() };
+        let decodes = Batch { decodes: count, sampled: count, ..Batch::default() };
+        let mut batch = decodes;
         for &(who, tokens) in &self.chunks {
             let one = &self.all[who as usize];
             let ends = one.computed + tokens == one.tokens();
@@ -345,10 +358,22 @@ impl<'a, T: StepTime> Replica<'a, T> {
         }
         let times = self.times(&batch)?;
         self.pass(times.first)?;
-        self.totals.steps += 1;
-        self.totals.decode_tokens += u64::from(count);
-        self.totals.prefill_tokens += u64::from(batch.prefill_tokens);
+        if count == 0 {
+            self.report.time.input_ps += times.first;
+        } else if self.chunks.is_empty() {
+            self.report.time.output_ps += times.first;
+        } else {
+            let prefills = Batch { decodes: 0, sampled: batch.sampled - count, ..batch };
+            let input = self.time.step(&prefills).base.min(LONGEST_STEP);
+            let output = self.times(&decodes)?.first;
+            self.report.time.share(times.first, input, output);
+        }
+        self.report.batch_ps[count as usize + self.chunks.len()] += times.first;
+        let share = self.kv_share(self.used());
+        self.report.kv_ps[share] += times.first;
+        self.count(&batch, 1);
         self.decodes.advance(1);
+        self.add_gaps(times.first);
         self.end_decodes(each);
         self.partial = NONE;
         let mut chunks = std::mem::take(&mut self.chunks);
@@ -359,6 +384,10 @@ impl<'a, T: StepTime> Replica<'a, T> {
             if one.computed < one.tokens() {
                 self.partial = who;
                 continue;
+            }
+            if one.generated > 0 {
+                self.report.itl.add(now - one.last_token, 1);
+                one.last_token = NEVER;
             }
             one.generated += 1;
             one.first_token = one.first_token.min(now);
@@ -405,6 +434,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         for &who in &order {
             self.start_decoding(who);
         }
+        std::mem::swap(&mut self.late, &mut order);
         self.order = order;
         Ok(())
     }
@@ -457,8 +487,8 @@ impl<'a, T: StepTime> Replica<'a, T> {
         one.phase = Phase::Waiting;
         one.preemptions += 1;
         let class = usize::from(one.class);
-        self.totals.preemptions += 1;
-        self.totals.preempted_tokens += u64::from(computed);
+        self.report.work.preemptions += 1;
+        self.report.work.preempted_tokens += u64::from(computed);
         self.free += self.blocks(computed + granted);
         self.running[class].remove(&mut self.all, who);
         self.waiting[class].push_front(&mut self.all, who);
@@ -529,6 +559,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         one.generated = generated;
         one.computed = one.prompt + generated - 1;
         one.event = NEVER;
+        one.last_token = one.last_token.min(self.now);
         self.decodes.leave(one.prompt + generated, one.growing);
     }
 
@@ -541,8 +572,9 @@ impl<'a, T: StepTime> Replica<'a, T> {
     fn complete(&mut self, who: u32, each: &mut impl FnMut(&Record)) {
         let one = &self.all[who as usize];
         let (class, computed) = (usize::from(one.class), one.computed);
-        each(&record(one, self.now, one.generated, Outcome::Completed));
-        self.totals.useful_tokens += u64::from(computed);
+        let record = record(one, self.now, one.generated, Outcome::Completed);
+        self.tell(&record, each);
+        self.report.work.useful_tokens += u64::from(computed);
         self.free += self.blocks(computed);
         self.running[class].remove(&mut self.all, who);
         self.running_count -= 1;
@@ -567,8 +599,69 @@ impl<'a, T: StepTime> Replica<'a, T> {
         // The last instant means never.
         let now = self.now.checked_add(time).filter(|&now| now < NEVER);
         self.now = now.ok_or(Error::RunTooLong)?;
-        self.totals.busy_ps += time;
         Ok(())
+    }
+
+    fn tell(&mut self, record: &Record, each: &mut impl FnMut(&Record)) {
+        self.report.add(record, &self.slo);
+        each(record);
+    }
+
+    /// The decodes of a step got a token each, so long after the one before.
+    fn add_gaps(&mut self, step: u64) {
+        let mut even = u64::from(self.decodes.count);
+        for who in self.late.drain(..) {
+            let one = &mut self.all[who as usize];
+            // Some were preempted or left since, some stand still again.
+            if one.phase == Phase::Decode && one.event != NEVER {
+                let last_token = std::mem::replace(&mut one.last_token, NEVER);
+                self.report.itl.add(self.now - last_token, 1);
+                even -= 1;
+            }
+        }
+        self.report.itl.add(step, even);
+    }
+
+    /// Adds up the work of so many steps, of which only the first may have prefills, before the
+    /// decodes have advanced.
+    fn count(&mut self, batch: &Batch, steps: u64) {
+        let work = &mut self.report.work;
+        work.steps += steps;
+        work.prefill_tokens += u64::from(batch.prefill_tokens);
+        work.decode_tokens += steps * u64::from(batch.decodes);
+        let sum = |each: Linear| self.decodes.progression(each).sum_wide(steps);
+        work.flops = work.flops.and_then(|all| Some(all + sum(self.time.flops(batch)?)));
+        work.bytes = work.bytes.and_then(|all| Some(all + sum(self.time.bytes(batch)?)));
+    }
+
+    /// Adds up how full the KV cache is over so many steps that need so many more blocks.
+    fn fill(&mut self, times: Progression, steps: u64, needed: u64) {
+        let before = self.used();
+        let last = self.kv_share(before + needed);
+        let mut done = 0;
+        // Few are so long that they pass from one share to the next.
+        while done < steps {
+            let share = self.kv_share(before + self.decodes.growth(done + 1));
+            let within = if share == last {
+                steps
+            } else {
+                let capacity = u64::from(self.engine.kv_blocks);
+                let most = ((share as u64 + 1) * capacity).div_ceil(KV_SHARES as u64);
+                self.decodes.steps_within(most - before, steps).0
+            };
+            self.report.kv_ps[share] += times.sum(within) - times.sum(done);
+            done = within;
+        }
+    }
+
+    /// Blocks that are allocated.
+    fn used(&self) -> u64 {
+        u64::from(self.engine.kv_blocks) - self.free
+    }
+
+    fn kv_share(&self, used: u64) -> usize {
+        let share = (used - 1) * KV_SHARES as u64 / u64::from(self.engine.kv_blocks);
+        usize::try_from(share).expect("no more is used than there is")
     }
 
     fn seat(&mut self, sequence: Sequence) -> u32 {

@@ -26,6 +26,8 @@ pub(crate) struct Sequence {
     pub(crate) arrival: u64,
     pub(crate) admitted: u64,
     pub(crate) first_token: u64,
+    /// While it does not decode, or stood still in the last step: when its last token came.
+    pub(crate) last_token: u64,
     /// While it decodes: the count of decode steps at which its last token comes.
     pub(crate) finish: u64,
     /// While it decodes: the count of decode steps at which it must be looked at.
@@ -62,6 +64,7 @@ impl Sequence {
             arrival,
             admitted: NEVER,
             first_token: NEVER,
+            last_token: NEVER,
             finish: NEVER,
             event: NEVER,
             turn: 0,

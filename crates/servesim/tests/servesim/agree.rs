@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use servesim::Outcome::{Aborted, Completed, QueueFull, QueueTimeout, Timeout, TooLong};
-use servesim::{Engine, Request, serve};
+use servesim::{Engine, Request, Slo, serve};
 
 use crate::reference::simulate;
 use crate::setting::Machine;
@@ -18,20 +18,33 @@ struct Case {
     engine: Engine,
     machine: Machine,
     requests: Vec<Request>,
+    slo: Slo,
 }
 
 fn agree(case: &Case) -> TestCaseResult {
-    let Case { engine, machine, requests } = case;
-    let mut expected = simulate(engine, machine, requests);
+    let Case { engine, machine, requests, slo } = case;
+    let mut expected = simulate(engine, machine, slo, requests);
     let mut records = Vec::new();
-    let totals = serve(engine, machine, requests.iter().copied(), |record| records.push(*record));
+    let report =
+        serve(engine, machine, slo, requests.iter().copied(), |record| records.push(*record));
     prop_assert_eq!(records.len(), requests.len());
     records.sort_by_key(|record| record.number);
     expected.records.sort_by_key(|record| record.number);
     for (found, expected) in records.iter().zip(&expected.records) {
         prop_assert_eq!(found, expected);
     }
-    prop_assert_eq!(totals, Ok(expected.totals));
+    let report = report.unwrap();
+    prop_assert_eq!(report.work, expected.report.work);
+    prop_assert_eq!(report.time, expected.report.time);
+    prop_assert_eq!(&report.batch_ps, &expected.report.batch_ps);
+    prop_assert_eq!(&report.kv_ps, &expected.report.kv_ps);
+    prop_assert_eq!(report.itl.sum_ps(), expected.report.itl.sum_ps());
+    prop_assert!(report == expected.report, "{report:?}\n{:?}", expected.report);
+    let computed = report.work.prefill_tokens + report.work.decode_tokens;
+    let lost = report.work.preempted_tokens + report.work.abandoned_tokens;
+    prop_assert_eq!(computed, report.work.useful_tokens + lost);
+    prop_assert_eq!(report.batch_ps.iter().sum::<u64>(), report.time.busy_ps());
+    prop_assert_eq!(report.kv_ps.iter().sum::<u64>(), report.time.busy_ps());
     Ok(())
 }
 
@@ -92,9 +105,34 @@ fn in_order(requests: Vec<(u64, u32, u32, u8, Option<u64>)>) -> Vec<Request> {
     requests.collect()
 }
 
+fn slo(most: u64) -> impl Strategy<Value = Slo> {
+    let span = |most: u64| prop::option::of(0..most);
+    (span(most), span(most / 10), span(most)).prop_map(|(ttft_ps, tpot_ps, latency_ps)| Slo {
+        ttft_ps,
+        tpot_ps,
+        latency_ps,
+    })
+}
+
 fn small_case() -> impl Strategy<Value = Case> {
-    (small_engine(), small_machine(), small_requests())
-        .prop_map(|(engine, machine, requests)| Case { engine, machine, requests })
+    (small_engine(), small_machine(), small_requests(), slo(300))
+        .prop_map(|(engine, machine, requests, slo)| Case { engine, machine, requests, slo })
+}
+
+/// Classes of priority in a cache that is always too small: the rarest paths of all.
+fn crowded_case() -> impl Strategy<Value = Case> {
+    let engine = (0_u32..3, 20_u32..60, 0_u32..4, 3_u32..9, 0_u32..20, 2_u8..5);
+    let engine = engine.prop_map(|(shift, len, more, seqs, tokens, classes)| Engine {
+        block_tokens: 1 << shift,
+        max_num_seqs: seqs,
+        max_num_batched_tokens: seqs + tokens,
+        priority_classes: classes,
+        ..Engine::new(len.div_ceil(1 << shift) + more, len)
+    });
+    let request = (0_u64..40, 1_u32..12, 1_u32..40, 0_u8..5, Just(None));
+    let requests = prop::collection::vec(request, 3..20).prop_map(in_order);
+    (engine, small_machine(), requests, slo(300))
+        .prop_map(|(engine, machine, requests, slo)| Case { engine, machine, requests, slo })
 }
 
 /// Hundreds of requests on something like an accelerator, with too little memory for them.
@@ -126,11 +164,8 @@ fn large_case() -> impl Strategy<Value = Case> {
     let patience = prop::option::weighted(0.1, 0_u64..5_000_000_000_000);
     let request = (0_u64..200_000_000_000, 1_u32..600, 1_u32..400, 0_u8..3, patience);
     let requests = prop::collection::vec(request, 100..300).prop_map(in_order);
-    (engine, machine, requests).prop_map(|(engine, machine, requests)| Case {
-        engine,
-        machine,
-        requests,
-    })
+    (engine, machine, requests, slo(3_000_000_000_000))
+        .prop_map(|(engine, machine, requests, slo)| Case { engine, machine, requests, slo })
 }
 
 /// `PROPTEST_CASES` asks for more.
@@ -144,6 +179,15 @@ proptest! {
 
     #[test]
     fn skipping_and_stepping_agree_on_every_request(case in small_case()) {
+        agree(&case)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(at_least(10_000))]
+
+    #[test]
+    fn they_agree_where_memory_is_always_short(case in crowded_case()) {
         agree(&case)?;
     }
 }
@@ -163,15 +207,15 @@ fn in_the_small_cases_everything_happens() {
     let mut seen = BTreeMap::<String, u32>::new();
     for _ in 0..4_000 {
         let case = small_case().new_tree(&mut runner).unwrap().current();
-        let found = simulate(&case.engine, &case.machine, &case.requests);
+        let found = simulate(&case.engine, &case.machine, &case.slo, &case.requests);
         let mut see = |what: String, is: bool| *seen.entry(what).or_default() += u32::from(is);
         for outcome in [Completed, QueueFull, TooLong, QueueTimeout, Timeout, Aborted] {
             let any = found.records.iter().any(|record| record.outcome == outcome);
             see(format!("{outcome:?}"), any);
         }
         let classes = case.engine.priority_classes > 1;
-        see("preempted".into(), found.totals.preemptions > 0 && !classes);
-        see("preempted by class".into(), found.totals.preemptions > 0 && classes);
+        see("preempted".into(), found.report.work.preemptions > 0 && !classes);
+        see("preempted by class".into(), found.report.work.preemptions > 0 && classes);
         see("preempted twice".into(), found.records.iter().any(|record| record.preemptions > 1));
         see(
             "cut".into(),
@@ -181,7 +225,7 @@ fn in_the_small_cases_everything_happens() {
             }),
         );
         see("stood still".into(), found.stalls > 0);
-        see("given up on the way".into(), found.totals.abandoned_tokens > 0);
+        see("given up on the way".into(), found.report.work.abandoned_tokens > 0);
         see("chunks".into(), found.chunks > 0);
     }
     for (what, cases) in seen {

@@ -1,6 +1,6 @@
 //! A simulator that goes step by step and token by token, written to be read beside the rules.
 
-use servesim::{Batch, Engine, Outcome, Record, Request, StepTime, Totals};
+use servesim::{Batch, Engine, KV_SHARES, Linear, Outcome, Record, Report, Request, Slo, StepTime};
 
 /// A request in the system.
 struct Sequence {
@@ -8,6 +8,7 @@ struct Sequence {
     class: u8,
     output: u32,
     computed: u32,
+    last_token_ps: u64,
     /// Whether each step computes just the token that it got last. After a preemption it is a
     /// prompt again until it has caught up.
     decodes: bool,
@@ -36,7 +37,10 @@ pub(crate) struct Reference<'a, T> {
     waiting: Vec<usize>,
     free: Vec<u32>,
     pub(crate) records: Vec<Record>,
-    pub(crate) totals: Totals,
+    pub(crate) report: Report,
+    slo: &'a Slo,
+    /// Every gap between two tokens.
+    pub(crate) gaps: Vec<u64>,
     /// How often somebody who ran was given nothing in a step.
     pub(crate) stalls: usize,
     /// How often a prompt was computed in part.
@@ -46,6 +50,7 @@ pub(crate) struct Reference<'a, T> {
 pub(crate) fn simulate<'a, T: StepTime>(
     engine: &'a Engine,
     time: &'a T,
+    slo: &'a Slo,
     requests: &[Request],
 ) -> Reference<'a, T> {
     let mut state = Reference {
@@ -57,7 +62,9 @@ pub(crate) fn simulate<'a, T: StepTime>(
         waiting: Vec::new(),
         free: (0..engine.kv_blocks).collect(),
         records: Vec::new(),
-        totals: Totals::default(),
+        report: empty(engine),
+        slo,
+        gaps: Vec::new(),
         stalls: 0,
         chunks: 0,
     };
@@ -81,7 +88,7 @@ pub(crate) fn simulate<'a, T: StepTime>(
         }
         if state.running.is_empty() && state.waiting.is_empty() {
             let Some(next) = coming.peek() else { break };
-            state.totals.idle_ps += next.arrival_ps - state.now;
+            state.report.time.idle_ps += next.arrival_ps - state.now;
             state.now = next.arrival_ps;
             continue;
         }
@@ -116,7 +123,7 @@ impl<T: StepTime> Reference<'_, T> {
             record.outcome = Outcome::QueueFull;
         }
         if record.outcome != Outcome::Completed {
-            self.records.push(record);
+            self.tell(record);
             self.sequences.push(None);
             return;
         }
@@ -135,6 +142,7 @@ impl<T: StepTime> Reference<'_, T> {
             class: request.priority.min(self.engine.priority_classes - 1),
             output: request.output.min(self.engine.max_model_len - request.prompt),
             computed: 0,
+            last_token_ps: 0,
             decodes: false,
             blocks: Vec::new(),
             deadlines,
@@ -165,14 +173,38 @@ impl<T: StepTime> Reference<'_, T> {
     fn leave(&mut self, (at, number, outcome): (u64, usize, Outcome)) {
         self.running.retain(|&one| one != number);
         self.waiting.retain(|&one| one != number);
-        self.totals.abandoned_tokens += u64::from(self.get(number).computed);
+        self.report.work.abandoned_tokens += u64::from(self.get(number).computed);
         self.end(number, at, outcome);
     }
 
     fn end(&mut self, number: usize, at: u64, outcome: Outcome) {
         let mut one = self.sequences[number].take().unwrap();
         self.free.append(&mut one.blocks);
-        self.records.push(Record { end_ps: at, outcome, ..one.record });
+        self.tell(Record { end_ps: at, outcome, ..one.record });
+    }
+
+    fn tell(&mut self, record: Record) {
+        self.records.push(record);
+        let report = &mut self.report;
+        let since = |time: u64| time - record.arrival_ps;
+        report.outcomes[record.outcome as usize] += 1;
+        record.admitted_ps.into_iter().for_each(|time| report.wait.add(since(time), 1));
+        record.first_token_ps.into_iter().for_each(|time| report.ttft.add(since(time), 1));
+        if record.outcome != Outcome::Completed {
+            return;
+        }
+        report.prompt_tokens += u64::from(record.prompt);
+        report.generated_tokens += u64::from(record.generated);
+        report.latency.add(since(record.end_ps), 1);
+        let first = record.first_token_ps.unwrap();
+        let mut good = self.slo.ttft_ps.is_none_or(|most| since(first) <= most)
+            && self.slo.latency_ps.is_none_or(|most| since(record.end_ps) <= most);
+        if record.generated > 1 {
+            let tpot = (record.end_ps - first) / u64::from(record.generated - 1);
+            report.tpot.add(tpot, 1);
+            good &= self.slo.tpot_ps.is_none_or(|most| tpot <= most);
+        }
+        report.good += u64::from(good);
     }
 
     /// Who computes how many tokens in the next step.
@@ -244,8 +276,8 @@ impl<T: StepTime> Reference<'_, T> {
     fn preempt(&mut self, number: usize) {
         let one = self.sequences[number].as_mut().unwrap();
         self.free.append(&mut one.blocks);
-        self.totals.preemptions += 1;
-        self.totals.preempted_tokens += u64::from(one.computed);
+        self.report.work.preemptions += 1;
+        self.report.work.preempted_tokens += u64::from(one.computed);
         one.record.preemptions += 1;
         one.computed = 0;
         one.decodes = false;
@@ -274,13 +306,22 @@ impl<T: StepTime> Reference<'_, T> {
                 batch.windowed_pairs += u64::from(keys.min(window));
             }
         }
-        let linear = self.time.step(&batch);
-        let time = linear.base + linear.per_context * contexts + linear.per_windowed * windowed;
+        let sum =
+            |each: Linear| each.base + each.per_context * contexts + each.per_windowed * windowed;
+        let time = sum(self.time.step(&batch));
+        self.attribute(time, &batch, sum);
         self.now += time;
-        self.totals.steps += 1;
-        self.totals.busy_ps += time;
-        self.totals.decode_tokens += u64::from(batch.decodes);
-        self.totals.prefill_tokens += u64::from(batch.prefill_tokens);
+        self.report.batch_ps[scheduled.len()] += time;
+        let used = self.engine.kv_blocks as usize - self.free.len();
+        let share = (used - 1) * KV_SHARES / self.engine.kv_blocks as usize;
+        self.report.kv_ps[share] += time;
+        let work = &mut self.report.work;
+        let both = |all: Option<u128>, each: Option<Linear>| Some(all? + u128::from(sum(each?)));
+        work.flops = both(work.flops, self.time.flops(&batch));
+        work.bytes = both(work.bytes, self.time.bytes(&batch));
+        self.report.work.steps += 1;
+        self.report.work.decode_tokens += u64::from(batch.decodes);
+        self.report.work.prefill_tokens += u64::from(batch.prefill_tokens);
         for &(number, tokens) in scheduled {
             let now = self.now;
             let one = self.get_mut(number);
@@ -290,13 +331,41 @@ impl<T: StepTime> Reference<'_, T> {
                 continue;
             }
             one.decodes = true;
+            if one.record.generated > 0 {
+                let gap = now - one.last_token_ps;
+                self.gaps.push(gap);
+                self.report.itl.add(gap, 1);
+            }
+            let one = self.get_mut(number);
+            one.last_token_ps = now;
             one.record.generated += 1;
             one.record.first_token_ps.get_or_insert(now);
             if one.record.generated == one.output {
-                self.totals.useful_tokens += u64::from(self.get(number).computed);
+                self.report.work.useful_tokens += u64::from(self.get(number).computed);
                 self.running.retain(|&one| one != number);
                 self.end(number, now, Outcome::Completed);
             }
+        }
+    }
+
+    /// What of a step's time is caused by prompts and what by decodes.
+    fn attribute(&mut self, time: u64, batch: &Batch, sum: impl Fn(Linear) -> u64) {
+        let to = &mut self.report.time;
+        if batch.decodes == 0 {
+            to.input_ps += time;
+        } else if batch.prefills == 0 {
+            to.output_ps += time;
+        } else {
+            let decodes = batch.decodes;
+            let prefills = Batch { decodes: 0, sampled: batch.sampled - decodes, ..*batch };
+            let input_alone = i128::from(self.time.step(&prefills).base);
+            let decodes = Batch { decodes, sampled: decodes, ..Batch::default() };
+            let output_alone = i128::from(sum(self.time.step(&decodes)));
+            let input_added = i128::from(time) - output_alone;
+            let share = ((input_alone + input_added).max(0) / 2).min(i128::from(time));
+            let share = u64::try_from(share).unwrap();
+            to.input_ps += share;
+            to.output_ps += time - share;
         }
     }
 
@@ -307,4 +376,14 @@ impl<T: StepTime> Reference<'_, T> {
     fn get_mut(&mut self, number: usize) -> &mut Sequence {
         self.sequences[number].as_mut().unwrap()
     }
+}
+
+fn empty(engine: &Engine) -> Report {
+    let mut report = Report {
+        batch_ps: vec![0; engine.max_num_seqs as usize + 1],
+        kv_ps: vec![0; KV_SHARES],
+        ..Report::default()
+    };
+    (report.work.flops, report.work.bytes) = (Some(0), Some(0));
+    report
 }

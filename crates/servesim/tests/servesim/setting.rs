@@ -40,4 +40,16 @@ impl StepTime for Machine {
             per_windowed: self.per_windowed * u64::from(1 + batch.decodes % 3),
         }
     }
+
+    fn flops(&self, batch: &Batch) -> Option<Linear> {
+        let tokens = u64::from(batch.decodes + batch.prefill_tokens);
+        let base = tokens * 7 + batch.prefill_pairs * 3;
+        Some(Linear { base, per_context: 3, per_windowed: 0 })
+    }
+
+    fn bytes(&self, batch: &Batch) -> Option<Linear> {
+        // Known only where there are no prompts of many tokens.
+        let known = batch.prefill_tokens < 35 || self.window.is_some();
+        known.then_some(Linear { base: 11, per_context: 2, per_windowed: 1 })
+    }
 }

@@ -1,0 +1,215 @@
+//! What a run comes to.
+
+use crate::engine::{Outcome, Record};
+use crate::histogram::Histogram;
+
+/// Shares of the KV cache that are told apart.
+pub const KV_SHARES: usize = 100;
+
+/// What a request must keep to count as served well. What is `None` does not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slo {
+    /// Time to the first token.
+    pub ttft_ps: Option<u64>,
+    /// Mean time for each token after the first; a single token keeps it.
+    pub tpot_ps: Option<u64>,
+    /// Time to the last token.
+    pub latency_ps: Option<u64>,
+}
+
+/// What a run comes to.
+///
+/// Sums of integers: the same requests give the same report, and two ways to simulate them must
+/// agree on all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Requests by how they ended, in the order of [`Outcome`].
+    pub outcomes: [u64; Outcome::ALL.len()],
+    /// Requests that completed within the SLO.
+    pub good: u64,
+    /// Prompt tokens of the requests that completed.
+    pub prompt_tokens: u64,
+    /// Tokens that requests got that completed.
+    pub generated_tokens: u64,
+    /// From arrival to the first step that computes something of a request.
+    pub wait: Histogram,
+    /// From arrival to the first token.
+    pub ttft: Histogram,
+    /// Of each completed request with two tokens or more: time from its first token to its last,
+    /// over the tokens after the first; rounded down.
+    pub tpot: Histogram,
+    /// Each gap between two tokens of a request.
+    pub itl: Histogram,
+    /// From arrival to the last token of each completed request.
+    pub latency: Histogram,
+    /// What was computed, and what of it was of use.
+    pub work: Work,
+    /// Where the time of the replica went.
+    pub time: Time,
+    /// Time by how many sequences were computed, by index.
+    pub batch_ps: Vec<u64>,
+    /// Time by how much of the KV cache was allocated during the step: index `i` is more than `i`
+    /// and up to `i + 1` parts of [`KV_SHARES`].
+    pub kv_ps: Vec<u64>,
+}
+
+/// What was computed.
+///
+/// Every token is accounted for: `prefill_tokens + decode_tokens` is
+/// `useful_tokens + preempted_tokens + abandoned_tokens`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Steps of the engine.
+    pub steps: u64,
+    /// Tokens computed in prompts, again after a preemption too.
+    pub prefill_tokens: u64,
+    /// Tokens computed in decodes.
+    pub decode_tokens: u64,
+    /// Tokens whose KV a request held when it completed: its prompt and all outputs but the last.
+    pub useful_tokens: u64,
+    /// Tokens whose KV was lost to preemptions.
+    pub preempted_tokens: u64,
+    /// Tokens whose KV requests held that were given up.
+    pub abandoned_tokens: u64,
+    /// How often a request was preempted.
+    pub preemptions: u64,
+    /// Floating-point operations; `None` if the step time does not tell.
+    pub flops: Option<u128>,
+    /// Bytes moved between memory and chip; `None` if the step time does not tell.
+    pub bytes: Option<u128>,
+}
+
+/// Where the time of a replica went, from the start to the last event. Its parts sum to the whole.
+///
+/// A step that only decodes is caused by output, one that only computes prompts by input. A step
+/// that does both is divided by the Shapley value: each side bears the mean of what it costs alone
+/// and what it adds to the other, so that what they save together is shared evenly. What is
+/// computed again after a preemption counts as input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Caused by prompts.
+    pub input_ps: u64,
+    /// Caused by decodes.
+    pub output_ps: u64,
+    /// Nothing to do.
+    pub idle_ps: u64,
+}
+
+impl Time {
+    /// Time in which steps ran.
+    #[must_use]
+    pub const fn busy_ps(&self) -> u64 {
+        self.input_ps + self.output_ps
+    }
+
+    /// The whole.
+    #[must_use]
+    pub const fn total_ps(&self) -> u64 {
+        self.busy_ps() + self.idle_ps
+    }
+
+    /// A step that does both: what it takes, what its prompts would take alone, and its decodes.
+    pub(crate) const fn share(&mut self, both: u64, input: u64, output: u64) {
+        // Half of (both - output) + input, within what there is to be shared.
+        let doubled = (both + input).saturating_sub(output);
+        let share = if doubled / 2 < both { doubled / 2 } else { both };
+        self.input_ps += share;
+        self.output_ps += both - share;
+    }
+}
+
+impl Report {
+    /// For batches of up to so many sequences.
+    pub(crate) fn new(most_sequences: u32) -> Self {
+        Self {
+            batch_ps: vec![0; most_sequences as usize + 1],
+            kv_ps: vec![0; KV_SHARES],
+            work: Work { flops: Some(0), bytes: Some(0), ..Work::default() },
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what became of a request.
+    pub(crate) fn add(&mut self, record: &Record, slo: &Slo) {
+        self.outcomes[record.outcome as usize] += 1;
+        let since = |time: u64| time - record.arrival_ps;
+        if let Some(admitted) = record.admitted_ps {
+            self.wait.add(since(admitted), 1);
+        }
+        let Some(first) = record.first_token_ps else { return };
+        let ttft = since(first);
+        self.ttft.add(ttft, 1);
+        if record.outcome != Outcome::Completed {
+            return;
+        }
+        self.prompt_tokens += u64::from(record.prompt);
+        self.generated_tokens += u64::from(record.generated);
+        let latency = since(record.end_ps);
+        self.latency.add(latency, 1);
+        let tpot = (latency - ttft).checked_div(u64::from(record.generated) - 1);
+        if let Some(tpot) = tpot {
+            self.tpot.add(tpot, 1);
+        }
+        let keeps = |time: u64, most: Option<u64>| most.is_none_or(|most| time <= most);
+        let good = keeps(ttft, slo.ttft_ps)
+            && keeps(tpot.unwrap_or(0), slo.tpot_ps)
+            && keeps(latency, slo.latency_ps);
+        self.good += u64::from(good);
+    }
+
+    /// How many requests ended so.
+    #[must_use]
+    pub const fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// So many of something per second of the run; `None` if it took no time.
+    #[must_use]
+    pub fn per_second(&self, count: u64) -> Option<f64> {
+        let total = self.time.total_ps();
+        (total > 0).then(|| count as f64 * crate::SECOND_PS as f64 / total as f64)
+    }
+
+    /// The share of time in which steps ran; `None` if it took no time.
+    #[must_use]
+    pub fn busy(&self) -> Option<f64> {
+        let total = self.time.total_ps();
+        (total > 0).then(|| self.time.busy_ps() as f64 / total as f64)
+    }
+
+    /// Takes in the report of another replica or another part of the traffic. Figures that one of
+    /// them does not know are not known of both.
+    pub fn merge(&mut self, other: &Self) {
+        fn add(to: &mut Vec<u64>, from: &[u64]) {
+            to.resize(to.len().max(from.len()), 0);
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
+        let both = |left: Option<u128>, right: Option<u128>| Some(left? + right?);
+        self.outcomes.iter_mut().zip(other.outcomes).for_each(|(to, from)| *to += from);
+        self.good += other.good;
+        self.prompt_tokens += other.prompt_tokens;
+        self.generated_tokens += other.generated_tokens;
+        self.wait.merge(&other.wait);
+        self.ttft.merge(&other.ttft);
+        self.tpot.merge(&other.tpot);
+        self.itl.merge(&other.itl);
+        self.latency.merge(&other.latency);
+        let (left, right) = (self.work, other.work);
+        self.work = Work {
+            steps: left.steps + right.steps,
+            prefill_tokens: left.prefill_tokens + right.prefill_tokens,
+            decode_tokens: left.decode_tokens + right.decode_tokens,
+            useful_tokens: left.useful_tokens + right.useful_tokens,
+            preempted_tokens: left.preempted_tokens + right.preempted_tokens,
+            abandoned_tokens: left.abandoned_tokens + right.abandoned_tokens,
+            preemptions: left.preemptions + right.preemptions,
+            flops: both(left.flops, right.flops),
+            bytes: both(left.bytes, right.bytes),
+        };
+        self.time.input_ps += other.time.input_ps;
+        self.time.output_ps += other.time.output_ps;
+        self.time.idle_ps += other.time.idle_ps;
+        add(&mut self.batch_ps, &other.batch_ps);
+        add(&mut self.kv_ps, &other.kv_ps);
+    }
+}
