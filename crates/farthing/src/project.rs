@@ -4,11 +4,12 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use anyhow::Context;
 use gateway::Clock;
 use journal::DirStorage;
 use quantity::{UnixTime, grouped};
 use warehouse::{Pruned, Warehouse, WarehouseError};
+
+use crate::process::in_background;
 
 /// How often it is seen whether a segment was sealed: one in a few minutes at a thousand exchanges a
 /// second.
@@ -46,7 +47,6 @@ impl Projecting {
         let (ends, ended) = channel::<()>();
         // Those who are served come first.
         let warehouse = warehouse.with_processors(1);
-        let thread = std::thread::Builder::new().name("project".to_owned());
         let run = move || {
             let mut complained = Complained::default();
             for round in 0_u64.. {
@@ -63,7 +63,7 @@ impl Projecting {
                 }
             }
         };
-        thread.spawn(run).context("the system gives no thread")?;
+        in_background("project", run)?;
         Ok(Self { _ends: ends })
     }
 }

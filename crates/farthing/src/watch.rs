@@ -6,14 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
 use dashboard::Dashboard;
 use facts::{Exchange, PriceRecord};
 use gateway::{Page, Watch};
 use journal::Handle;
 use quantity::UnixTime;
 
-use crate::process;
+use crate::process::{self, in_background};
 
 /// How long a settled exchange may wait to be shown. The thread that shows them looks by itself: to
 /// wake it for each would cost as much as to price them.
@@ -56,18 +55,14 @@ impl Watcher {
     ) -> anyhow::Result<(Arc<Self>, Watching)> {
         let told = Arc::new(Told::default());
         let dashboard = Arc::new(Mutex::new(dashboard));
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            thread.spawn(work).context("the system gives no thread")
-        };
         let (sender, lines) = if lines {
             let (sender, receiver) = sync_channel(LINES_WAITING);
-            (Some(sender), Some(spawn("lines", Box::new(move || write_lines(&receiver)))?))
+            (Some(sender), Some(in_background("lines", move || write_lines(&receiver))?))
         } else {
             (None, None)
         };
         let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
-        let thread = spawn("watch", Box::new(move || heard.show(&shown, sender.as_ref())))?;
+        let thread = in_background("watch", move || heard.show(&shown, sender.as_ref()))?;
         let watcher = Arc::new(Self { told, dashboard, refused: Once::new(), journal });
         Ok((watcher, Watching { dashboard: thread, lines }))
     }
