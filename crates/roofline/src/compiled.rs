@@ -171,6 +171,7 @@ impl Setup {
             let tokens = f64::from(tokens);
             picoseconds(
                 self.weights_seconds(tokens)
+                    + self.element_wise_seconds(tokens)
                     + self.experts_seconds(tokens)
                     + self.communication_seconds(tokens)
                     + self.constants.step_s,

@@ -22,12 +22,22 @@ pub enum Format {
     Nvfp4,
     /// 4-bit floats in blocks of 32, weights only.
     Mxfp4,
+    /// 4-bit floats in blocks of 32, activations in 8-bit floats.
+    Mxfp4Fp8,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 7] =
-        [Self::Bf16, Self::Fp8, Self::Fp8Block, Self::Int8, Self::Int4, Self::Nvfp4, Self::Mxfp4];
+    pub const ALL: [Self; 8] = [
+        Self::Bf16,
+        Self::Fp8,
+        Self::Fp8Block,
+        Self::Int8,
+        Self::Int4,
+        Self::Nvfp4,
+        Self::Mxfp4,
+        Self::Mxfp4Fp8,
+    ];
 
     /// Its name in sheets and arguments.
     #[must_use]
@@ -40,6 +50,7 @@ impl Format {
             Self::Int4 => "int4",
             Self::Nvfp4 => "nvfp4",
             Self::Mxfp4 => "mxfp4",
+            Self::Mxfp4Fp8 => "mxfp4-fp8",
         }
     }
 
@@ -51,7 +62,7 @@ impl Format {
             Self::Fp8 | Self::Fp8Block | Self::Int8 => 1.0,
             Self::Int4 => 0.5 + 2.0 / 128.0,
             Self::Nvfp4 => 0.5 + 1.0 / 16.0,
-            Self::Mxfp4 => 0.5 + 1.0 / 32.0,
+            Self::Mxfp4 | Self::Mxfp4Fp8 => 0.5 + 1.0 / 32.0,
         }
     }
 
@@ -59,7 +70,7 @@ impl Format {
     #[must_use]
     pub fn activation_bytes(self) -> f64 {
         match self {
-            Self::Fp8 | Self::Fp8Block => 1.0,
+            Self::Fp8 | Self::Fp8Block | Self::Mxfp4Fp8 => 1.0,
             Self::Nvfp4 => 0.5 + 1.0 / 16.0,
             Self::Bf16 | Self::Int8 | Self::Int4 | Self::Mxfp4 => 2.0,
         }
@@ -70,7 +81,7 @@ impl Format {
     pub fn arithmetic(self) -> Arithmetic {
         match self {
             Self::Bf16 | Self::Int8 | Self::Int4 | Self::Mxfp4 => Arithmetic::Bf16,
-            Self::Fp8 | Self::Fp8Block => Arithmetic::Fp8,
+            Self::Fp8 | Self::Fp8Block | Self::Mxfp4Fp8 => Arithmetic::Fp8,
             Self::Nvfp4 => Arithmetic::Fp4,
         }
     }

@@ -297,7 +297,9 @@ impl Kernels {
 /// A kernel whose constants may stand in where a format was measured nowhere.
 fn similar(kernel: Kernel) -> Option<Kernel> {
     match kernel {
-        Kernel::Gemm(Format::Int8 | Format::Mxfp4) => Some(Kernel::Gemm(Format::Int4)),
+        Kernel::Gemm(Format::Int8 | Format::Mxfp4 | Format::Mxfp4Fp8) => {
+            Some(Kernel::Gemm(Format::Int4))
+        }
         Kernel::Experts(Format::Int8, routing) => Some(Kernel::Experts(Format::Int4, routing)),
         _ => None,
     }

@@ -36,9 +36,12 @@ impl Setup {
     /// The steady state of a closed loop, in closed form.
     ///
     /// While a reply's `OSL` tokens are decoded, each of the `N` running sequences is replaced once, so `N` prompts are
-    /// prefilled, in `N x ceil(ISL / budget)` of the steps while those suffice and in all steps otherwise. `TPOT` is
-    /// the mean over steps with and without a prompt, at the mean context `ISL + OSL / 2`; where an engine does not mix,
-    /// steps of prompts stand between.
+    /// prefilled, and the mean context is `ISL + OSL / 2`.
+    ///
+    /// Where an engine mixes, they are prefilled in `N x ceil(ISL / budget)` of the `OSL` steps while those suffice and in
+    /// all steps otherwise; `TPOT` is the mean over steps with and without a prompt. Where prompts go first, replies that
+    /// end together are replaced together, so that their prompts are prefilled in a row: on average a reply waits for half
+    /// of them before its first token, and for the other half after it.
     ///
     /// # Errors
     /// [`MemoryError`] if the model does not fit, or a figure is missing.
@@ -52,41 +55,35 @@ impl Setup {
         let seqs = limits.max_seqs.saturating_mul(groups);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let running = load.concurrency.min(seqs).min(room as u32).max(1);
-        // Each group of ranks has a budget of its own.
+        // Each group of ranks has a budget of its own, and prefills prompts beside the others.
         let budget = limits.token_budget.saturating_mul(groups);
-        let mixes = self.engine.mixes()?;
-        let for_prompts = if mixes { budget.saturating_sub(running).max(1) } else { budget };
-
         let decode = self.decodes(running, context);
         let decode_s = self.step(decode).seconds();
-        // Prompts of different groups are prefilled side by side.
-        let together = groups.min(running);
-        let chunks = (f64::from(isl) * f64::from(together) / f64::from(for_prompts)).ceil();
-        let mixed_per_reply = f64::from(running) / f64::from(together) * chunks;
-        let osl_steps = f64::from(osl);
-        // When more steps are wanted than a reply has, prompts share them.
-        let mixed_steps = (mixed_per_reply / osl_steps).min(1.0);
-        let prompts_per_mixed = f64::from(running) / (osl_steps * mixed_steps);
-        let mut with_prompt = self.prompts(isl, prompts_per_mixed);
-        if mixes {
-            let sampled = decode.sampled + with_prompt.sampled;
+        let (running_f, osl_f) = (f64::from(running), f64::from(osl));
+        let (tpot_s, ttft_s, mixed_steps) = if self.engine.mixes()? {
+            let beside = f64::from(groups.min(running));
+            let for_prompts = f64::from(budget.saturating_sub(running).max(1));
+            let chunks = (f64::from(isl) * beside / for_prompts).ceil();
+            let mixed_steps = (running_f / beside * chunks / osl_f).min(1.0);
+            let prompts = self.prompts(isl, running_f / (osl_f * mixed_steps));
             let Batch { decodes, context, windowed_context, .. } = decode;
-            with_prompt = Batch { decodes, context, windowed_context, sampled, ..with_prompt };
-        }
-        let prompt_s = self.step(with_prompt).seconds();
-        let (tpot_s, between_s) = if mixes {
-            (mixed_steps * prompt_s + (1.0 - mixed_steps) * decode_s, 0.0)
+            let sampled = decode.sampled + prompts.sampled;
+            let both = Batch { decodes, context, windowed_context, sampled, ..prompts };
+            let both_s = self.step(both).seconds();
+            let tpot_s = mixed_steps * both_s + (1.0 - mixed_steps) * decode_s;
+            (tpot_s, tpot_s / 2.0 + chunks * both_s, mixed_steps)
         } else {
-            let standing = mixed_per_reply.min(osl_steps) / osl_steps;
-            (decode_s + standing * prompt_s, decode_s)
+            let together = f64::from((budget / isl).clamp(1, running));
+            let prompts_s = self.step(self.prompts(isl, together)).seconds();
+            let half_s = running_f / together * prompts_s / 2.0;
+            (decode_s + half_s / osl_f, decode_s / 2.0 + half_s + prompts_s / 2.0, 0.0)
         };
-        let ttft_s = tpot_s / 2.0 + chunks * (prompt_s + between_s) - between_s.min(decode_s);
-        let reply_s = ttft_s + tpot_s * (osl_steps - 1.0);
+        let reply_s = ttft_s + tpot_s * (osl_f - 1.0);
         Ok(Steady {
             running,
             tpot_s,
             ttft_s,
-            output_tokens_per_s: f64::from(running) * osl_steps / reply_s,
+            output_tokens_per_s: running_f * osl_f / reply_s,
             mixed_steps,
         })
     }

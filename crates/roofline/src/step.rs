@@ -50,6 +50,8 @@ pub fn windowed_pairs(new: u32, before: u32, window: Option<NonZeroU32>) -> u64 
 pub struct StepCost {
     /// Seconds in matrices that every token passes: attention's projections, feed-forward layers, shared experts, output.
     pub weights_s: f64,
+    /// Seconds in norms, rotations, activations and residuals.
+    pub element_wise_s: f64,
     /// Seconds in routed experts.
     pub experts_s: f64,
     /// Seconds that decoding sequences attend to their caches.
@@ -71,6 +73,7 @@ impl StepCost {
     #[must_use]
     pub fn seconds(self) -> f64 {
         self.weights_s
+            + self.element_wise_s
             + self.experts_s
             + self.decode_attention_s
             + self.prefill_attention_s
@@ -161,6 +164,7 @@ impl Setup {
         );
         StepCost {
             weights_s: self.weights_seconds(tokens) + self.head_seconds(sampled),
+            element_wise_s: self.element_wise_seconds(tokens),
             experts_s: self.experts_seconds(tokens),
             decode_attention_s,
             prefill_attention_s,
@@ -278,6 +282,25 @@ impl Setup {
             matrix.layers * one
         });
         seconds.sum()
+    }
+
+    /// Seconds in the four element-wise kernels of a layer: two norms with their residuals, the rotation with the write to
+    /// the cache, and the activation; each starts in 3 us and moves its bytes at 0.8 of the bandwidth (aiconfigurator's
+    /// constants for such kernels).
+    pub(crate) fn element_wise_seconds(&self, tokens: f64) -> f64 {
+        const KERNELS: f64 = 4.0;
+        const START_S: f64 = 3e-6;
+        const BANDWIDTH: f64 = 0.8;
+        let model = &self.model;
+        let (_, own) = self.shares(tokens);
+        let ranks = f64::from(self.layout.tensor);
+        let norms = 2.0 * 4.0 * as_f64(model.hidden);
+        let rotation = 2.0 * self.kv_elements_per_rank();
+        let width = model.experts.map_or(model.ffn, |experts| experts.shared_ffn.max(model.ffn));
+        let activation = 3.0 * as_f64(width) / ranks;
+        let bytes = 2.0 * own * (norms + rotation + activation);
+        let seconds = KERNELS * START_S + bytes / (BANDWIDTH * self.constants.bandwidth);
+        as_f64(model.layers) * seconds
     }
 
     /// Seconds in the output matrix, which stays in bfloat16.

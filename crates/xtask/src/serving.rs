@@ -120,14 +120,24 @@ fn predict<'a>(sheets: &Sheets, of: &impl Fn(&str) -> &'a str) -> anyhow::Result
         tensor: number("tp")?,
         pipeline: number("pp")?,
         data: number("dp")?,
-        expert: number("ep")?,
+        expert: number("ep")?.max(1),
     };
-    let formats = formats(of("quantization"), model.row().name())?;
+    if layout.accelerators() != number("n_gpus")? {
+        anyhow::bail!("tp x pp x dp is not the number of accelerators");
+    }
+    // Rows whose identifier says tp8_ep8 have 64 in the column; no server of these has more than 8.
+    if layout.accelerators() > 8 && !of("gpu").starts_with("GB") {
+        anyhow::bail!("more accelerators than a server has, as tp and ep were multiplied");
+    }
+    // Rows with a date come from InferenceX.
+    let dated = of("commit_or_date").starts_with("20");
+    let formats =
+        formats(of("quantization"), model.row().name(), of("gpu"), engine.row().name(), dated)?;
     let routing = Routing::default();
     let setup = Setup::new(model, accelerator, engine, &sheets.kernels, layout, formats, routing)?;
     let clients = of("concurrency_or_rate").strip_prefix("conc=").context("no concurrency")?;
-    // Rows with a date come from InferenceX, whose lengths are even between 0.8 and 1.0 of the nominal ones.
-    let mean = if of("commit_or_date").starts_with("20") { 9 } else { 10 };
+    // InferenceX's lengths are even between 0.8 and 1.0 of the nominal ones.
+    let mean = if dated { 9 } else { 10 };
     let load = ClosedLoop {
         isl: number("isl")? * mean / 10,
         osl: number("osl")? * mean / 10,
@@ -152,7 +162,13 @@ fn predict<'a>(sheets: &Sheets, of: &impl Fn(&str) -> &'a str) -> anyhow::Result
 }
 
 /// What a row says of formats: `fp8 gemm=fp8_block moe=fp8_block`.
-fn formats(text: &str, model: &str) -> anyhow::Result<Formats> {
+fn formats(
+    text: &str,
+    model: &str,
+    accelerator: &str,
+    engine: &str,
+    dated: bool,
+) -> anyhow::Result<Formats> {
     let of = |key: &str| -> anyhow::Result<Format> {
         let name = text.split_whitespace().find_map(|word| word.strip_prefix(key));
         Ok(match name {
@@ -161,11 +177,24 @@ fn formats(text: &str, model: &str) -> anyhow::Result<Formats> {
             Some(name) => name.replace('_', "-").parse()?,
         })
     };
-    // gpt-oss is published with experts in MXFP4 and the rest in bfloat16, whatever a row calls it.
+    let of = |key: &str| -> anyhow::Result<Format> {
+        // These are published with a scale per block of 128 x 128, whatever a row calls it.
+        let blocks = ["deepseek", "qwen3-235b", "minimax", "glm", "kimi"];
+        let format = of(key)?;
+        let in_blocks = format == Format::Fp8 && blocks.iter().any(|name| model.starts_with(name));
+        Ok(if in_blocks { Format::Fp8Block } else { format })
+    };
+    // gpt-oss is published with experts in MXFP4 and the rest in bfloat16, whatever a row calls it; Blackwell multiplies
+    // them in 8 bits.
     if model.starts_with("gpt-oss") {
-        return Ok(Formats { weights: Format::Bf16, experts: Format::Mxfp4, kv: KvFormat::Bf16 });
+        let blackwell = ["B200", "B300", "GB"].iter().any(|name| accelerator.starts_with(name));
+        let experts = if blackwell { Format::Mxfp4Fp8 } else { Format::Mxfp4 };
+        return Ok(Formats { weights: Format::Bf16, experts, kv: KvFormat::Bf16 });
     }
-    Ok(Formats { weights: of("gemm=")?, experts: of("moe=")?, kv: KvFormat::Bf16 })
+    // InferenceX's TensorRT-LLM runs of quantised models keep the cache in 8 bits, as their checkpoints ask.
+    let quantised = of("gemm=")? != Format::Bf16;
+    let kv = if engine == "trtllm" && dated && quantised { KvFormat::Fp8 } else { KvFormat::Bf16 };
+    Ok(Formats { weights: of("gemm=")?, experts: of("moe=")?, kv })
 }
 
 /// The cells of a CSV line; quotes may enclose commas.
