@@ -3,10 +3,10 @@
 #![no_main]
 
 use bytes::Bytes;
-use facts::{Api, AttemptReason, Charged, Dispatch};
+use facts::{Api, AttemptReason, Charged, Dispatch, ToldCost};
 use libfuzzer_sys::fuzz_target;
 use metering::{AttemptMeter, Close, Convention, Request};
-use quantity::{ExchangeId, HashKey, TokenCount, UnixTime};
+use quantity::{ExchangeId, HashKey, Money, TokenCount, UnixTime};
 
 const BODY: &[u8] = br#"{"model":"m","stream":true,"messages":[],"input":"x","prompt":"x"}"#;
 
@@ -32,6 +32,9 @@ fuzz_target!(|input: &[u8]| {
     let mut meter = AttemptMeter::new(convention, &request, strips, dispatch);
     let media = if how & 2 == 2 { "text/event-stream" } else { "application/json" };
     meter.head(if how & 4 == 4 { 200 } else { 500 }, Some(media), at);
+    if how & 8 == 8 {
+        meter.told(&String::from_utf8_lossy(body));
+    }
     let mut passed = Vec::new();
     let mut finished = false;
     for piece in body.chunks(usize::from(size).max(1)) {
@@ -56,4 +59,6 @@ fuzz_target!(|input: &[u8]| {
     let end = meter.close(close, at, |_, _, _, _| Charged::Hosted);
     let usage = &end.metered.usage;
     assert_eq!(usage.input() + usage.output(), usage.total());
+    let told = end.told.and_then(ToldCost::amount);
+    assert!(told.is_none_or(|cost| cost >= Money::ZERO), "no negative cost is taken over");
 });

@@ -5,6 +5,8 @@ use quantity::{
     closed_list,
 };
 
+use crate::ToldCost;
+
 closed_list! {
     /// The API that a client speaks.
     Api {
@@ -368,6 +370,8 @@ pub struct AttemptEnd {
     pub tools_called: Vec<String>,
     /// What it cost.
     pub charged: Charged,
+    /// What the provider itself says that it cost, where it does.
+    pub told: Option<ToldCost>,
 }
 
 /// An exchange is settled: written once, before its last byte is released.

@@ -11,6 +11,7 @@ mod hosting;
 mod measures;
 mod query;
 mod rollup;
+mod told;
 
 pub use adjustment::{Adjustment, AdjustmentLine, Booked};
 pub use exchange::{
@@ -23,3 +24,4 @@ pub use hosting::{HostedLine, Hosting};
 pub use measures::{Measures, Tally};
 pub use query::{Dimension, ParseDimensionError, Query};
 pub use rollup::{Answer, Group, Other, Rollup};
+pub use told::{Compared, Told, ToldCost};

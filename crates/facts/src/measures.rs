@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quantity::{Billable, Doubt, Doubts, Money, PerClass, UsageSource};
 
-use crate::{Attempt, Charged, Exchange, Verdict, WasteCause};
+use crate::{Attempt, Charged, Exchange, Told, Verdict, WasteCause};
 
 /// Attempts that have something in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +92,8 @@ pub struct Measures {
     pub useful_output: u64,
     /// Cost of attempts by cause of waste, hosted cost excluded.
     pub waste: BTreeMap<WasteCause, Money>,
+    /// What providers told of costs, in no cost here.
+    pub told: Told,
 }
 
 impl Measures {
@@ -131,6 +133,9 @@ impl Measures {
             UsageSource::Unknown => self.add_unknown(attempt),
         }
         self.add_doubts(attempt);
+        if let Some(told) = end.told {
+            self.told.add(told, end.charged.cost());
+        }
         let waste = attempt.waste();
         if waste.is_none() {
             self.useful_input += usage.input();
@@ -214,6 +219,7 @@ impl Measures {
         self.hosted_cost += other.hosted_cost;
         self.useful_input += other.useful_input;
         self.useful_output += other.useful_output;
+        self.told.merge(&other.told);
         for (class, count) in other.tokens.iter() {
             self.tokens[class] += count;
             self.priced_tokens[class] += other.priced_tokens[class];

@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use journal::{JournalError, Permit};
-use metering::{AttemptMeter, Close, bound};
+use metering::{AttemptMeter, COST_HEADER, Close, bound};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -245,14 +245,15 @@ impl Shared {
         let (mut parts, body) = reply.into_parts();
         let status = parts.status.as_u16();
         if matches!(status, 301 | 302 | 303 | 307 | 308) {
-            run.head(status, None, false);
+            run.head(status, None, false, None);
             let message = format!("upstream `{name}` redirects, which is not followed");
             return no_reply(run, Close::Redirected, gateway, "upstream_redirected", message);
         }
         let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
         let encodings = parts.headers.get_all(CONTENT_ENCODING).iter();
         let encoded = encodings.filter(|encoding| *encoding != "identity").count() > 0;
-        let stream = run.head(status, media, encoded);
+        let cost = parts.headers.get(COST_HEADER).and_then(|cost| cost.to_str().ok());
+        let stream = run.head(status, media, encoded, cost);
         let passing = Passing {
             stream: stream || ask.request.stream && parts.status.is_success(),
             strips: ask.request.strips_usage(asks) && stream,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use facts::{AttemptEnd, Charged, End, Exchange, Verdict};
+use facts::{AttemptEnd, Charged, Compared, End, Exchange, ToldCost, Verdict};
 use journal::Status;
 use metering::{Convention, EstimateError, Learner};
 use quantity::{Doubt, Money, TokenClass, UsageSource};
@@ -35,7 +35,13 @@ pub(crate) struct Metrics {
     meter_panics: AtomicU64,
     learner: Mutex<Learner>,
     cost: Mutex<Money>,
+    /// Attempts whose provider told a cost, by [`TOLD`].
+    told: [AtomicU64; TOLD.len()],
+    told_cost: Mutex<Money>,
 }
+
+/// How a cost that a provider told stands to ours.
+const TOLD: [&str; 4] = ["agrees", "differs", "unpriced", "refused"];
 
 impl Metrics {
     /// What is learned of models, and how good estimates are.
@@ -93,9 +99,24 @@ impl Metrics {
             if matches!(end.charged, Charged::Unpriced { .. }) {
                 self.unpriced.fetch_add(1, Relaxed);
             }
+            if let Some(told) = end.told {
+                self.told(told, end.charged.cost());
+            }
             if let Some(cost) = end.charged.cost() {
                 *self.cost.lock().unwrap_or_else(PoisonError::into_inner) += cost;
             }
+        }
+    }
+
+    fn told(&self, told: ToldCost, ours: Option<Money>) {
+        let place = match (told, ours) {
+            (ToldCost::Refused, _) => 3,
+            (ToldCost::Of(_), None) => 2,
+            (ToldCost::Of(theirs), Some(ours)) => usize::from(Compared::is_apart(ours, theirs)),
+        };
+        self.told[place].fetch_add(1, Relaxed);
+        if let Some(cost) = told.amount() {
+            *self.told_cost.lock().unwrap_or_else(PoisonError::into_inner) += cost;
         }
     }
 
@@ -170,6 +191,15 @@ impl Metrics {
         let cost = *self.cost.lock().unwrap_or_else(PoisonError::into_inner);
         let cost = [(String::new(), cost.to_string())];
         family("farthing_cost_usd_total", "counter", "Cost of priced attempts.", &cost);
+        let samples = TOLD.iter().zip(&self.told);
+        let samples =
+            samples.map(|(is, count)| (format!("{{is=\"{is}\"}}"), get(count).to_string()));
+        let help = "Attempts whose provider told a cost, by how it stands to the one here.";
+        family("farthing_told_costs_total", "counter", help, &samples.collect::<Vec<_>>());
+        let told = *self.told_cost.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = [(String::new(), told.to_string())];
+        let help = "What providers told that attempts cost, in no other figure.";
+        family("farthing_told_cost_usd_total", "counter", help, &told);
         let refused = one(get(&self.refused));
         family("farthing_refused_requests_total", "counter", "Requests refused here.", &refused);
         family("farthing_open_exchanges", "gauge", "Exchanges under way.", &one(get(&self.open)));

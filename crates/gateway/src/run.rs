@@ -119,13 +119,23 @@ impl Run {
         self.timer.now()
     }
 
-    /// The head of the response came. Tells whether events follow that are read.
-    pub(crate) fn head(&mut self, status: u16, content_type: Option<&str>, encoded: bool) -> bool {
+    /// The head of the response came, and may have told a cost. Tells whether events follow that are
+    /// read.
+    pub(crate) fn head(
+        &mut self,
+        status: u16,
+        content_type: Option<&str>,
+        encoded: bool,
+        cost: Option<&str>,
+    ) -> bool {
         let now = self.timer.now();
         let Some(meter) = self.running() else { return false };
         meter.head(status, content_type, now);
         if encoded {
             meter.encoded();
+        }
+        if let Some(cost) = cost {
+            meter.told(cost);
         }
         meter.streams()
     }

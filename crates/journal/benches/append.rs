@@ -285,6 +285,7 @@ impl Facts {
                         line(TokenClass::OutputText),
                     ],
                 },
+                told: None,
             },
             settlement: Settlement { exchange, at: now(), verdict: Verdict::Completed },
         }

@@ -322,6 +322,7 @@ layout! {
         15 one response_bytes,
         16 list tools_called,
         17 one charged,
+        21 maybe told,
         metered: Metered {
             18 one usage,
             19 one source,

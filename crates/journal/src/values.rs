@@ -2,7 +2,8 @@
 //! never change.
 
 use facts::{
-    Api, AttemptReason, ChargeLine, Charged, End, MessageShape, Role, RouteSource, Verdict,
+    Api, AttemptReason, ChargeLine, Charged, End, MessageShape, Role, RouteSource, ToldCost,
+    Verdict,
 };
 use quantity::{
     Billable, Doubts, ExchangeId, Fingerprint, Money, PriceRowId, TokenClass, TokenCount, Unit,
@@ -312,6 +313,29 @@ impl Field for Charged {
             HOSTED => Ok(Self::Hosted),
             NOT_BILLED => Ok(Self::NotBilled),
             UNPRICED => Ok(Self::Unpriced { reason: cursor.text()? }),
+            _ => Err(NEWER),
+        })
+    }
+}
+
+const COST: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// A varint says which: 1 a cost, with pico-dollars as a zigzag varint; 2 refused.
+impl Field for ToldCost {
+    fn put(&self, out: &mut Vec<u8>, number: u32) {
+        put_parts(out, number, |out| match self {
+            Self::Of(cost) => {
+                out.push(COST);
+                put_varint(out, zigzag(cost.pico()));
+            }
+            Self::Refused => out.push(REFUSED),
+        });
+    }
+    fn take(value: Value<'_>) -> Result<Self, Problem> {
+        value.parts(|cursor| match cursor.number()? {
+            COST => Ok(Self::Of(Money::from_pico(unzigzag(cursor.varint()?)))),
+            REFUSED => Ok(Self::Refused),
             _ => Err(NEWER),
         })
     }

@@ -200,6 +200,7 @@ fn lost(dispatch: &Dispatch, now: UnixTime) -> AttemptEnd {
                 bound.unwrap_or_default()
             ),
         },
+        told: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! One attempt from its dispatch to its end: bytes to forward, and what they cost.
 
 use bytes::Bytes;
-use facts::{Api, AttemptEnd, Charged, Dispatch, End};
+use facts::{Api, AttemptEnd, Charged, Dispatch, End, ToldCost};
 use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use serde_json::value::RawValue;
 
@@ -10,7 +10,7 @@ use crate::dialect::{self, Kind};
 use crate::learner::{Learner, Lesson, Ratio};
 use crate::seen::{Reading, Seen};
 use crate::sse::{Events, Piece};
-use crate::{Convention, Request};
+use crate::{Convention, Request, told};
 
 /// A unary reply is copied up to this size to read its usage; a larger one passes, its usage unknown.
 /// The largest real replies are embeddings: 2,048 inputs × 3,072 dimensions is about 70 MB of text.
@@ -73,6 +73,8 @@ pub struct AttemptMeter {
     ratio: Ratio,
     dispatch: Dispatch,
     status: Option<u16>,
+    /// The cost that the head of the response told.
+    told: Option<ToldCost>,
     body: Body,
     seen: Seen,
     /// Readings that broke down.
@@ -108,6 +110,7 @@ impl AttemptMeter {
             ratio: Ratio::default(),
             dispatch,
             status: None,
+            told: None,
             body: Body::Unary { copy: Vec::new(), held: Bytes::new(), unread: false },
             seen: Seen::default(),
             breakdowns: 0,
@@ -146,6 +149,14 @@ impl AttemptMeter {
     /// The body is encoded, though we asked for it plain: it passes unread. Follows [`Self::head`].
     pub fn encoded(&mut self) {
         self.body = Body::Unary { copy: Vec::new(), held: Bytes::new(), unread: true };
+    }
+
+    /// The head told a cost, in [`crate::COST_HEADER`]. Follows [`Self::head`].
+    pub fn told(&mut self, cost: &str) {
+        // The head of a stream cannot know it.
+        if !self.streams() {
+            self.told = told::in_header(cost);
+        }
     }
 
     /// Whether the response, as its head says, is a stream of events that are read.
@@ -328,6 +339,7 @@ impl AttemptMeter {
             response_bytes: self.response_bytes,
             tools_called: seen.tools,
             charged,
+            told: seen.told.or(self.told).filter(|_| !self.api.is_free()),
         }
     }
 

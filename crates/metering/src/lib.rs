@@ -24,6 +24,7 @@ mod request;
 mod responses;
 mod seen;
 mod sse;
+mod told;
 
 pub use attempt::{AttemptMeter, Close, Step};
 pub use convention::Convention;
@@ -31,3 +32,4 @@ pub use learner::{EstimateError, Learner};
 pub use price::{bound, charge};
 pub use reprice::{Repriced, Supposed, reprice};
 pub use request::{Request, RequestError};
+pub use told::COST_HEADER;

@@ -1,11 +1,13 @@
 //! What was seen of a response so far, and what its usage objects say.
 
+use facts::ToldCost;
 use quantity::{Doubt, Doubts, PerUnit, TokenClass, TokenCount, Unit, Usage};
 use serde_json::value::RawValue;
 
 use crate::json::{Text, read};
 use crate::learner::Ratio;
 use crate::repeat::Repeat;
+use crate::told;
 
 /// Names of called tools that are kept.
 const MAX_TOOLS: usize = 256;
@@ -29,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) doubts: Doubts,
     /// Usage objects as they were written: one, or Anthropic's first and last.
     pub(crate) raw_usage: Vec<String>,
+    /// What the provider says that it cost: the last that told it.
+    pub(crate) told: Option<ToldCost>,
     /// Choices that had finished when the last usage object came: those it counts in full.
     usage_covers: u32,
     /// Everything that passed.
@@ -131,6 +135,7 @@ impl Seen {
     pub(crate) fn usage(&mut self, raw: &RawValue, keep_first: bool, last: bool) {
         self.raw_usage.truncate(usize::from(keep_first));
         self.raw_usage.push(raw.get().to_owned());
+        self.told = told::in_usage(raw).or(self.told);
         self.usage_covers = if last { u32::MAX } else { self.finished };
         self.output_since_usage = Output::default();
     }

@@ -35,6 +35,20 @@ impl Money {
         self.0
     }
 
+    /// Reads an amount that someone else reckoned, in units of 10^-`power` dollars: `0.0042`,
+    /// `1.2e-05`. However many digits it has, it is rounded half to even once to a pico-dollar; the
+    /// flag tells whether it was exact.
+    ///
+    /// # Errors
+    /// [`ParseMoneyError`] for anything but a non-negative decimal in range.
+    pub fn rounded_from(text: &str, power: u32) -> Result<(Self, bool), ParseMoneyError> {
+        let error = || ParseMoneyError(text.to_owned());
+        let scale = SCALE.checked_sub(power).ok_or_else(error)?;
+        let decimal = Decimal::parse_long(text).ok_or_else(error)?;
+        let (pico, exact) = decimal.at_scale(scale).ok_or_else(error)?;
+        Ok((Self(i128::try_from(pico).map_err(|_| error())?), exact))
+    }
+
     /// `self × numerator / denominator`, rounded half to even: for hours, shares and other divisions.
     ///
     /// `None` if the denominator is not positive or the product leaves i128.
@@ -273,6 +287,29 @@ struct Decimal {
 
 impl Decimal {
     fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction, exponent) = Self::parts(text)?;
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        let scale = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
+        Some(Self { digits, scale })
+    }
+
+    /// As [`Self::parse`], however many digits there are. Beyond the first 36 that count, all that
+    /// rounding asks is whether any is more than zero: one digit says so.
+    fn parse_long(text: &str) -> Option<Self> {
+        const KEPT: usize = 36;
+        let (whole, fraction, exponent) = Self::parts(text)?;
+        let all = format!("{whole}{fraction}");
+        let digits = all.trim_start_matches('0');
+        let Some((kept, cut)) = digits.split_at_checked(KEPT) else { return Self::parse(text) };
+        let more = u8::from(cut.bytes().any(|digit| digit != b'0'));
+        let digits = format!("{kept}{more}").parse().ok()?;
+        let cut = i32::try_from(cut.len()).ok()?.checked_sub(1)?;
+        let scale = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?.checked_sub(cut)?;
+        Some(Self { digits, scale })
+    }
+
+    /// The digits before and after the point, and the exponent.
+    fn parts(text: &str) -> Option<(&str, &str, i32)> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
             None => (text, 0),
@@ -286,9 +323,7 @@ impl Decimal {
         if whole.is_empty() || !plain(whole) || !plain(fraction) || exponent.abs() > 40 {
             return None;
         }
-        let digits = format!("{whole}{fraction}").parse().ok()?;
-        let scale = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
-        Some(Self { digits, scale })
+        Some((whole, fraction, exponent))
     }
 
     /// The value × 10^`scale` as an integer, half to even, and whether that was exact.
@@ -354,6 +389,37 @@ mod tests {
     }
 
     #[test]
+    fn what_others_reckoned_is_rounded_half_to_even_once_and_never_through_a_float() {
+        let read = |text: &str, power| {
+            let (amount, exact) = Money::rounded_from(text, power).unwrap();
+            (amount.pico(), exact)
+        };
+        for (text, pico, exact) in [
+            ("0.0042", 4_200_000_000, true),
+            ("1.2e-05", 12_000_000, true),
+            ("1.2E-5", 12_000_000, true),
+            ("0.00011018000000000001", 110_180_000, false),
+            ("2.5e-12", 2, false),
+            ("3.5e-12", 4, false),
+            ("0.0000000000025000000000000000000000000000000000000000000001", 3, false),
+            ("0.0000000000025000000000000000000000000000000000000000000000", 2, false),
+            // The whole expansion of the double that is closest to a tenth.
+            ("0.1000000000000000055511151231257827021181583404541015625", 100_000_000_000, false),
+            ("7", 7_000_000_000_000, true),
+            ("1e3", 1_000_000_000_000_000, true),
+            ("0e-40", 0, true),
+        ] {
+            assert_eq!(read(text, 0), (pico, exact), "{text}");
+        }
+        assert_eq!(read("37756000", 10), (3_775_600_000, true), "ticks of 10^-10 dollars");
+        for text in ["", "-1", "-0.0", "+1", "NaN", "Infinity", "1e99", "1e-99", ".5", "1,5", "1 "]
+        {
+            assert!(Money::rounded_from(text, 0).is_err(), "{text}");
+        }
+        assert!(Money::rounded_from(&"9".repeat(50), 0).is_err());
+    }
+
+    #[test]
     fn money_is_shown_rounded_and_grouped() {
         let amount: Money = "-1234567.895".parse().unwrap();
         assert_eq!(amount.rounded(2), "-1,234,567.90");
@@ -367,6 +433,29 @@ mod tests {
         fn money_text_round_trips(pico in any::<i64>()) {
             let amount = Money::from_pico(i128::from(pico));
             prop_assert_eq!(amount.to_string().parse::<Money>().unwrap(), amount);
+        }
+
+        /// Against long division on the digits as they are written.
+        #[test]
+        fn a_decimal_of_any_length_is_rounded_as_by_hand(
+            whole in 0_u32..2_000, fraction in "[0-9]{0,60}|[0-9]{11}50{0,50}", shift in -20_i32..6,
+        ) {
+            let point = if fraction.is_empty() { "" } else { "." };
+            let text = format!("{whole}{point}{fraction}e{shift}");
+            // All digits, with zeros so that the point can move either way.
+            let digits = format!("{}{whole}{fraction}{}", "0".repeat(40), "0".repeat(40));
+            let places = i64::try_from(digits.len() - 40 - fraction.len()).unwrap() + i64::from(shift);
+            let (pico, rest) = digits.split_at(usize::try_from(places + 12).unwrap());
+            let pico: i128 = pico.parse().unwrap();
+            let half = format!("5{}", "0".repeat(rest.len() - 1));
+            let up = match rest.cmp(half.as_str()) {
+                std::cmp::Ordering::Less => false,
+                std::cmp::Ordering::Equal => pico % 2 == 1,
+                std::cmp::Ordering::Greater => true,
+            };
+            let (amount, exact) = Money::rounded_from(&text, 0).unwrap();
+            prop_assert_eq!(amount.pico(), pico + i128::from(up));
+            prop_assert_eq!(exact, rest.bytes().all(|digit| digit == b'0'));
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! The bill: what was spent, on what, at which unit price, and how much of it is not known.
 
 mod data;
+mod told;
 mod uncertain;
 
 use std::time::Duration;
@@ -100,6 +101,7 @@ impl<'a> Bill<'a> {
         section(Some(self.classes(style)));
         section(self.hosting(style));
         section(self.waste(style));
+        section(self.told(style));
         section(self.uncertainty(style));
         section(self.notes(style));
         out

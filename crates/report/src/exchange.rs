@@ -1,6 +1,6 @@
 //! One settled exchange: a line for a log, an object for a program.
 
-use facts::{Attempt, Charged, End, Exchange, Verdict};
+use facts::{Attempt, Charged, End, Exchange, ToldCost, Verdict};
 use quantity::{Money, TokenClass, UsageSource, grouped};
 
 use crate::json::Json;
@@ -17,6 +17,8 @@ pub struct Outcome<'a> {
     pub hosted: bool,
     /// Why the cost is not whole: the reason of the last attempt without a price.
     pub unpriced: Option<&'a str>,
+    /// What providers say that attempts without a price cost.
+    pub told: Option<Money>,
     /// Whether some of the cost rests on usage that was not fully reported.
     pub estimated: bool,
 }
@@ -25,11 +27,17 @@ impl<'a> Outcome<'a> {
     /// Of an exchange.
     #[must_use]
     pub fn of(exchange: &'a Exchange) -> Self {
-        let mut outcome = Self { cost: None, hosted: false, unpriced: None, estimated: false };
+        let mut outcome =
+            Self { cost: None, hosted: false, unpriced: None, told: None, estimated: false };
         for attempt in &exchange.attempts {
             match &attempt.end.charged {
                 Charged::Hosted => outcome.hosted = true,
-                Charged::Unpriced { reason } => outcome.unpriced = Some(reason),
+                Charged::Unpriced { reason } => {
+                    outcome.unpriced = Some(reason);
+                    let told = attempt.end.told.and_then(ToldCost::amount);
+                    outcome.told = told
+                        .map_or(outcome.told, |told| Some(outcome.told.unwrap_or_default() + told));
+                }
                 Charged::NotBilled => outcome.cost = Some(outcome.cost.unwrap_or_default()),
                 Charged::Priced { .. } => {
                     let cost = attempt.end.charged.cost().unwrap_or_default();
@@ -57,7 +65,8 @@ impl<'a> Outcome<'a> {
             parts.push("by the hour".to_owned());
         }
         if let Some(reason) = self.unpriced {
-            parts.push(format!("unpriced: {}", printable(reason)));
+            let told = self.told.map(|told| format!(" (the provider says ${})", spent(told)));
+            parts.push(format!("unpriced: {}{}", printable(reason), told.unwrap_or_default()));
         }
         if parts.is_empty() { "nothing sent".to_owned() } else { parts.join(" + ") }
     }
@@ -204,6 +213,7 @@ pub fn value(exchange: &Exchange) -> Json {
         ("verdict".to_owned(), settlement.verdict.name().into()),
         // Null when any part of it is not known.
         ("cost_usd".to_owned(), whole_cost(&outcome).into()),
+        ("unpriced_told_usd".to_owned(), outcome.told.into()),
         ("estimated".to_owned(), outcome.estimated.into()),
         ("unpriced".to_owned(), outcome.unpriced.into()),
     ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use facts::{
     Adjustment, Admission, AttemptEnd, ChargeLine, Charged, Dispatch, Gap, MessageShape,
-    PriceRecord, PromptShape, Settlement,
+    PriceRecord, PromptShape, Settlement, ToldCost,
 };
 use quantity::{Money, TokenCount, Usage};
 
@@ -225,6 +225,8 @@ pub(crate) fn end_fields(record: &AttemptEnd) -> Fields {
         "response_bytes" => record.response_bytes,
         "tools_called" => record.tools_called.iter().collect::<Json>(),
         "charge" => charge(&record.charged),
+        "told_cost_usd" => record.told.and_then(ToldCost::amount),
+        "told_cost_refused" => record.told == Some(ToldCost::Refused),
     })
 }
 

@@ -91,6 +91,41 @@ fn adjustments_stand_beside_the_groups_and_are_in_the_sum() {
     assert!(text.contains("5 adjustments posted in this period"), "{text}");
 }
 
+/// Exchanges whose providers tell what they cost: as ours, dearer, without a price here, and nonsense.
+fn told_hours() -> Vec<Exchange> {
+    let mystery = Charge::Unpriced("no price row for `mystery-1` of `openai`");
+    let told = |model, charge, told| Sample {
+        tries: vec![Try { model, charge, told: Some(told), ..Try::default() }],
+        ..Sample::default()
+    };
+    let usual = Try::default().charge;
+    let samples = [
+        told("gpt-5-mini", usual, "0.0002436"),
+        told("gpt-5-mini", usual, "0.00031"),
+        told("mystery-1", mystery, "1.25"),
+        told("gpt-5-mini", usual, "none"),
+        Sample::default(),
+    ];
+    (1..).zip(&samples).map(|(number, sample)| sample.exchange(number)).collect()
+}
+
+#[test]
+fn what_providers_tell_of_costs_stands_beside_ours() {
+    let exchanges = told_hours();
+    let answer = ask(&["model"], &exchanges, &[]);
+    let book = book();
+    let bill = Bill::new(&answer, &book, now());
+    assert_snapshot!(bill.text(Style::default()));
+    let narrow = bill.text(Style { width: 80, colour: false });
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    assert_eq!(column(&bill.csv(), "told_attempts"), ["2", "1"]);
+    assert_eq!(column(&bill.csv(), "told_difference_usd"), ["0.0000664", ""]);
+    let unpriced = report::exchange::line(&exchanges[2]);
+    assert!(unpriced.ends_with("of `openai` (the provider says $1.250000)"), "{unpriced}");
+    let priced = report::exchange::line(&exchanges[1]);
+    assert!(priced.ends_with("$0.000244"), "{priced}");
+}
+
 fn rerating(book: &BookLine, supposed: Supposed) -> Rerating<'_> {
     let period = Period { start: "2026-11-01".parse().ok(), end: "2026-12-01".parse().ok() };
     let mut rerating = Rerating::new(period, now(), book, supposed);
@@ -512,6 +547,7 @@ fn every_key_of_the_json_forms_is_explained() {
         }
         read(&record::settlement(&exchange.settlement));
     }
+    read(&Bill::new(&ask(&[], &told_hours(), &[]), &book(), now()).json());
     read(&record::price(&hourly()));
     let row = PriceRecord::PerUse { row: PriceRowId::of(b"row"), text: "provider=a".to_owned() };
     read(&record::price(&row));

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use facts::{Api, AttemptEnd, Charged, End};
-use metering::Close;
-use quantity::{TokenClass, Unit, UnixTime, Usage, UsageSource};
+use facts::{Api, AttemptEnd, Charged, End, ToldCost};
+use metering::{Close, Convention};
+use quantity::{Money, TokenClass, Unit, UnixTime, Usage, UsageSource};
 use workload::Random;
 
 use crate::Violation;
@@ -235,6 +235,9 @@ pub(crate) fn cost_of(
                 let truth = &wire.truth;
                 return wrong("SIM-3", &format!("the usage told is not booked, {truth:?}"));
             }
+            if must && end.told != told_cost(wire) {
+                return wrong("SIM-3", "what it told that it cost is not kept");
+            }
             (wire.model_served.as_str(), wire.tier)
         }
         _ => {
@@ -274,6 +277,18 @@ pub(crate) fn cost_of(
         (_, None) => wrong("SIM-8", "it has no price"),
         (_, Some(cost)) => wrong("SIM-3", &format!("it costs {cost}")),
     }
+}
+
+/// What the provider's usage tells that it cost.
+fn told_cost(wire: &Wire) -> Option<ToldCost> {
+    let total = i128::from(wire.truth.total());
+    let pico = match wire.kind.convention {
+        // Times 10^-8 dollars, and a half.
+        Convention::OpenRouter => total * 10_000 + 5_000,
+        Convention::XAi => total * 100,
+        _ => return None,
+    };
+    Some(ToldCost::Of(Money::from_pico(pico)))
 }
 
 /// Whether a reply of which so much came may count as whole, or failed by its own word; and as what it

@@ -253,7 +253,12 @@ impl<'a> Writer<'a> {
         }
         if kind.convention == Convention::OpenRouter {
             // Its own sum, which is not what we are billed by.
-            object += r#","cost":0.00014,"is_byok":false,"cost_details":{"upstream_inference_cost":null}"#;
+            object += &format!(
+                r#","cost":{total}.5e-08,"is_byok":false,"cost_details":{{"upstream_inference_cost":null}}"#
+            );
+        }
+        if kind.convention == Convention::XAi {
+            object += &format!(r#","cost_in_usd_ticks":{total}"#);
         }
         object + "}"
     }

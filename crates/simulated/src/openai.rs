@@ -33,8 +33,9 @@ const fn finish_reason(finish: Finish) -> &'static str {
 fn usage(reply: &Reply, generated: u64) -> String {
     let (prompt, cached) = (reply.input.total(), reply.input.read);
     let (reasoning, total) = (reply.reasoning.min(generated), prompt + generated);
+    let cost = reply.told_cost();
     format!(
-        r#"{{"prompt_tokens":{prompt},"completion_tokens":{generated},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#
+        r#"{{"prompt_tokens":{prompt},"completion_tokens":{generated},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}{cost}}}"#
     )
 }
 

@@ -1,5 +1,6 @@
 //! What the model answers: counts and words, before any dialect writes them.
 
+use quantity::Money;
 use workload::Fault;
 
 use crate::cache::Input;
@@ -30,6 +31,7 @@ pub(crate) struct Reply {
     pub(crate) finish: Finish,
     pub(crate) usage: UsageShown,
     pub(crate) fault: Option<Fault>,
+    pub(crate) cost: Option<Money>,
     pub(crate) identity: u64,
 }
 
@@ -98,6 +100,7 @@ impl Reply {
                 _ => UsageShown::Never,
             },
             fault: asked.wish.fault,
+            cost: asked.wish.cost,
             identity,
         }
     }
@@ -105,6 +108,11 @@ impl Reply {
     /// Everything generated.
     pub(crate) fn generated(&self) -> u64 {
         self.reasoning + self.text + self.calls.len() as u64 * TOKENS_PER_CALL
+    }
+
+    /// The member of the usage that tells the cost, with the comma before it, if it is told.
+    pub(crate) fn told_cost(&self) -> String {
+        self.cost.map_or_else(String::new, |cost| format!(r#","cost":{cost}"#))
     }
 
     /// The event at this place of the stream.

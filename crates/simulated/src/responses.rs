@@ -10,8 +10,9 @@ fn usage(reply: &Reply) -> String {
     }
     let (input, cached, output) = (reply.input.total(), reply.input.read, reply.generated());
     let (reasoning, total) = (reply.reasoning, input + output);
+    let cost = reply.told_cost();
     format!(
-        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{cached}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{reasoning}}},"total_tokens":{total}}}"#
+        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{cached}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{reasoning}}},"total_tokens":{total}{cost}}}"#
     )
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quantity::Money;
 use workload::Fault;
 
 /// Wishes of one request; `None` is left to the model.
@@ -12,6 +13,8 @@ pub(crate) struct Wish {
     pub(crate) reasoning: Option<u64>,
     pub(crate) tools: Option<u64>,
     pub(crate) fault: Option<Fault>,
+    /// What OpenAI's dialects are to tell that it cost, as resellers do.
+    pub(crate) cost: Option<Money>,
 }
 
 /// More of anything is a mistake in the request; it bounds the work one request can ask for.
@@ -33,9 +36,10 @@ impl Wish {
             "reasoning" => self.reasoning = count(MOST)?,
             "tools" => self.tools = count(MOST_TOOLS)?,
             "fault" => self.fault = Some(value.parse().map_err(|error| format!("{error}"))?),
+            "cost" => self.cost = Some(value.parse().map_err(|error| format!("{error}"))?),
             _ => {
                 return Err(format!(
-                    "unknown wish `{name}`: expected output, reasoning, tools or fault"
+                    "unknown wish `{name}`: expected output, reasoning, tools, fault or cost"
                 ));
             }
         }
@@ -64,6 +68,7 @@ impl Wish {
             ("sim_reasoning_tokens", "reasoning"),
             ("sim_tool_calls", "tools"),
             ("sim_fault", "fault"),
+            ("sim_cost", "cost"),
         ] {
             match metadata.get(key) {
                 None => {}
@@ -82,17 +87,20 @@ mod tests {
     #[test]
     fn wishes_are_read_from_text_and_metadata() {
         let mut wish = Wish::default();
-        wish.read_text("please [[sim output=120 reasoning=64 tools=1 fault=cut:20]] thanks")
-            .unwrap();
+        wish.read_text(
+            "please [[sim output=120 reasoning=64 tools=1 fault=cut:20 cost=0.0042]] thanks",
+        )
+        .unwrap();
         let expected = Wish {
             output: Some(120),
             reasoning: Some(64),
             tools: Some(1),
             fault: Some(Fault::Cut(20)),
+            cost: Some(Money::from_pico(4_200_000_000)),
         };
         assert_eq!(wish, expected);
         let metadata = serde_json::from_str(
-            r#"{"sim_output_tokens":"120","sim_reasoning_tokens":64,"sim_tool_calls":"1","sim_fault":"cut:20","user_id":"u"}"#,
+            r#"{"sim_output_tokens":"120","sim_reasoning_tokens":64,"sim_tool_calls":"1","sim_fault":"cut:20","sim_cost":"0.0042","user_id":"u"}"#,
         );
         let mut same = Wish::default();
         same.read_metadata(&metadata.unwrap()).unwrap();
@@ -101,9 +109,13 @@ mod tests {
 
     #[test]
     fn a_wrong_wish_is_an_error_and_no_wish_is_none() {
-        for wrong in
-            ["[[sim output=x]]", "[[sim output]]", "[[sim boom=1]]", "[[sim output=999999]]"]
-        {
+        for wrong in [
+            "[[sim output=x]]",
+            "[[sim output]]",
+            "[[sim boom=1]]",
+            "[[sim output=999999]]",
+            "[[sim cost=$1]]",
+        ] {
             assert!(Wish::default().read_text(wrong).is_err(), "{wrong}");
         }
         let mut wish = Wish::default();

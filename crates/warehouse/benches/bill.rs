@@ -287,6 +287,7 @@ fn exchange(random: &mut Random, at: UnixTime) -> [Body; 4] {
         response_bytes: counts[2] * 200,
         tools_called: Vec::new(),
         charged: Charged::Priced { row: PriceRowId::from_bytes([7; 16]), lines },
+        told: None,
     };
     let verdict = if gone { Verdict::Aborted } else { Verdict::Completed };
     [

@@ -29,5 +29,6 @@ mod retention;
 mod scripted;
 mod stalls;
 mod streams;
+mod told;
 mod unmetered;
 mod wires;

@@ -1,6 +1,7 @@
 use facts::{
     Adjustment, Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End, Gap,
-    Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement, Verdict,
+    Labels, MessageShape, PriceRecord, PromptShape, Role, RouteSource, Settlement, ToldCost,
+    Verdict,
 };
 use journal::{Batch, Body, Entry, JournalError, MemoryStorage, Reader, Record, Writer};
 use proptest::prelude::*;
@@ -109,6 +110,7 @@ pub(crate) fn attempt_end() -> AttemptEnd {
             row: PriceRowId::from_bytes([0x11; 16]),
             lines: vec![line, ChargeLine { item: Billable::Unit(Unit::WebSearch), ..line }],
         },
+        told: Some(ToldCost::Of(Money::from_pico(42))),
     }
 }
 
@@ -182,7 +184,7 @@ fn the_bytes_of_each_kind_are_these() {
     let golden = [
         (Body::Admitted(Admission { key: None, path: None, ..admission() }), ADMITTED),
         (Body::Dispatched(dispatch()), DISPATCHED),
-        (Body::AttemptEnded(attempt_end()), ATTEMPT_ENDED),
+        (Body::AttemptEnded(AttemptEnd { told: None, ..attempt_end() }), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
         (Body::Adjusted(adjustment()), ADJUSTED),
         (Body::Gap(gap()), GAP),
@@ -197,9 +199,16 @@ fn the_bytes_of_each_kind_are_these() {
     let (key, path) = (hex(b"care-bot".to_vec()), hex(b"/v1/files/*".to_vec()));
     let longer = format!("{before}b20108{key}ba010b{path}620773{after}");
     assert_eq!(hex(body(&admission())), longer);
+    // Field 21 came later.
+    let (before, after) = ATTEMPT_ENDED.rsplit_once("920111").unwrap();
+    for (told, value) in [(attempt_end().told, "020154"), (Some(ToldCost::Refused), "0102")] {
+        let longer = format!("{before}aa01{value}920111{after}");
+        assert_eq!(hex(body(&AttemptEnd { told, ..attempt_end() })), longer);
+    }
     let charges = [Charged::Hosted, Charged::NotBilled, Charged::Unpriced { reason: "a".into() }];
     let tails = charges.map(|charged| {
-        let bytes = body(&AttemptEnd { charged, tools_called: vec![], ..attempt_end() });
+        let tools_called = vec![];
+        let bytes = body(&AttemptEnd { charged, tools_called, told: None, ..attempt_end() });
         let at = bytes.windows(2).rposition(|pair| pair == [0x8a, 0x01]).unwrap();
         hex(bytes[at..at + 6].to_vec())
     });
@@ -264,6 +273,7 @@ fn facts_come_back_as_they_were() {
         raw_usage: None,
         tools_called: vec![],
         charged: Charged::Unpriced { reason: "no row".to_owned() },
+        told: None,
         ..attempt_end()
     };
     let ends = PriceRecord::PerHour { upstream: "local".to_owned(), cost: None, from: now() };
@@ -276,6 +286,7 @@ fn facts_come_back_as_they_were() {
         Body::AttemptEnded(bare_end),
         Body::AttemptEnded(AttemptEnd { charged: Charged::Hosted, ..attempt_end() }),
         Body::AttemptEnded(AttemptEnd { charged: Charged::NotBilled, ..attempt_end() }),
+        Body::AttemptEnded(AttemptEnd { told: Some(ToldCost::Refused), ..attempt_end() }),
         Body::Settled(settlement()),
         Body::Adjusted(adjustment()),
         Body::Adjusted(Adjustment { from: None, ..adjustment() }),
@@ -383,6 +394,7 @@ proptest! {
         doubts in any::<u32>(),
         tools_called in any::<Vec<String>>(),
         charged in any_charged(),
+        told in prop::option::of(prop::option::of(any::<i128>())),
     ) {
         let mut usage = Usage::default();
         for (class, count) in TokenClass::ALL.iter().zip(tokens) {
@@ -397,6 +409,9 @@ proptest! {
             first_byte_at, first_token_at, last_token_at, error, finish_reason, raw_usage,
             metered: Metered { usage, source: UsageSource::Partial, doubts },
             tools_called, charged,
+            told: told.map(|told| {
+                told.map_or(ToldCost::Refused, |told| ToldCost::Of(Money::from_pico(told)))
+            }),
             ..attempt_end()
         };
         let mut batch = Batch::new();

@@ -52,6 +52,7 @@ fn settled(book: &Book, provider: &str, model: &str, usage: Usage) -> Attempt {
         response_bytes: 0,
         tools_called: Vec::new(),
         charged,
+        told: None,
     };
     Attempt { dispatch, end }
 }

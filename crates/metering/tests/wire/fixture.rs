@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch};
+use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch, ToldCost};
 use metering::{AttemptMeter, Close, Convention, Request};
 use quantity::{Doubt, ExchangeId, HashKey, UnixTime};
 
@@ -282,6 +282,11 @@ pub(crate) fn render(end: &AttemptEnd) -> String {
     }
     if !end.tools_called.is_empty() {
         writeln!(text, "tools {}", end.tools_called.join(" ")).unwrap();
+    }
+    match end.told {
+        None => {}
+        Some(ToldCost::Of(cost)) => writeln!(text, "told ${cost}").unwrap(),
+        Some(ToldCost::Refused) => text += "told cost refused\n",
     }
     if end.charged == Charged::NotBilled {
         text += "not billed\n";

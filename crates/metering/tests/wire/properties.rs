@@ -1,6 +1,6 @@
 //! What holds for every response, however it is cut and whatever it says.
 
-use facts::{Api, End};
+use facts::{Api, End, ToldCost};
 use metering::{Close, Convention, Request};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -118,6 +118,8 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "\"error\":",
         "\"prompt_tokens\":",
         "\"output_tokens\":",
+        "\"cost\":",
+        "\"cost_in_usd_ticks\":",
         "7",
         "-1",
         "1e99",
@@ -141,6 +143,51 @@ fn count() -> impl Strategy<Value = String> {
         1 => select(vec!["-1", "1.5", "9223372036854775807", "1e30", "null", "\"8\"", "[1]", "{}"])
             .prop_map(str::to_owned),
     ]
+}
+
+/// What may stand where a cost is told.
+fn told() -> impl Strategy<Value = String> {
+    let number = "-?[0-9]{1,12}(\\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?";
+    let leaf = prop_oneof![
+        6 => number.prop_map(|text| json_number(&text)),
+        1 => number.prop_map(|text| format!("\"{text}\"")),
+        1 => select(vec!["null", "true", "[1]", "{}", "\"\"", "\"NaN\"", "1e999999999999"])
+            .prop_map(str::to_owned),
+    ];
+    let name = select(vec![
+        "cost",
+        "cost_in_usd_ticks",
+        "estimated_cost",
+        "is_byok",
+        "total_cost",
+        "upstream_inference_cost",
+    ]);
+    let members = move |value: BoxedStrategy<String>| {
+        prop::collection::vec((name.clone(), value), 0..4).prop_map(|members| {
+            let mut seen = Vec::new();
+            let members = members.into_iter().filter_map(|(name, value)| {
+                let new = !seen.contains(&name);
+                seen.push(name);
+                new.then(|| format!("\"{name}\":{value}"))
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        })
+    };
+    let leaf = leaf.boxed();
+    let inner = prop_oneof![3 => leaf.clone(), 1 => members.clone()(leaf)].boxed();
+    (members.clone()(inner.clone()), inner).prop_map(|(object, details)| {
+        let comma = if object == "{}" { "" } else { "," };
+        let object = object.trim_start_matches('{');
+        format!("{{\"prompt_tokens\":3,\"completion_tokens\":4,\"cost_details\":{details}{comma}{object}")
+    })
+}
+
+/// A number as JSON writes it: without zeros before it.
+fn json_number(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let plain = digits.trim_start_matches('0');
+    let zero = if plain.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
+    format!("{sign}{zero}{plain}")
 }
 
 fn object(names: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -187,6 +234,47 @@ proptest! {
         }
         if played.end.metered.source == UsageSource::Unknown {
             prop_assert_eq!(played.end.metered.usage, Usage::default());
+        }
+    }
+
+    /// Whatever a usage object tells of a cost, it is an amount that can be, or refused, and the counts
+    /// beside it are what they were.
+    #[test]
+    fn a_told_cost_is_sane_or_refused_and_leaves_the_usage_alone(
+        usage in told(), stream: bool, api in select(&[Api::OpenAiChat, Api::OpenAiResponses][..]),
+    ) {
+        let usage = match api {
+            Api::OpenAiChat => usage,
+            _ => usage.replace("prompt_", "input_").replace("completion_", "output_"),
+        };
+        let (kind, body) = match (api, stream) {
+            (Api::OpenAiChat, false) => (JSON, format!(r#"{{"choices":[],"usage":{usage}}}"#)),
+            (_, false) => (JSON, format!(r#"{{"output":[],"usage":{usage}}}"#)),
+            (Api::OpenAiChat, true) => {
+                (EVENTS, format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\ndata: [DONE]\n\n"))
+            }
+            (_, true) => {
+                let event = r#"{"type":"response.completed","response":{"usage":"#;
+                (EVENTS, format!("data: {event}{usage}}}}}\n\n"))
+            }
+        };
+        let end = reply_of(api, Convention::OpenRouter, kind, &body);
+        prop_assert_eq!(end.metered.source, UsageSource::Reported);
+        prop_assert_eq!((end.metered.usage.input(), end.metered.usage.output()), (3, 4));
+        if let Some(ToldCost::Of(cost)) = end.told {
+            // A fee, and what is beside it.
+            prop_assert!((0..2_000_000_000_000_000_000).contains(&cost.pico()), "{cost}");
+        }
+        // The model of the test: a plain number under `cost` is read as it stands.
+        let raw: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+            serde_json::from_str(&usage).unwrap();
+        let alone = !raw.contains_key("cost_in_usd_ticks") && !raw.contains_key("is_byok");
+        if let Some(cost) = raw.get("cost").map(|cost| cost.get())
+            && alone && cost.starts_with(|c: char| c.is_ascii_digit())
+        {
+            let read = quantity::Money::rounded_from(cost, 0).ok().map(|(cost, _)| cost);
+            let read = read.filter(|cost| cost.pico() < 1_000_000_000_000_000_000);
+            prop_assert_eq!(end.told, Some(read.map_or(ToldCost::Refused, ToldCost::Of)));
         }
     }
 
@@ -312,11 +400,18 @@ proptest! {
     }
 }
 
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
+
 fn reply(api: Api, convention: Convention, body: &str) -> facts::AttemptEnd {
+    reply_of(api, convention, JSON, body)
+}
+
+fn reply_of(api: Api, convention: Convention, kind: &str, body: &str) -> facts::AttemptEnd {
     let request = r#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
     let (path, key) = ("/models/m:generateContent", HashKey::new([7; 32]));
     let request = Request::read_at(api, path, request.as_bytes(), &key).unwrap();
     let mut meter = fixture::meter(convention, &request, false);
-    meter.head(200, Some("application/json"), UnixTime::from_nanos(1));
+    meter.head(200, Some(kind), UnixTime::from_nanos(1));
     run(meter, &[body.as_bytes()], Close::BodyEnd).end
 }

@@ -3,6 +3,7 @@
 use facts::{AdjustmentLine, Answer, Group, HostedLine, Measures, Tally};
 use quantity::{Money, TokenClass};
 
+use super::told::told_json;
 use super::uncertain::{known_bound, tally_json};
 use super::{
     Bill, adjusted_name, class_cost, idle_name, other_name, paid, per_useful_mtok, shown,
@@ -68,7 +69,7 @@ impl Bill<'_> {
     /// `other`, so that `cost_usd` sums to the bill.
     #[must_use]
     pub fn csv(&self) -> String {
-        const FIGURES: [&str; 19] = [
+        const FIGURES: [&str; 22] = [
             "exchanges",
             "completed",
             "attempts",
@@ -88,6 +89,9 @@ impl Bill<'_> {
             "unpriced_attempts",
             "unpriced_tokens",
             "other_units_usd",
+            "told_attempts",
+            "told_usd",
+            "told_difference_usd",
         ];
         let mut csv = Csv::default();
         let by = self.answer.query.by.iter().map(|by| csv::label(&by.to_string()));
@@ -110,7 +114,7 @@ impl Bill<'_> {
         let other = self.answer.other.iter();
         let other = other.map(|other| (named(other_name(other)), "other", &other.measures));
         for (labels, line, measures) in groups.chain(other) {
-            let cost = Cost::of(measures).amount();
+            let (cost, told) = (Cost::of(measures).amount(), &measures.told);
             let text = |amount: Option<Money>| amount.map_or_else(String::new, |m| m.to_string());
             let figures = [
                 measures.exchanges.to_string(),
@@ -132,6 +136,9 @@ impl Bill<'_> {
                 measures.unpriced.to_string(),
                 measures.unpriced_tokens.to_string(),
                 measures.cost_of_units.to_string(),
+                told.attempts().to_string(),
+                text((told.attempts() > 0).then(|| told.cost())),
+                text((told.compared.attempts > 0).then(|| told.compared.difference())),
             ];
             let classes = measures.tokens.iter().flat_map(|(class, tokens)| {
                 [tokens.to_string(), text(class_cost(measures, class))]
@@ -236,5 +243,6 @@ fn measures_json(measures: &Measures) -> Json {
         "hosted_attempts" => measures.hosted,
         "token_classes" => Json::Object(classes.collect()),
         "waste_usd" => Json::Object(waste.collect()),
+        "told" => told_json(&measures.told),
     }
 }

@@ -58,6 +58,14 @@ pub fn uncertain(total: &Measures) -> Vec<Uncertain> {
         ),
         line("  as learned", total.learned, "as earlier calls of the model taught".to_owned()),
     ];
+    let apart = &total.told.apart;
+    let both = Tally { attempts: apart.attempts, priced: apart.attempts, cost: apart.ours };
+    lines.push(line("told otherwise", both, told_otherwise(total)));
+    lines.push(line(
+        "told cost refused",
+        nameless(total.told.refused),
+        "negative, broken or absurd; left out".to_owned(),
+    ));
     lines.extend(total.doubts.iter().map(|(doubt, tally)| {
         let (name, note) = in_words(*doubt);
         line(name, *tally, note.to_owned())
@@ -67,10 +75,22 @@ pub fn uncertain(total: &Measures) -> Vec<Uncertain> {
 }
 
 fn unpriced(total: &Measures) -> String {
-    match total.unpriced_tokens {
-        0 => "in no cost here".to_owned(),
-        tokens => format!("in no cost here; {} tokens of them are known", grouped(tokens)),
+    let mut note = "in no cost here".to_owned();
+    if total.unpriced_tokens > 0 {
+        note.push_str(&format!("; {} tokens of them are known", grouped(total.unpriced_tokens)));
     }
+    if total.told.unpriced > 0 {
+        let cost = total.told.unpriced_cost;
+        let (told, cost) = (grouped(total.told.unpriced), usd(cost, decimals([cost])));
+        note.push_str(&format!("; providers say {cost} for {told} of them"));
+    }
+    note
+}
+
+/// What providers say of attempts that cost something else by our prices.
+fn told_otherwise(total: &Measures) -> String {
+    let told = total.told.apart.theirs;
+    format!("their providers say {}: over 1% apart", usd(told, decimals([told])))
 }
 
 /// What usage that was never told may have cost.

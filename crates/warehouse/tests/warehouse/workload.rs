@@ -2,7 +2,7 @@
 
 use facts::{
     Adjustment, Admission, Api, AttemptEnd, AttemptReason, ChargeLine, Charged, Dispatch, End,
-    Labels, PriceRecord, PromptShape, RouteSource, Settlement, Verdict,
+    Labels, PriceRecord, PromptShape, RouteSource, Settlement, ToldCost, Verdict,
 };
 use journal::{Batch, MemoryStorage, Storage as _, Writer};
 use proptest::prelude::*;
@@ -211,6 +211,12 @@ fn ended(dispatch: &Dispatch, at: UnixTime, one: &Try) -> AttemptEnd {
         response_bytes: 10,
         tools_called: Vec::new(),
         charged,
+        told: match one.source % 8 {
+            0 => Some(ToldCost::Refused),
+            1 => Some(ToldCost::Of(Money::from_pico(0))),
+            2 | 3 => Some(ToldCost::Of(Money::from_pico(i128::from(one.tokens[2]) * 2_000_001))),
+            _ => None,
+        },
     }
 }
 
