@@ -41,10 +41,8 @@ pub struct Steps {
     linear: Curve,
     sampled: Curve,
     decode_start: u64,
-    /// Seconds, of one group of ranks; groups share them.
-    per_context: f64,
-    per_windowed: f64,
-    groups: u32,
+    /// Picoseconds for each token of context, whole and within the window, by how many groups of ranks share them.
+    per_context: Vec<(u64, u64)>,
     prefill: PrefillAttention,
     share: f64,
     work: Work,
@@ -117,9 +115,8 @@ impl Steps {
         let (mut per_context, mut per_windowed) = (0, 0);
         if batch.decodes > 0 {
             base = base.saturating_add(self.decode_start);
-            let busy = f64::from(batch.decodes.min(self.groups));
-            per_context = picoseconds(self.per_context / busy);
-            per_windowed = picoseconds(self.per_windowed / busy);
+            let busy = (batch.decodes as usize).min(self.per_context.len());
+            (per_context, per_windowed) = self.per_context[busy - 1];
         }
         if batch.prefill_tokens > 0 {
             let seconds = self.prefill.seconds(
@@ -195,9 +192,12 @@ impl Setup {
             linear: Curve::new(fine, MOST_TOKENS, linear),
             sampled: Curve::new(FINE, MOST_SEQUENCES, sampled),
             decode_start: picoseconds(decode.start_s),
-            per_context: decode.per_context_s,
-            per_windowed: decode.per_windowed_s,
-            groups: decode.groups,
+            per_context: (1..=decode.groups)
+                .map(|busy| {
+                    let share = |seconds: f64| picoseconds(seconds / f64::from(busy));
+                    (share(decode.per_context_s), share(decode.per_windowed_s))
+                })
+                .collect(),
             prefill: self.prefill_attention(),
             share: 1.0 / f64::from(decode.groups),
             work: self.work(),

@@ -78,12 +78,17 @@ impl Sheets {
         find("accelerator", &self.accelerators, Accelerator::row, name)
     }
 
-    /// The model of this name.
+    /// The model of this name, or of one that differs in what does not change a model's shape: whose it is, blanks, case,
+    /// and endings such as `-Instruct` or `-FP8`.
     ///
     /// # Errors
     /// [`UnknownRow`] lists the names there are.
     pub fn model(&self, name: &str) -> Result<&Model, UnknownRow> {
-        find("model", &self.models, Model::row, name)
+        find("model", &self.models, Model::row, name).or_else(|unknown| {
+            let wanted = spelling(name);
+            let called = |model: &&Model| model.row().names().any(|own| spelling(own) == wanted);
+            self.models.iter().find(called).ok_or(unknown)
+        })
     }
 
     /// The engine of this name.
@@ -93,6 +98,31 @@ impl Sheets {
     pub fn engine(&self, name: &str) -> Result<&Engine, UnknownRow> {
         find("engine", &self.engines, Engine::row, name)
     }
+}
+
+/// A model's name without what does not change its shape.
+fn spelling(name: &str) -> String {
+    const ENDINGS: [&str; 12] = [
+        "-instruct",
+        "-chat",
+        "-hf",
+        "-it",
+        "-fp8",
+        "-nvfp4",
+        "-fp4",
+        "-dynamic",
+        "-2507",
+        "-0528",
+        "-v0.1",
+        "-bf16",
+    ];
+    let own = name.rsplit('/').next().unwrap_or(name).trim().to_ascii_lowercase();
+    let own = own.replace([' ', '_'], "-");
+    let mut rest = own.strip_prefix("meta-").unwrap_or(&own);
+    while let Some(shorter) = ENDINGS.iter().find_map(|ending| rest.strip_suffix(ending)) {
+        rest = shorter;
+    }
+    rest.to_owned()
 }
 
 fn find<'a, T>(

@@ -32,6 +32,29 @@ fn parameters_computed_from_shapes_are_the_published_ones() {
         ("llama-2-7b", 6.74, 6.61),
         ("qwen2.5-7b", 7.62, 7.07),
     ];
+    // Of these the makers publish the sum alone, most of it on the model's page.
+    let sums = [
+        ("llama-2-13b", 13.02),
+        ("llama-2-70b", 68.98),
+        ("llama-3.2-1b", 1.236),
+        ("llama-3.2-3b", 3.213),
+        ("mistral-7b", 7.248),
+        ("mistral-7b-v0.1", 7.242),
+        ("mistral-small-24b", 23.57),
+        ("qwen2-72b", 72.71),
+        ("qwen2.5-0.5b", 0.494),
+        ("qwen2.5-1.5b", 1.544),
+        ("qwen2.5-3b", 3.086),
+        ("qwen2.5-14b", 14.77),
+        ("qwen2.5-32b", 32.76),
+        ("qwen3-0.6b", 0.596),
+        ("qwen3-1.7b", 1.721),
+        ("qwen3-4b", 4.022),
+        ("qwen3-14b", 14.77),
+        ("gemma-3-270m", 0.268),
+        ("gemma-3-1b", 1.000),
+        ("gemma-3-27b", 27.01),
+    ];
     let sheets = sheets();
     for (name, total, active) in published {
         let model = sheets.model(name).unwrap();
@@ -39,6 +62,10 @@ fn parameters_computed_from_shapes_are_the_published_ones() {
         let (found, used) = (billions(model.parameters()), billions(model.active_parameters()));
         assert!((found / total - 1.0).abs() < 2e-3, "{name}: {found} B of {total} B");
         assert!((used / active - 1.0).abs() < 2e-3, "{name}: {used} B of {active} B active");
+    }
+    for (name, total) in sums {
+        let found = sheets.model(name).unwrap().parameters() as f64 / 1e9;
+        assert!((found / total - 1.0).abs() < 2e-3, "{name}: {found} B of {total} B");
     }
 }
 

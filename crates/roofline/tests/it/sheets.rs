@@ -45,6 +45,33 @@ fn a_name_that_no_sheet_has_is_answered_with_those_that_there_are() {
 }
 
 #[test]
+fn a_model_is_found_by_the_names_it_is_published_under() {
+    let sheets = sheets();
+    let names = [
+        ("meta-llama/Meta-Llama-3.1-8B", "llama-3.1-8b"),
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", "llama-3.1-8b"),
+        ("Llama 3.1 70B", "llama-3.1-70b"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "llama-3.1-70b"),
+        ("meta-llama/Meta-Llama-3-8B", "llama-3.1-8b"),
+        ("Llama-2-70B-chat", "llama-2-70b"),
+        ("Llama-3.1-405B-FP8", "llama-3.1-405b"),
+        ("mistralai/Mistral-7B-v0.1", "mistral-7b-v0.1"),
+        ("Mixtral 8x22B", "mixtral-8x22b"),
+        ("mistralai/Mixtral-8x7B-v0.1", "mixtral-8x7b"),
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "qwen3-235b-a22b"),
+        ("RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic", "llama-4-scout"),
+        ("nvidia/DeepSeek-R1-NVFP4", "deepseek-r1"),
+        ("zhipuai/GLM-5", "glm-5"),
+    ];
+    for (published, name) in names {
+        assert_eq!(sheets.model(published).unwrap().row().name(), name, "{published}");
+    }
+    for unknown in ["Llama", "llama-3.1", "meta-llama/", "-fp8", "Qwen/Qwen3.5-397B-A17B"] {
+        assert!(sheets.model(unknown).is_err(), "{unknown}");
+    }
+}
+
+#[test]
 fn damaged_sheets_are_refused_with_the_line() {
     let cases = [
         ("gpu x\n", "line 1: expected `accelerator NAME`, found `gpu`"),
