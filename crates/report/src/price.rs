@@ -212,6 +212,12 @@ impl Charged<'_> {
     }
 }
 
+/// A line of a file that is no usage record, as one line of JSON.
+#[must_use]
+pub fn unread(line: u64, error: &str) -> String {
+    object! { "line" => line, "error" => error }.line()
+}
+
 /// Charges added up by provider, model, tier and item, with what has no price beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Charges {

@@ -72,7 +72,7 @@ impl ImportError {
 }
 
 /// Prices of one billable: the base and those above thresholds of input tokens.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Steps(BTreeMap<u64, String>);
 
 /// Prices by tier and billable.
@@ -117,9 +117,13 @@ impl<'a> List<'a> {
                 .leave_out("models that cost nothing, as it is said or for want of a price");
         }
         for prices in tiers.values_mut() {
-            // A tier has the standard price of what it does not name.
+            // A tier has the standard price of what it does not name; but thoughts are output, so that
+            // they have the tier's price of that.
+            let has_output = prices.contains_key("output_text");
             for (item, steps) in &standard {
-                prices.entry(item).or_insert_with(|| steps.clone());
+                if *item != "reasoning" || !has_output {
+                    prices.entry(item).or_insert_with(|| steps.clone());
+                }
             }
             for (cached, fresh) in [
                 ("cache_read_audio", "input_audio"),
@@ -136,7 +140,11 @@ impl<'a> List<'a> {
             // What has a price above a threshold only has none below.
             prices.retain(|_, steps| steps.0.contains_key(&0));
         }
-        self.providers.entry(provider.to_owned()).or_default().insert(model.to_owned(), tiers);
+        let models = self.providers.entry(provider.to_owned()).or_default();
+        let before = models.insert(model.to_owned(), tiers);
+        if before.is_some_and(|before| models.get(model) != Some(&before)) {
+            self.leave_out("models that are listed again with other prices, which are taken");
+        }
     }
 
     fn finish(self) -> Imported {

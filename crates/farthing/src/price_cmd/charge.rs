@@ -1,13 +1,13 @@
 //! `farthing price charge`: itemised charges of usage records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
-use quantity::{Billable, TokenCount, UnixTime, Usage};
+use quantity::{Billable, TokenClass, TokenCount, UnixTime, Usage, grouped};
 use report::price::{Charged, Charges};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -21,10 +21,25 @@ use crate::{Place, output};
 pub(super) struct Arguments {
     /// Usage records, one JSON object a line; `-` for stdin
     ///
-    /// {"provider": "openai", "model": "gpt-5-mini", "time": "2026-11-22T12:00:00Z", "tier": "standard",
-    /// "tokens": {"input_uncached": 1200, "output_text": 300}}. The tier is the one that served; it, an
-    /// "id" and a "region" may be left out. Beside classes of tokens, "tokens" may hold calls,
-    /// web_searches and other units.
+    ///   {"provider": "openai", "model": "gpt-5-mini", "time": "2026-11-22T12:00:00Z",
+    ///    "tier": "standard", "tokens": {"input_uncached": 1200, "cache_read": 800,
+    ///    "output_text": 300, "reasoning": 120}}
+    ///
+    /// `time` is when the call was sent, an instant or a date (UTC), and also read as
+    /// `timestamp`. `tier` is the one that served, also read as `service_tier`. It may be
+    /// left out, as may `region` and an `id`, which is told again. `tokens` may be `usage`.
+    ///
+    /// Counts do not overlap: `input_uncached` is what no cache served or stored,
+    /// `output_text` is without reasoning. `_tokens` behind a name changes nothing.
+    ///
+    ///   input   input_uncached, cache_read, cache_write_5m, cache_write_1h,
+    ///           input_audio, input_image, input_video,
+    ///           cache_read_audio, cache_read_image, cache_read_video
+    ///   output  output_text, reasoning, output_audio, output_image, output_video
+    ///   others  calls, web_searches, file_searches, audio_seconds, characters, pages
+    ///
+    /// What has no price is told as unpriced, and why. A line that is no such record is told
+    /// with its number, and makes the exit code 1; the others are charged all the same.
     #[arg(value_name = "FILE", verbatim_doc_comment)]
     file: PathBuf,
     /// One line of JSON for each record, with its charge; money is an exact decimal text
@@ -41,11 +56,17 @@ struct Record {
     id: Option<String>,
     provider: String,
     model: String,
+    #[serde(alias = "timestamp")]
     time: String,
+    #[serde(alias = "service_tier")]
     tier: Option<String>,
     region: Option<String>,
+    #[serde(alias = "usage")]
     tokens: Counts,
 }
+
+/// How many lines that are no records are told one by one.
+const TOLD: usize = 20;
 
 /// Counts by name, each once: of two, who says which is meant?
 struct Counts(BTreeMap<String, u64>);
@@ -84,37 +105,62 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut charges = Charges::default();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for (number, line) in (1_u64..).zip(input.lines()) {
+    let (mut read, mut bad) = (0_u64, Vec::new());
+    for (number, line) in (1_u64..).zip(input.split(b'\n')) {
         let line = line.with_context(|| format!("cannot read `{name}`, line {number}"))?;
-        if line.trim().is_empty() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
             continue;
         }
-        let outcome = one(&config.book, number, &line, |charged| {
-            if arguments.json {
-                return writeln!(out, "{}", charged.json()).context("cannot write to stdout");
+        read += 1;
+        let told = match parse(line) {
+            Ok(record) => record.charge(&config.book, number, |charged| match arguments.json {
+                true => Some(charged.json()),
+                false => {
+                    charges.add(charged);
+                    None
+                }
+            }),
+            Err(error) => {
+                let error = format!("{error:#}");
+                let json = arguments.json.then(|| report::price::unread(number, &error));
+                bad.push((number, error));
+                json
             }
-            charges.add(charged);
-            Ok(())
-        });
-        // What was written of the lines before is right.
-        outcome.with_context(|| format!("`{name}`, line {number}"))?;
+        };
+        if let Some(json) = told {
+            writeln!(out, "{json}").context("cannot write to stdout")?;
+        }
     }
     out.flush().context("cannot write to stdout")?;
     drop(out);
-    if arguments.json {
+    if !arguments.json {
+        output::print(&charges.text(output::style(), &book_line(&config.book)))?;
+    }
+    if bad.is_empty() {
         return Ok(());
     }
-    output::print(&charges.text(output::style(), &book_line(&config.book)))
+    let mut message =
+        format!("`{name}`: {} of {} lines are no usage records", bad.len(), grouped(read));
+    for (number, error) in bad.iter().take(TOLD) {
+        message.push_str(&format!("\nline {number}: {error}"));
+    }
+    if bad.len() > TOLD {
+        message.push_str(&format!("\nand {} more", bad.len() - TOLD));
+    }
+    bail!(message)
 }
 
-/// Charges one record.
-fn one(
-    book: &Book,
-    line: u64,
-    text: &str,
-    tell: impl FnOnce(&Charged<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let record: Record = serde_json::from_str(text).map_err(|error| {
+/// A record with its counts by what they are for.
+struct Read {
+    record: Record,
+    at: UnixTime,
+    usage: Usage,
+}
+
+/// Reads a line.
+fn parse(line: &[u8]) -> anyhow::Result<Read> {
+    let record: Record = serde_json::from_slice(line).map_err(|error| {
         anyhow!(
             "expected a usage record such as {{\"provider\": ..., \"model\": ..., \"time\": ..., \
                  \"tokens\": {{\"input_uncached\": 1200}}}}, found: {error}"
@@ -122,25 +168,60 @@ fn one(
     })?;
     let at: UnixTime = record.time.parse().map_err(|error| anyhow!("invalid `time`: {error}"))?;
     let mut usage = Usage::default();
-    for (item, count) in &record.tokens.0 {
-        let Some(billable) = Billable::from_name(item) else {
-            let known: Vec<_> = Billable::all().map(Billable::name).collect();
-            bail!("invalid `tokens`: expected one of {}, found `{item}`", known.join(", "));
-        };
+    let mut seen = BTreeSet::new();
+    for (name, count) in &record.tokens.0 {
+        let item = billable(name)?;
+        if !seen.insert(item) {
+            bail!("invalid `tokens`: expected `{item}` once, found it twice");
+        }
         let count = TokenCount::new(*count).ok_or_else(|| {
-            anyhow!("invalid `tokens.{item}`: expected a count below 2^63, found {count}")
+            anyhow!("invalid `tokens.{name}`: expected a count below 2^63, found {count}")
         })?;
-        match billable {
+        match item {
             Billable::Tokens(class) => usage.tokens[class] = count,
             Billable::Unit(unit) => usage.units[unit] = count,
         }
     }
-    let key = Key {
-        tier: record.tier.as_deref(),
-        region: record.region.as_deref(),
-        ..Key::new(&record.provider, &record.model, at)
+    Ok(Read { record, at, usage })
+}
+
+/// What a count is for.
+fn billable(name: &str) -> anyhow::Result<Billable> {
+    let short = name.strip_suffix("_tokens").unwrap_or(name);
+    if let Some(item) =
+        Billable::from_name(name).or_else(|| TokenClass::from_name(short).map(Billable::Tokens))
+    {
+        return Ok(item);
+    }
+    // Providers' own names, of which one must know whether they have the others inside.
+    let expected = match short {
+        "input" | "prompt" => {
+            "`input_uncached`, without what a cache served (`cache_read`) or stored (`cache_write_5m`)"
+                .to_owned()
+        }
+        "output" | "completion" => "`output_text`, without `reasoning`".to_owned(),
+        "cached" | "cached_input" | "cache_read_input" => "`cache_read`".to_owned(),
+        "cache_write" | "cache_creation" | "cache_creation_input" => {
+            "`cache_write_5m` or `cache_write_1h`".to_owned()
+        }
+        _ => {
+            let known: Vec<_> = Billable::all().map(Billable::name).collect();
+            format!("one of {}", known.join(", "))
+        }
     };
-    let charged = book.charge(&key, &usage);
-    let outcome = charged.as_ref().map(|(row, charge)| (*row, charge));
-    tell(&Charged { id: record.id.as_deref(), line, key, usage: &usage, outcome })
+    bail!("invalid `tokens`: expected {expected}, found `{name}`")
+}
+
+impl Read {
+    fn charge<T>(&self, book: &Book, line: u64, tell: impl FnOnce(&Charged<'_>) -> T) -> T {
+        let Self { record, at, usage } = self;
+        let key = Key {
+            tier: record.tier.as_deref(),
+            region: record.region.as_deref(),
+            ..Key::new(&record.provider, &record.model, *at)
+        };
+        let charged = book.charge(&key, usage);
+        let outcome = charged.as_ref().map(|(row, charge)| (*row, charge));
+        tell(&Charged { id: record.id.as_deref(), line, key, usage, outcome })
+    }
 }

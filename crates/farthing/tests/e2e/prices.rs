@@ -123,31 +123,71 @@ fn a_contract_is_taken_off_and_the_list_is_told_beside() {
 }
 
 #[test]
-fn a_bad_record_is_named_by_its_line_and_what_came_before_it_stands() {
+fn a_bad_line_is_named_and_the_others_are_charged_all_the_same() {
     let home = Home::new(PRICES);
     let good = record("euro", "2026-02-01", "\"input_uncached\":1");
     for (bad, message) in [
         ("nonsense\n".to_owned(), "expected a usage record such as"),
         (record("euro", "yesterday", ""), "invalid `time`: expected a date such as"),
         (
-            record("euro", "2026-02-01", "\"input\":1"),
+            record("euro", "2026-02-01", "\"tokens\":1"),
             "invalid `tokens`: expected one of input_uncached",
+        ),
+        (
+            record("euro", "2026-02-01", "\"prompt_tokens\":1"),
+            "expected `input_uncached`, without what a cache served (`cache_read`)",
         ),
         (
             record("euro", "2026-02-01", "\"calls\":1,\"calls\":2"),
             "expected `calls` once in `tokens`",
         ),
+        (
+            record("euro", "2026-02-01", "\"cache_read\":1,\"cache_read_tokens\":2"),
+            "expected `cache_read` once, found it twice",
+        ),
         (record("euro", "2026-02-01", "\"calls\":-1"), "invalid value: integer `-1`"),
         (record("euro", "2026-02-01", "\"calls\":18446744073709551615"), "a count below 2^63"),
         (good.replace("model", "modell"), "unknown field `modell`"),
     ] {
-        let (lines, err) = charge(&home, &(good.clone() + "\n" + &bad));
-        assert_eq!(lines.len(), 1, "{bad}");
-        assert!(err.contains("`-`, line 3") && err.contains(message), "{err}");
+        let (lines, err) = charge(&home, &(good.clone() + "\r\n" + &bad + &good));
+        let told: Vec<_> = lines.iter().map(|line| line["line"].as_u64().unwrap()).collect();
+        assert_eq!(told, [1, 3, 4], "{bad}");
+        for line in [0, 2] {
+            assert_eq!(lines[line]["total_usd"], "0.000003", "{bad}");
+        }
+        let error = lines[1]["error"].as_str().unwrap();
+        assert!(error.contains(message), "{error}");
+        let summary = format!("`-`: 1 of 3 lines are no usage records\nline 3: {error}");
+        assert!(err.contains(&summary), "{err}");
     }
+    let many = charge(&home, &format!("{}{good}", "{}\n".repeat(30))).1;
+    assert!(many.contains("30 of 31 lines") && many.contains("line 20: "), "{many}");
+    assert!(many.contains("and 10 more") && !many.contains("line 21: "), "{many}");
     let ran = home.run(&["price", "charge", "nowhere.jsonl"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("cannot open `nowhere.jsonl`"), "{}", ran.err);
+}
+
+#[test]
+fn a_record_may_name_its_fields_as_providers_do_and_all_counts_are_in_the_help() {
+    let home = Home::new(PRICES);
+    let record = "{\"provider\":\"acme\",\"model\":\"night\",\"timestamp\":\"2026-11-20T20:59:59Z\",\
+                  \"service_tier\":\"default\",\"usage\":{\"input_uncached_tokens\":10,\"reasoning_tokens\":1}}";
+    // Bytes that are no text are in one line alone.
+    let mut bytes = b"\xff\xfe\n".to_vec();
+    bytes.extend_from_slice(record.as_bytes());
+    let file = home.data().join("usage.jsonl");
+    std::fs::create_dir_all(home.data()).unwrap();
+    std::fs::write(&file, bytes).unwrap();
+    let ran = home.run(&["price", "charge", "--json", file.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    let lines: Vec<Value> = ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines[0]["error"].is_string() && ran.err.contains("1 of 2 lines"), "{}", ran.err);
+    assert_eq!(lines[1]["total_usd"], "0.000028");
+    let help = home.run(&["price", "charge", "--help"]).ok();
+    for item in quantity::Billable::all() {
+        assert!(help.contains(item.name()), "{item}: {help}");
+    }
 }
 
 #[test]

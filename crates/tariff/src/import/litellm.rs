@@ -117,9 +117,12 @@ mod tests {
         "cache_creation_input_token_cost_above_1hr": 1e-05,
         "input_cost_per_token_above_272k_tokens": 1e-05,
         "input_cost_per_token_batches": 2.5e-06, "output_cost_per_token_batches": 1.5e-05,
+        "output_cost_per_reasoning_token": 3e-05,
         "input_cost_per_token_above_272k_tokens_batches": 5e-06,
         "off_peak_pricing": {"a": 1}
       },
+      "openai/toy-1b": {"litellm_provider": "openai", "input_cost_per_token": 1e-06},
+      "toy-1b": {"litellm_provider": "openai", "input_cost_per_token": 2e-06},
       "gemini/toy-2": {"litellm_provider": "gemini", "input_cost_per_token": "1e-07", "output_cost_per_token": 4e-07},
       "toy-3": {"litellm_provider": "openai", "input_cost_per_token": 0.0, "output_cost_per_token": 0},
       "toy-4": {"litellm_provider": "openai", "output_cost_per_image": 0.04},
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn suffixes_are_tiers_and_thresholds() {
         let imported = litellm(MAP, head()).unwrap();
-        assert_eq!(imported.models, 2);
+        assert_eq!(imported.models, 3);
         let rows: Vec<_> = imported.text.lines().filter(|line| line.starts_with("    ")).collect();
         assert_eq!(
             rows,
@@ -142,7 +145,8 @@ mod tests {
                 "    batch cache_read=0.5 cache_read_audio=0.5 cache_write_1h=10 input_audio=10 \
                  input_uncached=2.5,5>272000 output_text=15",
                 "    standard cache_read=0.5 cache_read_audio=0.5 cache_write_1h=10 input_audio=10 \
-                 input_uncached=5,10>272000 output_text=30",
+                 input_uncached=5,10>272000 output_text=30 reasoning=30",
+                "    standard input_uncached=2",
             ]
         );
         let left_out: Vec<_> =
@@ -150,6 +154,7 @@ mod tests {
         assert_eq!(
             left_out,
             [
+                "1 models that are listed again with other prices, which are taken",
                 "1 models that cost nothing, as it is said or for want of a price",
                 "1 models whose names have blanks",
                 "1 models without a price of tokens",
