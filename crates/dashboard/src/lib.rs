@@ -31,6 +31,8 @@ pub struct Dashboard {
     recent: VecDeque<Json>,
     /// What this process could not record so far.
     gap: Option<Gap>,
+    /// Prices that are going to change, in words.
+    coming: Vec<String>,
 }
 
 /// A response to a `GET`.
@@ -63,7 +65,15 @@ impl Dashboard {
     pub fn new(book: BookLine) -> Self {
         let [routes, models] = Self::queries().map(|query| Rollup::new(query).keeping(GROUPS));
         let recent = VecDeque::with_capacity(RECENT);
-        Self { book, route_names: BTreeMap::new(), routes, models, recent, gap: None }
+        Self {
+            book,
+            route_names: BTreeMap::new(),
+            routes,
+            models,
+            recent,
+            gap: None,
+            coming: Vec::new(),
+        }
     }
 
     /// What it keeps answered.
@@ -102,6 +112,11 @@ impl Dashboard {
         self.gap = gap;
     }
 
+    /// Says besides which prices are going to change.
+    pub fn set_coming(&mut self, coming: Vec<String>) {
+        self.coming = coming;
+    }
+
     /// Takes note of a settled exchange.
     pub fn settled(&mut self, exchange: &Exchange) {
         self.routes.add(exchange);
@@ -136,7 +151,7 @@ impl Dashboard {
                 routes.gaps.extend(self.gap.clone());
                 let routes = routes.renamed(&Dimension::Route, &self.route_names);
                 let models = self.models.answer(now);
-                let bill = view::bill(&routes, &models, &self.book, now);
+                let bill = view::bill(&routes, &models, &self.book, &self.coming, now);
                 ("application/json", bill.line().into())
             }
             "/farthing/api/recent" => {

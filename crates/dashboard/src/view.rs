@@ -16,7 +16,13 @@ use report::object;
 /// Groups that a table shows; labels come from clients, who may send any number of them.
 const GROUPS: usize = 40;
 
-pub(crate) fn bill(routes: &Answer, models: &Answer, book: &BookLine, now: UnixTime) -> Json {
+pub(crate) fn bill(
+    routes: &Answer,
+    models: &Answer,
+    book: &BookLine,
+    coming: &[String],
+    now: UnixTime,
+) -> Json {
     let whole = Bill::new(routes, book, now);
     let total = &routes.total;
     object! {
@@ -33,6 +39,7 @@ pub(crate) fn bill(routes: &Answer, models: &Answer, book: &BookLine, now: UnixT
         "hosting" => routes.hosting.iter().map(hosting).collect::<Json>(),
         "adjusted" => whole.adjusted(),
         "gaps" => whole.gaps().collect::<Json>(),
+        "price_changes" => coming.iter().collect::<Json>(),
     }
 }
 

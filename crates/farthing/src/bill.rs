@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use facts::{Answer, Dimension, Query};
 use quantity::{Period, UnixTime};
 use report::{Bill, BookLine};
 use tariff::Book;
-use warehouse::Answered;
+use warehouse::Folded;
 
 use crate::config::Config;
 use crate::data::DataDir;
+use crate::price_alarm::{Changes, NOTICE};
 use crate::{Place, output};
 
 /// What was spent, by route, model, team and more
@@ -102,12 +103,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let query = Query { by: dimensions(&arguments.by)?, period: Period { start, end } };
     let data = DataDir::open(&config.data_dir)?;
+    let mut changes = Changes::of(config.book.clone(), now, NOTICE);
+    // What is closed stays as it was; a table for programs has no place for words.
+    let looks_ahead = !arguments.csv && !changes.is_empty() && end.is_none_or(|end| end >= now);
+    let served = looks_ahead.then(|| Changes::query(query.period));
+    let queries: Vec<_> = std::iter::once(query).chain(served).collect();
+    let mut answers = answers(&data, &queries, now)?.into_iter();
+    let answer = answers.next().context("an answer for each query")?;
+    if let Some(served) = answers.next() {
+        changes.served_in(&served, &config.settings.upstreams, now);
+    }
+    let coming: Vec<_> = changes.within(now, NOTICE).cloned().collect();
     // Derived routes go by the names that were given to them since.
-    let answer = answer(&data, &query, now)?;
     let answer = answer.renamed(&Dimension::Route, &config.settings.route_names);
     let answer = answer.top(arguments.top.unwrap_or(usize::MAX));
     let book = book_line(&config.book);
-    let bill = Bill::new(&answer, &book, now);
+    let bill = Bill::new(&answer, &book, now).with_coming(&coming);
     output::print(&if arguments.json {
         bill.json()
     } else if arguments.csv {
@@ -135,11 +146,18 @@ fn dimensions(by: &[Dimension]) -> anyhow::Result<Vec<Dimension>> {
 
 /// The answer to a query, from the warehouse and what came to the journal since.
 pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Result<Answer> {
+    let answers = answers(data, std::slice::from_ref(query), now)?;
+    answers.into_iter().next().context("an answer for each query")
+}
+
+/// The answers to queries, each in its place.
+fn answers(data: &DataDir, queries: &[Query], now: UnixTime) -> anyhow::Result<Vec<Answer>> {
     let warehouse = data.warehouse()?;
     crate::project::tell_if_long(&warehouse)?;
-    let answered = warehouse.answer(query, now);
-    let answered = answered.map_err(|error| data.explained(error.into()))?;
-    let Answered { answer, open, unknown, missing, refreshed } = answered;
+    let folded = warehouse.fold(queries);
+    let folded = folded.map_err(|error| data.explained(error.into()))?;
+    let Folded { rollups, ledger, unknown, missing, refreshed, .. } = folded;
+    let open = ledger.open();
     if open > 0 {
         eprintln!("farthing: {open} exchanges are not settled; they are not in the bill");
     }
@@ -158,7 +176,7 @@ pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Re
              as long: {error}"
         );
     }
-    Ok(answer)
+    Ok(rollups.into_iter().map(|rollup| rollup.answer(now)).collect())
 }
 
 /// How reports name the price book.

@@ -5,6 +5,7 @@ mod prices;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ const MAX_BODY: usize = 64 << 20;
 /// How long an exchange may wait for the ledger: no sound disk takes that long.
 pub(crate) const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long before a price changes `serve` says so: time to move elsewhere.
+const PRICE_ALARM: Duration = Duration::from_secs(30 * 86_400);
+
 /// The configuration as it is written.
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields, default)]
@@ -60,6 +64,7 @@ struct Raw {
     exchange: Vec<RawExchange>,
     contracts: Vec<RawContract>,
     price_books: Vec<String>,
+    price_alarm: Option<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -130,6 +135,8 @@ pub struct Config {
     pub(crate) book: Book,
     /// How long segments of the journal are kept; for ever if it is not set.
     pub(crate) retention: Option<Duration>,
+    /// How long before a price changes `serve` says so.
+    pub(crate) price_alarm: Duration,
     /// What is laid over the book.
     pub(crate) prices: Prices,
     /// Upstreams that are simulated within the process, by index, and how long their tokens take;
@@ -317,7 +324,9 @@ impl Config {
             settings,
             data_dir: raw.data_dir.unwrap_or_else(default_data_dir),
             book,
-            retention: raw.retention.as_deref().map(retention).transpose()?,
+            retention: days("retention", raw.retention.as_deref(), 1..=36_500)?,
+            price_alarm: days("price_alarm", raw.price_alarm.as_deref(), 0..=366)?
+                .unwrap_or(PRICE_ALARM),
             prices,
             simulated,
             file: None,
@@ -450,13 +459,18 @@ fn retry(raw: &RawRetry) -> anyhow::Result<Retry> {
     Ok(Retry { attempts, max_wait })
 }
 
-/// How long segments are kept, such as `400d`.
-fn retention(text: &str) -> anyhow::Result<Duration> {
+/// Days, such as `400d`.
+fn days(
+    field: &str,
+    text: Option<&str>,
+    range: RangeInclusive<u64>,
+) -> anyhow::Result<Option<Duration>> {
+    let Some(text) = text else { return Ok(None) };
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
-    let days = days.filter(|days| (1..=36_500).contains(days));
-    days.map(|days| Duration::from_secs(days * 86_400)).ok_or_else(|| {
-        anyhow!("invalid `retention`: expected days such as \"400d\", found `{text}`")
-    })
+    let days = days.filter(|days| range.contains(days)).ok_or_else(|| {
+        anyhow!("invalid `{field}`: expected days such as \"30d\", found `{text}`")
+    })?;
+    Ok(Some(Duration::from_secs(days * 86_400)))
 }
 
 fn on_failure(field: &str, text: &Option<String>) -> anyhow::Result<Option<OnFailure>> {
@@ -636,7 +650,8 @@ mod tests {
                 "invalid `unmetered[0].upstream`: expected one of `openai`",
             ),
             ("client_timeout = \"soon\"", "invalid `client_timeout`: expected a time such as"),
-            ("retention = \"0d\"", "invalid `retention`: expected days such as \"400d\""),
+            ("retention = \"0d\"", "invalid `retention`: expected days such as \"30d\""),
+            ("price_alarm = \"367d\"", "invalid `price_alarm`: expected days such as \"30d\""),
             ("on_ledger_failure = \"ignore\"", "invalid `on_ledger_failure`: expected `refuse` or"),
             (
                 "[routes.a]\non_ledger_failure = \"\"",

@@ -207,8 +207,9 @@ fn config(
         max_body: 64 << 20,
     };
     let (book, prices) = (Book::builtin(), config::Prices::default());
-    let (simulated, retention) = (Vec::new(), None);
-    Ok(Config { settings, data_dir, book, prices, retention, simulated, file: None })
+    let (simulated, retention, price_alarm) = (Vec::new(), None, Duration::ZERO);
+    let file = None;
+    Ok(Config { settings, data_dir, book, prices, retention, price_alarm, simulated, file })
 }
 
 type Http = Client<HttpConnector, Full<Bytes>>;

@@ -1,14 +1,22 @@
 //! `farthing estimate`: the bill of an idea before any traffic.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use report::estimate::EstimateReport;
-use tariff::estimate::{Idea, estimate};
+use tariff::estimate::{Idea, estimate, later};
 
 use crate::bill::book_line;
 use crate::config::Config;
 use crate::{Place, output};
 
+/// How far ahead changes of prices are looked for.
+const AHEAD: Duration = Duration::from_secs(366 * 86_400);
+
 /// The bill of an idea before any traffic, and what each lever would save
+///
+/// Prices that are known to change within a year, of the model and of those that it is compared with,
+/// are told with the bill from then on.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The model: gpt-5-mini, or PROVIDER/MODEL
@@ -101,8 +109,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .zip(&others)
         .map(|(name, other)| (name.clone(), estimate(book, other, now, idea, &[])))
         .collect();
+    let until = now.plus(AHEAD);
+    let models = std::iter::once(&model).chain(&others);
+    let changes: Vec<_> = models.flat_map(|model| later(book, model, now, until, idea)).collect();
     let book = book_line(book);
-    let report = EstimateReport { idea, estimate: &base, against: &against, book: &book };
+    let report =
+        EstimateReport { idea, estimate: &base, against: &against, later: &changes, book: &book };
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
 }
 

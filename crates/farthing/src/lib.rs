@@ -12,6 +12,7 @@ mod journal_cmd;
 mod key_cmd;
 mod key_file;
 mod output;
+mod price_alarm;
 mod price_cmd;
 mod process;
 mod project;

@@ -10,15 +10,16 @@ use facts::{Gap, PriceRecord};
 use gateway::{Clock, Gateway, KeyRing, Keys, Recent};
 use journal::{Batch, Committer, DirStorage, Options, Writer};
 use ledger::Ledger;
-use quantity::{Money, grouped};
+use quantity::{Money, Period, UnixTime, grouped};
 use simulated::Simulated;
 use tokio::net::TcpListener;
 use warehouse::Folded;
 
-use crate::bill::book_line;
+use crate::bill::{When, book_line};
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::key_file::{Following, KeyFile};
+use crate::price_alarm::{AHEAD, Alarm, BACK, Changes, SharedChanges};
 use crate::project::Projecting;
 use crate::watch::{Watcher, Watching};
 use crate::{Place, output, process};
@@ -73,11 +74,13 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         };
         let keys = Arc::clone(&config.settings.keys);
         let closed = config.settings.asks_for_key() && config.settings.admin_key.is_none();
+        let price_alarm = config.price_alarm;
         let service = Service::start(config, &data, wishes).await?;
         let _following = Following::start(key_file, keys)?;
         // Whoever reads that it serves may stop it.
         let interrupted = interrupted();
         eprintln!("farthing: {}", service.greeting());
+        let _alarm = Alarm::start(service.changes.clone(), service.clock, price_alarm)?;
         if closed {
             eprintln!("farthing: {CLOSED}");
         }
@@ -208,6 +211,7 @@ pub(crate) struct Service {
     watcher: Arc<Watcher>,
     watching: Watching,
     clock: Clock,
+    changes: SharedChanges,
     _projecting: Projecting,
     /// Hourly costs to end with the service.
     ending: Vec<String>,
@@ -241,8 +245,8 @@ impl Service {
             );
         }
 
-        let Known { mut ledger, mut dashboard, recent, hourly, gaps, missing } =
-            Known::load(&config, data).map_err(|error| data.explained(error))?;
+        let Known { mut ledger, mut dashboard, recent, hourly, gaps, changes, missing } =
+            Known::load(&config, data, now).map_err(|error| data.explained(error))?;
         if missing > 0 {
             for missing in data.missing()? {
                 eprintln!("farthing: records are missing in the journal: {missing}");
@@ -292,7 +296,8 @@ impl Service {
             ..Options::default()
         };
         let committer = Committer::start(writer, options, move || clock.now())?;
-        let (watcher, watching) = Watcher::start(dashboard, committer.handle(), lines)?;
+        let (watcher, watching) =
+            Watcher::start(dashboard, committer.handle(), lines, changes.clone())?;
         prices.iter().for_each(|price| watcher.price(price));
         let hosted = config.settings.upstreams.iter().filter(|u| u.hourly_cost.is_some());
         let ending = hosted.map(|upstream| upstream.name.clone()).filter(|_| ends_hours).collect();
@@ -315,6 +320,7 @@ impl Service {
             watcher,
             watching,
             clock,
+            changes,
             _projecting,
             ending,
         })
@@ -372,16 +378,28 @@ struct Known {
     hourly: BTreeMap<String, Option<Money>>,
     /// What the journal says that it lacks.
     gaps: Vec<Gap>,
+    /// Changes of prices that are to come, of what was served lately.
+    changes: SharedChanges,
     /// Records that are nowhere.
     missing: u64,
 }
 
 impl Known {
-    fn load(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
+    fn load(config: &Config, data: &DataDir, now: UnixTime) -> anyhow::Result<Self> {
         let warehouse = data.warehouse()?;
         crate::project::tell_if_long(&warehouse)?;
-        let Folded { rollups, ledger, hourly: prices, missing, .. } =
-            warehouse.fold(&Dashboard::queries())?;
+        let mut changes = Changes::of(config.book.clone(), now, AHEAD);
+        let [routes, models] = Dashboard::queries();
+        let queries = [
+            routes,
+            models,
+            Changes::query(Period { start: Some(When::Away(BACK).at(now)), end: None }),
+        ];
+        let Folded { mut rollups, ledger, hourly: prices, missing, .. } =
+            warehouse.fold(&queries)?;
+        if let Some(served) = rollups.pop() {
+            changes.served_in(&served.answer(now), &config.settings.upstreams, now);
+        }
         let gaps = rollups.first().map(|rollup| rollup.gaps().to_vec()).unwrap_or_default();
         let mut dashboard = Dashboard::new(book_line(&config.book))
             .with_route_names(config.settings.route_names.clone());
@@ -403,7 +421,8 @@ impl Known {
             dashboard.list(&exchange);
             recent.insert(&Arc::new(exchange));
         }
-        Ok(Self { ledger, dashboard, recent, hourly, gaps, missing })
+        let changes = SharedChanges::new(changes);
+        Ok(Self { ledger, dashboard, recent, hourly, gaps, changes, missing })
     }
 }
 

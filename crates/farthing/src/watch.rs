@@ -12,6 +12,7 @@ use gateway::{Page, Watch};
 use journal::Handle;
 use quantity::UnixTime;
 
+use crate::price_alarm::{NOTICE, SharedChanges};
 use crate::process::{self, in_background};
 
 /// How long a settled exchange may wait to be shown. The thread that shows them looks by itself: to
@@ -28,6 +29,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub(crate) struct Watcher {
     told: Arc<Told>,
     dashboard: Arc<Mutex<Dashboard>>,
+    changes: SharedChanges,
     /// Whether it was said that connections could not be accepted.
     refused: Once,
     journal: Handle,
@@ -52,6 +54,7 @@ impl Watcher {
         dashboard: Dashboard,
         journal: Handle,
         lines: bool,
+        changes: SharedChanges,
     ) -> anyhow::Result<(Arc<Self>, Watching)> {
         let told = Arc::new(Told::default());
         let dashboard = Arc::new(Mutex::new(dashboard));
@@ -62,8 +65,11 @@ impl Watcher {
             (None, None)
         };
         let (heard, shown) = (Arc::clone(&told), Arc::clone(&dashboard));
-        let thread = in_background("watch", move || heard.show(&shown, sender.as_ref()))?;
-        let watcher = Arc::new(Self { told, dashboard, refused: Once::new(), journal });
+        let known = changes.clone();
+        let show = move || heard.show(&shown, &known, sender.as_ref());
+        let thread = in_background("watch", show)?;
+        let refused = Once::new();
+        let watcher = Arc::new(Self { told, dashboard, changes, refused, journal });
         Ok((watcher, Watching { dashboard: thread, lines }))
     }
 
@@ -94,7 +100,12 @@ impl Told {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self, dashboard: &Mutex<Dashboard>, lines: Option<&SyncSender<String>>) {
+    fn show(
+        &self,
+        dashboard: &Mutex<Dashboard>,
+        changes: &SharedChanges,
+        lines: Option<&SyncSender<String>>,
+    ) {
         let mut left_out = 0_u64;
         loop {
             let (exchanges, closed) = {
@@ -104,6 +115,7 @@ impl Told {
             };
             for exchange in &exchanges {
                 dashboard.lock().unwrap_or_else(PoisonError::into_inner).settled(exchange);
+                changes.get().settled(exchange);
                 let Some(lines) = lines else { continue };
                 let mut line = report::exchange::line(exchange);
                 if left_out > 0 {
@@ -140,7 +152,11 @@ impl Watch for Watcher {
     }
 
     fn page(&self, path: &str, now: UnixTime) -> Option<Page> {
+        let changes = self.changes.get();
+        let coming: Vec<_> = changes.within(now, NOTICE).map(|one| one.notice(now)).collect();
+        drop(changes);
         let mut dashboard = self.dashboard();
+        dashboard.set_coming(coming);
         dashboard.set_gap(self.journal.status().gap);
         let page = dashboard.respond(path, now)?;
         drop(dashboard);
@@ -151,6 +167,10 @@ impl Watch for Watcher {
     fn not_accepted(&self, error: &std::io::Error) {
         // Once: it happens again and again, and `/metrics` counts it.
         self.refused.call_once(|| eprintln!("farthing: {}", process::not_accepted(error)));
+    }
+
+    fn metrics(&self, now: UnixTime) -> String {
+        self.changes.get().metrics(now)
     }
 
     fn lookup(&self, exchange: &Exchange) -> String {

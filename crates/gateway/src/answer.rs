@@ -62,7 +62,8 @@ impl Shared {
     fn metrics_page(&self, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {
         // They tell what is spent.
         self.access.check_admin(headers)?;
-        Ok(text(StatusCode::OK, self.metrics.text(&self.journal.status())))
+        let metrics = self.metrics.text(&self.journal.status());
+        Ok(text(StatusCode::OK, metrics + &self.watch.metrics(self.clock.now())))
     }
 
     fn lookup(&self, id: &str, headers: &HeaderMap) -> Result<Response<Reply>, Failure> {

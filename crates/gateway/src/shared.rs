@@ -28,6 +28,10 @@ pub trait Watch: Send + Sync {
     fn not_accepted(&self, error: &std::io::Error);
     /// What the look-up of an exchange tells its owner, as JSON.
     fn lookup(&self, exchange: &Exchange) -> String;
+    /// What `/metrics` tells besides, in the form that Prometheus reads.
+    fn metrics(&self, _now: UnixTime) -> String {
+        String::new()
+    }
 }
 
 /// A page for people.

@@ -16,6 +16,7 @@ use crate::number::{
     per_thousand, percent, priced_tokens, ratio, usd,
 };
 use crate::object;
+use crate::price::Coming;
 use crate::table::{Style, Table, printable};
 
 /// The price book that a report rests on.
@@ -47,6 +48,7 @@ pub struct Bill<'a> {
     answer: &'a Answer,
     book: &'a BookLine,
     now: UnixTime,
+    coming: &'a [Coming],
 }
 
 /// Classes that every bill shows; the others when there are any.
@@ -64,7 +66,13 @@ impl<'a> Bill<'a> {
     /// A bill of an answer as of `now`.
     #[must_use]
     pub fn new(answer: &'a Answer, book: &'a BookLine, now: UnixTime) -> Self {
-        Self { answer, book, now }
+        Self { answer, book, now, coming: &[] }
+    }
+
+    /// With prices of its models that are going to change.
+    #[must_use]
+    pub fn with_coming(self, coming: &'a [Coming]) -> Self {
+        Self { coming, ..self }
     }
 
     /// For a terminal. Where it is narrow, tables leave figures out before they cut labels below 16
@@ -390,6 +398,12 @@ impl<'a> Bill<'a> {
         }
         notes.extend(self.adjusted());
         notes.extend(self.gaps());
+        if !self.coming.is_empty() {
+            let words = "Prices of these models are going to change; `farthing price schedule` tells \
+                         what that does to your traffic:";
+            notes.push(words.to_owned());
+            notes.extend(self.coming.iter().map(|one| one.notice(self.now)));
+        }
         let notes: String = notes.iter().map(|note| style.faint_words(note)).collect();
         (!notes.is_empty()).then_some(notes)
     }

@@ -3,11 +3,11 @@
 
 use quantity::{Money, TokenClass, grouped};
 use tariff::PriceRow;
-use tariff::estimate::{Estimate, EstimateError, Idea, MONTH_DAYS, Split};
+use tariff::estimate::{Estimate, EstimateError, Idea, Later, MONTH_DAYS, Split};
 
 use crate::bill::BookLine;
 use crate::json::Json;
-use crate::number::{dollars, money_share, percent, usd};
+use crate::number::{dollars, money_share, percent, signed_percent, usd};
 use crate::object;
 use crate::table::{Style, Table, printable};
 
@@ -20,6 +20,8 @@ pub struct EstimateReport<'a> {
     pub estimate: &'a Estimate,
     /// The same idea on other models, by the name asked for; or why they have no bill.
     pub against: &'a [(String, Result<Estimate, EstimateError>)],
+    /// What scheduled changes of their prices make of the bills.
+    pub later: &'a [Later],
     /// The price book.
     pub book: &'a BookLine,
 }
@@ -52,6 +54,10 @@ impl EstimateReport<'_> {
         if !self.against.is_empty() {
             out.push('\n');
             out.push_str(&self.side_by_side(style));
+        }
+        if !self.later.is_empty() {
+            out.push('\n');
+            out.push_str(&self.changes(style));
         }
         out.push('\n');
         out.push_str(&self.levers(style));
@@ -125,6 +131,36 @@ impl EstimateReport<'_> {
             }
         }
         out
+    }
+
+    /// The bills after each scheduled change.
+    fn changes(&self, style: Style) -> String {
+        let mut table = Table::default().text("prices change").text("model").text("provider");
+        table = table.number("until then, USD\nper 30 days");
+        table = table.number("from then on, USD\nper 30 days").number("change");
+        let mut unpriced = String::new();
+        for Later { model, at, before, after } in self.later {
+            let cost = |split: Option<Split>| {
+                split.map_or("unpriced".to_owned(), |split| dollars(split.total(), 2))
+            };
+            let then = after.as_ref().ok().map(|(_, split)| *split);
+            let change = before.zip(then).map_or("-".to_owned(), |(before, then)| {
+                signed_percent(before.total().pico(), then.total().pico())
+            });
+            table.row([
+                at.day().to_string(),
+                model.model.clone(),
+                model.provider.clone(),
+                cost(*before),
+                cost(then),
+                change,
+            ]);
+            if let Err(error) = after {
+                let line = format!("{} from {}: unpriced: {error}", model.model, at.day());
+                unpriced.push_str(&style.faint_words(&printable(&line)));
+            }
+        }
+        table.render(style) + &unpriced
     }
 
     /// Levers that save, largest saving first; below them those that do not apply, with the reason.
@@ -203,6 +239,7 @@ impl EstimateReport<'_> {
             },
             "estimate" => bill_json(estimate),
             "against" => self.against.iter().map(against).collect::<Json>(),
+            "scheduled" => self.later.iter().map(later_json).collect::<Json>(),
             "levers" => estimate.levers.iter().map(lever).collect::<Json>(),
         }
         .pretty()
@@ -224,6 +261,20 @@ fn bill_json(estimate: &Estimate) -> Json {
         "per_exchange" => split_json(&estimate.per_exchange),
         "per_day" => split_json(&estimate.per_day),
         "per_30_days" => split_json(&estimate.per_month),
+    }
+}
+
+fn later_json(later: &Later) -> Json {
+    let after = later.after.as_ref();
+    object! {
+        "from" => later.at,
+        "provider" => &later.model.provider,
+        "model" => &later.model.model,
+        "before" => later.before.as_ref().map(split_json),
+        "after" => after.ok().map(|(_, split)| split_json(split)),
+        "price_row" => after.ok().map(|(row, _)| row.id().to_string()),
+        "price_row_text" => after.ok().map(|(row, _)| row.to_text()),
+        "unpriced" => after.err().map(ToString::to_string),
     }
 }
 

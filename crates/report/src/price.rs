@@ -8,7 +8,7 @@ use quantity::{Billable, Money, TokenClass, UnixTime, Usage, grouped};
 use tariff::{Charge, Considered, Key, PriceRow, Unpriced};
 
 pub use books::Disagreement;
-pub use changes::{PriceDiff, Scheduled, SheetLine};
+pub use changes::{Coming, PriceDiff, Scheduled, SheetLine};
 pub use weighed::{Priced, Weighed};
 
 use crate::bill::BookLine;

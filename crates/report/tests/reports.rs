@@ -14,10 +14,10 @@ use fixture::{Charge, Sample, Try, hourly, some_hours};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use quantity::{Doubt, Money, Period, PriceRowId, TokenClass, TokenCount, UnixTime, UsageSource};
-use report::price::{PriceDiff, Scheduled, SheetLine, Weighed};
+use report::price::{Coming, PriceDiff, Scheduled, SheetLine, Weighed};
 use report::rerate::{Rerating, Supposed};
 use report::{Bill, BookLine, Style, exchange, record};
-use tariff::estimate::{Idea, estimate};
+use tariff::estimate::{Estimate, EstimateError, Idea, Later, Split, estimate};
 use tariff::{Book, Sheet};
 
 fn now() -> UnixTime {
@@ -398,6 +398,19 @@ fn idea() -> (Book, Idea) {
     (Book::builtin().with_rows(rows), idea)
 }
 
+/// Twice as dear from December on, and without a price from January on.
+fn dearer(large: &Estimate) -> [Later; 2] {
+    let model = tariff::Found { provider: "acme".to_owned(), model: "large".to_owned() };
+    let month = large.per_month;
+    let twice = Split { input: month.input + month.input, ..month };
+    let after = Ok((large.row.clone(), twice));
+    let at = |text: &str| text.parse().unwrap();
+    let later = Later { model, at: at("2026-12-01"), before: Some(month), after };
+    let gone = Err(EstimateError::TooLarge);
+    let end = Later { at: at("2027-01-01"), before: Some(twice), after: gone, ..later.clone() };
+    [later, end]
+}
+
 #[test]
 fn an_estimate_in_every_form() {
     let (prices, idea) = idea();
@@ -413,6 +426,7 @@ fn an_estimate_in_every_form() {
         idea,
         estimate: &large,
         against: &others,
+        later: &dearer(&large),
         book: &book(),
     };
     let text = report.text(Style::default());
@@ -561,6 +575,7 @@ fn every_key_of_the_json_forms_is_explained() {
             idea,
             estimate: &large,
             against: &against,
+            later: &dearer(&large),
             book: &book,
         }
         .json(),
@@ -636,6 +651,32 @@ fn weighing(tell: impl FnOnce(&PriceDiff<'_>, &Scheduled<'_>)) {
             until: "2027-01-01".parse().unwrap(),
             weighed,
         },
+    );
+}
+
+#[test]
+fn a_bill_ends_with_the_prices_that_are_going_to_change() {
+    let mut coming = Vec::new();
+    weighing(|diff, _| coming.extend(diff.changes.all.iter().filter_map(Coming::of)));
+    let (answer, book) = (ask(&["route"], &some_hours(), &[hourly()]), book());
+    let bill = Bill::new(&answer, &book, now());
+    let plain = bill.text(Style::default());
+    let bill = bill.with_coming(&coming);
+    let text = bill.text(Style::default());
+    let more = text.strip_prefix(&plain).unwrap();
+    assert_eq!(
+        more,
+        "\nPrices of these models are going to change; `farthing price schedule` tells what that does \
+         to your traffic:\n\
+         lab/old (standard) changes on 2026-12-01, in 8 days: no price from then on\n\
+         lab/toy (standard) changes on 2026-12-01, in 8 days: input_uncached 2 -> 4, input_uncached > \
+         200,000 2 -> 8, output_text\n10 -> 20\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&bill.json()).unwrap();
+    assert_eq!(json["price_changes"][1]["model"], "toy");
+    assert_eq!(
+        coming[0].notice("2026-11-30T12:00:00Z".parse().unwrap()).matches("within a day").count(),
+        1
     );
 }
 

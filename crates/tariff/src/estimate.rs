@@ -158,6 +158,47 @@ pub fn estimate(
     Ok(Estimate { row: row.clone(), per_exchange, per_day, per_month, levers })
 }
 
+/// The bill of 30 days, once prices of the model have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Later {
+    /// The model.
+    pub model: Found,
+    /// From when on.
+    pub at: UnixTime,
+    /// The bill until then; `None` where there is no price yet.
+    pub before: Option<Split>,
+    /// The row that prices it then and the bill, or why there is none.
+    pub after: Result<(PriceRow, Split), EstimateError>,
+}
+
+/// What changes of the model's prices that are known make of the bill, after one instant and not after
+/// another, in order of time. Those that leave it as it is are left out, and so is the hour: it is that
+/// of `now` throughout.
+#[must_use]
+pub fn later(book: &Book, model: &Found, now: UnixTime, until: UnixTime, idea: Idea) -> Vec<Later> {
+    let key = Key::new(&model.provider, &model.model, now);
+    let bill = |at: UnixTime| -> Result<(PriceRow, Split), EstimateError> {
+        let row = book.quote(&Key { at, hours_of: Some(now), ..key })?;
+        let one = Plan::of(idea).bill_of_one(row)?;
+        let month = one.times(u64::from(idea.per_day)).and_then(|day| day.times(MONTH_DAYS));
+        Ok((row.clone(), month.ok_or(EstimateError::TooLarge)?))
+    };
+    let split = |bill: &Result<(PriceRow, Split), EstimateError>| {
+        bill.as_ref().ok().map(|(_, split)| *split)
+    };
+    let mut before = split(&bill(now));
+    let mut later = Vec::new();
+    for at in book.turns(&key, now, until) {
+        let after = bill(at);
+        let then = split(&after);
+        if then != before {
+            later.push(Later { model: model.clone(), at, before, after });
+        }
+        before = then;
+    }
+    later
+}
+
 /// A fraction of what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share(u64, u64);

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use quantity::Money;
-use tariff::estimate::{Estimate, EstimateError, Idea, estimate};
+use tariff::estimate::{Estimate, EstimateError, Idea, estimate, later};
 use tariff::{Book, Found, PriceRow};
 
 const IDEA: Idea = Idea { input: 2_000, output: 500, per_day: 50_000, cached_percent: 0 };
@@ -168,4 +168,40 @@ fn no_traffic_costs_nothing_and_nonsense_is_refused() {
         Ok(_) | Err(EstimateError::TooLarge)
     ));
     assert!(estimate(&own_book(), &found("lab", "gone"), at, IDEA, &[]).is_err());
+}
+
+#[test]
+fn what_is_scheduled_changes_the_bill_from_its_day_on() {
+    let head = "book b\nas_of 2026-01-02\nlicence none\norigin none\nleft_out 0\n";
+    let book = Book::parse(&format!(
+        "{head}provider lab\nmodel toy\n\
+         standard input_uncached=2.50 output_text=10\n\
+         standard from=2026-12-01 input_uncached=5 output_text=10\n\
+         standard from=2026-12-15 input_uncached=5 cache_read=1 output_text=10\n\
+         standard from=2027-01-01 until=2027-02-01 input_uncached=2.5,9>1999 output_text=20\n\
+         standard daily=00:00:00-06:00:00 from=2026-12-01 input_uncached=1 output_text=1\n\
+         batch input_uncached=1 output_text=5\n\
+         batch from=2026-12-20 input_uncached=2 output_text=5\n"
+    ));
+    let book = book.unwrap();
+    let told = |now: &str, until: &str| -> Vec<String> {
+        let (now, until) = (now.parse().unwrap(), until.parse().unwrap());
+        let changes = later(&book, &found("lab", "toy"), now, until, IDEA);
+        let changes = changes.iter().map(|one| {
+            let before = one.before.map(|split| split.total().to_string()).unwrap_or_default();
+            let after = one.after.as_ref();
+            let after = after.map(|(_, split)| split.total().to_string());
+            format!("{} {before} -> {}", one.at.day(), after.unwrap_or_else(|e| e.to_string()))
+        });
+        changes.collect()
+    };
+    // At noon: what holds at night is not the bill. A price of cached input changes nothing here.
+    let all = told("2026-11-22T12:00:00Z", "2027-03-01");
+    assert_eq!(
+        all,
+        ["2026-12-01 15000 -> 22500", "2027-01-01 22500 -> 42000", "2027-02-01 42000 -> 22500",]
+    );
+    assert!(told("2026-11-22T12:00:00Z", "2026-11-30").is_empty());
+    assert!(told("2027-02-01T12:00:00Z", "2028-01-01").is_empty());
+    assert_eq!(told("2026-11-22T01:00:00Z", "2026-12-15"), ["2026-12-01 15000 -> 3750"]);
 }

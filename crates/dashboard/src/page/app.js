@@ -249,6 +249,9 @@ async function refresh() {
       byId("adjusted").textContent = bill.adjusted ?? "";
       byId("gaps").hidden = bill.gaps.length === 0;
       byId("gaps").textContent = bill.gaps.join(" ");
+      const coming = bill.price_changes;
+      byId("coming").hidden = coming.length === 0;
+      byId("coming").textContent = "Prices to come: " + coming.join("; ") + ".";
       recent(list);
       state("live", false);
     } catch (error) {

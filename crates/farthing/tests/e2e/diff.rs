@@ -11,7 +11,7 @@ use crate::scripted::{Act, Scripted, json};
 const HEAD: &str = "as_of 2026-11-01\nlicence none\norigin none\nleft_out 0\nprovider test\n";
 
 /// Answers each request with the tokens that its last message names.
-async fn model() -> Scripted {
+pub(crate) async fn model() -> Scripted {
     Scripted::start(|received| {
         let asked: Value = serde_json::from_slice(&received.body).unwrap();
         let input = asked["messages"][0]["content"].as_str().unwrap();
@@ -27,14 +27,14 @@ async fn model() -> Scripted {
     .await
 }
 
-async fn call(gateway: &Gateway, model: &str, input: u32) {
+pub(crate) async fn call(gateway: &Gateway, model: &str, input: u32) {
     let body =
         format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"{input}"}}]}}"#);
     assert_eq!(Call::chat(body).send(gateway).await.status, 200);
 }
 
 /// A price book of the data directory.
-fn put(home: &Home, name: &str, models: &str) {
+pub(crate) fn put(home: &Home, name: &str, models: &str) {
     let folder = home.data().join("prices");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
     std::fs::write(folder.join(format!("{name}.txt")), format!("book {name}\n{HEAD}{models}"))
@@ -312,4 +312,31 @@ fn lists_are_compared_before_there_is_a_ledger() {
     // A data directory that an import makes is one that the gateway takes.
     home.run(&["price", "import", "--from", "litellm", file]).ok();
     drop(home.serve());
+}
+
+#[test]
+fn an_estimate_tells_the_bill_after_scheduled_changes_of_all_models_involved() {
+    let home = Home::new("price_books = [\"book\"]\n");
+    // Far ahead, but within a year of the test, whenever that is: from the clock itself.
+    let soon = std::process::Command::new("date").args(["-u", "-d", "+40 days", "+%F"]).output();
+    let soon = String::from_utf8(soon.unwrap().stdout).unwrap();
+    let soon = soon.trim();
+    let models = format!(
+        "model a\nstandard input_uncached=2.5 output_text=10\n\
+         standard from={soon} input_uncached=5 output_text=10\n\
+         model b\nstandard input_uncached=1 output_text=1\n\
+         standard from={soon} input_uncached=1 output_text=2\n"
+    );
+    put(&home, "book", &models);
+    let arguments = ["estimate", "--model", "test/a", "--against", "test/b"];
+    let idea = ["--in", "2000", "--out", "500", "--per-day", "50000"];
+    let json = home.run(&[&arguments[..], &idea, &["--json"]].concat()).json();
+    let told: Vec<_> = json["scheduled"].as_array().unwrap().iter().collect();
+    assert_eq!((told.len(), &told[0]["model"], &told[1]["model"]), (2, &"a".into(), &"b".into()));
+    assert_eq!(told[0]["from"], format!("{soon}T00:00:00Z"));
+    let total = |bill: &Value| bill["total_usd"].as_str().unwrap().to_owned();
+    assert_eq!([total(&told[0]["before"]), total(&told[0]["after"])], ["15000", "22500"]);
+    let text = home.run(&[&arguments[..], &idea].concat()).ok();
+    let line = text.lines().find(|line| line.starts_with(soon)).unwrap();
+    assert!(line.contains("22,500.00") && line.contains("+50.0%"), "{text}");
 }

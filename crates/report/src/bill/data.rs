@@ -13,6 +13,7 @@ use crate::csv::{self, Csv};
 use crate::json::Json;
 use crate::number::{Cost, blended, class_price, per_thousand};
 use crate::object;
+use crate::price::Coming;
 use crate::record::{gap_fields, nanos};
 
 impl Bill<'_> {
@@ -60,6 +61,7 @@ impl Bill<'_> {
             "adjusted_cost_usd" => self.answer.adjusted(),
             "adjustments" => adjustments.iter().map(adjustment_json).collect::<Json>(),
             "gaps" => gaps.iter().map(gap_fields).collect::<Json>(),
+            "price_changes" => self.coming.iter().map(Coming::json).collect::<Json>(),
         }
     }
 

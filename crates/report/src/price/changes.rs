@@ -12,6 +12,8 @@ use crate::number::{signed_percent, span};
 use crate::object;
 use crate::table::{Style, Table, printable};
 
+const DAY_NANOS: i64 = 86_400_000_000_000;
+
 /// A book at an instant, as reports name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SheetLine {
@@ -156,6 +158,7 @@ impl Scheduled<'_> {
             if traffic.is_empty() {
                 let none = format!("None of them touches your traffic ({basis}).");
                 out.push_str(&style.faint_words(&none));
+                out.push('\n');
             } else {
                 out.push_str(&format!("\n{}\n", style.heading("What they do to your traffic")));
                 let basis = format!(
@@ -168,6 +171,9 @@ impl Scheduled<'_> {
                     out.push_str(&format!("\n{}\n", style.heading("All that is scheduled")));
                 }
             }
+        }
+        if self.weighed.is_none() {
+            out.push('\n');
         }
         if !self.changes.is_empty() {
             out.push_str(&table(style, self.changes.iter(), true));
@@ -188,6 +194,82 @@ impl Scheduled<'_> {
             "traffic" => self.weighed.map(Weighed::json),
         }
         .pretty()
+    }
+}
+
+/// A change to come of a price that somebody pays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Coming {
+    /// When.
+    pub at: UnixTime,
+    /// The provider of the row.
+    pub provider: String,
+    /// The model of the row.
+    pub model: String,
+    /// The tier of the row.
+    pub tier: String,
+    /// The prices before and after.
+    pub words: String,
+}
+
+impl Coming {
+    /// What a change is of; `None` where there is no price before it.
+    #[must_use]
+    pub fn of(change: &Change<'_>) -> Option<Self> {
+        let row = change.before?;
+        let words = match change.after {
+            None => "no price from then on".to_owned(),
+            Some(_) => {
+                let differences = change.differences();
+                let words = differences.iter().map(|one| {
+                    let [item, before, after] = figures(one);
+                    format!("{item} {before} -> {after}")
+                });
+                words.collect::<Vec<_>>().join(", ")
+            }
+        };
+        Some(Self {
+            at: change.at,
+            provider: row.provider().to_owned(),
+            model: row.model().to_owned(),
+            tier: row.tier().to_owned(),
+            words,
+        })
+    }
+
+    /// The day, or the time where it is not at midnight.
+    #[must_use]
+    pub fn day(&self) -> String {
+        match self.at.day() {
+            day if day.start() == Some(self.at) => day.to_string(),
+            _ => self.at.to_string(),
+        }
+    }
+
+    /// What is going to be, as seen from `now`.
+    #[must_use]
+    pub fn notice(&self, now: UnixTime) -> String {
+        let Self { at, provider, model, tier, words } = self;
+        let days = at.nanos().saturating_sub(now.nanos()).div_euclid(DAY_NANOS);
+        let away = match days {
+            ..1 => "within a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        };
+        let day = self.day();
+        printable(&format!("{provider}/{model} ({tier}) changes on {day}, {away}: {words}"))
+    }
+
+    /// For JSON.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        object! {
+            "from" => self.at,
+            "provider" => &self.provider,
+            "model" => &self.model,
+            "tier" => &self.tier,
+            "prices" => &self.words,
+        }
     }
 }
 
