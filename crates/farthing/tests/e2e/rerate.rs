@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
 use crate::client::Call;
@@ -177,4 +179,65 @@ async fn another_model_is_supposed_and_never_posted() {
     let ran = rerate(&["--until", "2h"]);
     assert!(ran.err.contains("the period is empty"), "{}", ran.err);
     gateway.stop().await;
+}
+
+/// Own prices for `m`: of input and output in micro-dollars per million tokens, and whether they hold
+/// only from a year on that is yet to come.
+fn edited() -> impl Strategy<Value = Vec<(u32, u32, bool)>> {
+    proptest::collection::vec((0_u32..9_000_000, 0_u32..90_000_000, any::<bool>()), 1..3)
+}
+
+fn as_prices(edits: &[(u32, u32, bool)]) -> (String, Option<i128>) {
+    let mut text = String::new();
+    let mut now = None;
+    // Two that hold at the same time would leave a doubt.
+    for later in [false, true] {
+        let Some((input, output, _)) = edits.iter().find(|edit| edit.2 == later) else { continue };
+        let dollars = |micro: &u32| format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000);
+        let (from, until) = ("\nfrom = \"2199-01-01\"", "\nuntil = \"2199-01-01\"");
+        text += &format!(
+            "\n[[prices]]\nprovider = \"test\"\nmodel = \"m\"\ninput_uncached = \"{}\"\n\
+             output_text = \"{}\"{}\n",
+            dollars(input),
+            dollars(output),
+            if later { from } else { until },
+        );
+        if !later {
+            now = Some(3 * i128::from(*input) + i128::from(*output));
+        }
+    }
+    (text, now)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_edit_of_prices_changes_a_closed_period_and_what_is_posted_twice_is_posted_once() {
+    let server = Scripted::always(json(&GOOD.replace("NAME", "m"))).await;
+    let upstream = upstream("openai", server.address);
+    let home = Home::new(&(upstream.clone() + PRICES));
+    let gateway = home.serve();
+    Call::chat(r#"{"model":"m","messages":[]}"#).send(&gateway).await;
+    let end = home.once_settled(1).await[0].settlement.at.plus(Duration::from_millis(1));
+    gateway.stop().await;
+    let end = end.to_string();
+    let period = ["--since", "2026-01-01", "--until", &end];
+    let closed = || home.run(&[&["bill", "--csv"], &period[..]].concat()).ok();
+    let spent = || money(&home.run(&["bill", "--json"]).json()["spend_usd"]);
+    let apply = || home.run(&[&["price", "rerate", "--apply", "--json"], &period[..]].concat());
+
+    let before = closed();
+    let mut runner =
+        TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let checked = runner.run(&edited(), |edits| {
+        let (prices, now) = as_prices(&edits);
+        home.configure(&(upstream.clone() + &prices));
+        let booked = spent();
+        prop_assert_eq!(closed(), before.clone());
+        let posted = apply().json()["posted"].clone();
+        let expected = now.unwrap_or(booked);
+        prop_assert_eq!((spent(), posted), (expected, u64::from(expected != booked).into()));
+        prop_assert_eq!(&apply().json()["posted"], &Value::from(0));
+        prop_assert_eq!(closed(), before.clone());
+        Ok(())
+    });
+    checked.unwrap();
 }
