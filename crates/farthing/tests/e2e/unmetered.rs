@@ -120,3 +120,51 @@ async fn what_is_not_listed_stays_refused_and_so_does_a_websocket() {
     let method = bad("method = \"PUT\"\npath = \"/v1/files\"\n");
     assert!(method.contains("expected GET, POST or DELETE, found `PUT`"), "{method}");
 }
+
+/// A path that is not metered is no way round what a key may do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listed_path_needs_a_key_once_there_are_keys_and_their_limits_hold_on_it() {
+    let server = Scripted::always(json("{}")).await;
+    let other = upstream("anthropic", server.address);
+    let other = other.replace("provider =", "api_key_env = \"KEY\"\nprovider =");
+    let home = Home::new(&(listed(&server) + &other));
+    let create = |arguments: &[&str]| {
+        let made = home.run_with(&[&["key", "create"], arguments].concat(), KEY).ok();
+        made.trim_end().to_owned()
+    };
+    let free = create(&["free"]);
+    let of_model = create(&["of-model", "--models", "m"]);
+    let of_other = create(&["of-other", "--upstreams", "anthropic"]);
+    let of_this = create(&["of-this", "--upstreams", "openai"]);
+    let gateway = home.serve_with(KEY);
+    for (key, status, code) in [
+        (None, 401, "bad_access_key"),
+        (Some("sk-own"), 401, "bad_access_key"),
+        (Some(of_model.as_str()), 403, "model_not_allowed"),
+        (Some(of_other.as_str()), 403, "upstream_not_allowed"),
+    ] {
+        // Also where the body names a model that the key may ask for: nobody reads it.
+        for body in ["", r#"{"model":"m"}"#] {
+            for (method, path) in
+                [("POST", "/v1/images/generations"), ("DELETE", "/r/x/v1/files/file-1")]
+            {
+                let mut call = Call::new(method, path, body);
+                if let Some(key) = key {
+                    call = call.with("authorization", &format!("Bearer {key}"));
+                }
+                let reply = call.send(&gateway).await;
+                assert_eq!((reply.status, &reply.json()["error"]["code"]), (status, &code.into()));
+            }
+        }
+    }
+    assert!(server.received().is_empty(), "nothing of that was sent on");
+    for (key, name) in [(&free, "free"), (&of_this, "of-this")] {
+        let call = Call::new("POST", "/v1/images/generations", "x");
+        let reply = call.with("authorization", &format!("Bearer {key}")).send(&gateway).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let admission = home.settled(reply.id()).unwrap().admission;
+        assert_eq!((admission.api, admission.key.as_deref()), (Api::Unmetered, Some(name)));
+    }
+    assert_eq!(server.received()[0].header("authorization"), Some("Bearer sk-own"));
+    home.once_settled(2).await;
+}
