@@ -25,6 +25,7 @@ fuzz_target!(|input: &[u8]| {
         upstream: String::new(),
         provider: None,
         model: None,
+        region: None,
         input_estimate: TokenCount::from(7),
         bound: None,
     };
@@ -56,7 +57,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let close = [Close::BodyEnd, Close::Reset, Close::ClientGone, Close::Timeout];
     let close = close[usize::from(how >> 4) % close.len()];
-    let end = meter.close(close, at, |_, _, _, _| Charged::Hosted);
+    let end = meter.close(close, at, |_, _, _| (Charged::Hosted, None));
     let usage = &end.metered.usage;
     assert_eq!(usage.input() + usage.output(), usage.total());
     let told = end.told.and_then(ToldCost::amount);

@@ -277,6 +277,8 @@ pub struct Dispatch {
     pub provider: Option<String>,
     /// The model asked of the upstream.
     pub model: Option<String>,
+    /// The region in which the upstream runs, as its configuration says, in lower case.
+    pub region: Option<String>,
     /// Input tokens expected, from the bytes of the prompt.
     pub input_estimate: TokenCount,
     /// What it may cost at most, where the price and a cap on output are known.
@@ -358,6 +360,8 @@ pub struct AttemptEnd {
     pub model_served: Option<String>,
     /// The service tier that served.
     pub tier_served: Option<String>,
+    /// The region that served, where the provider tells it.
+    pub region_served: Option<String>,
     /// Why the model stopped, in the provider's words.
     pub finish_reason: Option<String>,
     /// What was consumed.
@@ -420,6 +424,12 @@ impl Attempt {
     #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.end.model_served.as_deref().or(self.dispatch.model.as_deref())
+    }
+
+    /// The region whose prices apply: as served, else that of the upstream.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.end.region_served.as_deref().or(self.dispatch.region.as_deref())
     }
 
     /// Why it was wasted; `None` when it was of use.

@@ -32,13 +32,15 @@ pub enum Dimension {
     Api,
     /// The virtual key presented.
     Key,
+    /// The region that served, or in which the upstream runs.
+    Region,
 }
 
 /// A text that names no dimension.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected one of `route`, `model`, `task_type`, `task`, `team`, `user`, `tag:NAME`, `upstream`, \
-     `day`, `api`, `key`, found `{0}`"
+     `day`, `api`, `key`, `region`, found `{0}`"
 )]
 pub struct ParseDimensionError(String);
 
@@ -56,6 +58,7 @@ impl FromStr for Dimension {
             "day" => Self::Day,
             "api" => Self::Api,
             "key" => Self::Key,
+            "region" => Self::Region,
             _ => match text.strip_prefix("tag:") {
                 Some(name) if !name.is_empty() => Self::Tag(name.to_owned()),
                 _ => return Err(ParseDimensionError(text.to_owned())),
@@ -77,6 +80,7 @@ impl fmt::Display for Dimension {
             Self::Day => "day",
             Self::Api => "api",
             Self::Key => "key",
+            Self::Region => "region",
             Self::Tag(name) => return write!(f, "tag:{name}"),
         })
     }
@@ -102,6 +106,7 @@ impl Dimension {
             Self::Day => Some(exchange.admission.at.day().to_string()),
             Self::Api => Some(exchange.admission.api.name().to_owned()),
             Self::Key => exchange.admission.key.clone(),
+            Self::Region => attempt?.region().map(str::to_owned),
         }
     }
 }

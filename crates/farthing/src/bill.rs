@@ -17,7 +17,7 @@ use crate::{Place, output};
 /// What was spent, by route, model, team and more
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// What to split by, in order: route, model, task_type, task, team, user, tag:NAME, upstream, day, api, key
+    /// What to split by, in order: route, model, task_type, task, team, user, tag:NAME, upstream, day, api, key, region
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "route")]
     by: Vec<Dimension>,
     /// From this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago

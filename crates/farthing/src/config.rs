@@ -75,6 +75,7 @@ struct RawUpstream {
     api_key_env: Option<String>,
     api_key_file: Option<PathBuf>,
     provider: Option<String>,
+    region: Option<String>,
     hourly_cost: Option<String>,
     connect_timeout: Option<String>,
     first_byte_timeout: Option<String>,
@@ -416,12 +417,20 @@ fn upstream(name: &str, raw: RawUpstream, secrets: &Secrets<'_>) -> anyhow::Resu
         }
     };
     let limits = limits(&raw, &key)?;
+    let plain = |region: &str| !region.contains(|c: char| c.is_whitespace() || c.is_control());
+    if let Some(region) = raw.region.as_deref().filter(|name| name.is_empty() || !plain(name)) {
+        let field = key("region");
+        bail!(
+            "invalid `{field}`: expected a name without blanks, such as \"eu\", found `{region}`"
+        );
+    }
     Ok(Upstream {
         name: name.to_owned(),
         convention,
         base_url,
         key: secrets.get(&key("api_key"), &raw.api_key_env, &raw.api_key_file)?,
         provider: raw.provider.or(convention.provider().map(str::to_owned)),
+        region: raw.region.map(|region| region.to_lowercase()),
         hourly_cost,
         limits,
     })
@@ -503,6 +512,7 @@ fn default_upstreams(env: &dyn Fn(&str) -> Option<String>) -> Vec<Upstream> {
         base_url: default_url(convention).expect("has one").parse().expect("is one"),
         key: env(variable),
         provider: convention.provider().map(str::to_owned),
+        region: None,
         hourly_cost: None,
         limits: Limits::default(),
     };

@@ -180,6 +180,7 @@ fn config(
         base_url: base_url.clone(),
         key: None,
         provider: convention.provider().map(str::to_owned),
+        region: None,
         hourly_cost,
         limits: gateway::Limits::default(),
     };

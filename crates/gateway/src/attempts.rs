@@ -92,6 +92,7 @@ impl Shared {
             upstream: String::new(),
             provider: None,
             model: None,
+            region: None,
             input_estimate: ask.request.input_estimate(),
             bound: None,
         };
@@ -186,6 +187,7 @@ impl Shared {
         let upstream = &self.settings.upstreams[target.upstream];
         dispatch.upstream.clone_from(&upstream.name);
         dispatch.provider.clone_from(&upstream.provider);
+        dispatch.region.clone_from(&upstream.region);
         dispatch.model = target.model.clone().or_else(|| ask.request.model.clone());
         dispatch.bound = bound(&self.book, dispatch, ask.request, ask.body.len());
         let strips = ask.request.strips_usage(upstream.convention.must_ask_for_usage());

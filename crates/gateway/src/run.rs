@@ -9,7 +9,7 @@ use facts::{
     Verdict,
 };
 use journal::{Batch, JournalError, Permit, Ticket};
-use metering::{AttemptMeter, Close, Step, charge};
+use metering::{AttemptMeter, Close, Served, Step, charge};
 use quantity::{Metered, Money, PriceRowId, UnixTime};
 use tokio::time::{Instant, timeout};
 
@@ -175,21 +175,18 @@ impl Run {
             let upstream = shared.upstream(&dispatch.upstream);
             let is_unmetered = open.admission.api == Api::Unmetered;
             let mut new_row = None;
-            let price = |dispatch: &Dispatch,
-                         model: Option<&str>,
-                         tier: Option<&str>,
-                         metered: &Metered| {
+            let price = |dispatch: &Dispatch, served: Served<'_>, metered: &Metered| {
                 if upstream.is_some_and(|upstream| upstream.hourly_cost.is_some()) {
-                    return Charged::Hosted;
+                    return (Charged::Hosted, None);
                 }
                 if is_unmetered {
-                    return Charged::Unpriced { reason: "not metered".to_owned() };
+                    return (Charged::Unpriced { reason: "not metered".to_owned() }, None);
                 }
-                let (charged, row) = charge(&shared.book, dispatch, model, tier, metered);
+                let (charged, row) = charge(&shared.book, dispatch, served, metered);
                 new_row = row
                     .filter(|row| !shared.rows.contains(row.id()))
                     .map(|row| PriceRecord::PerUse { row: row.id(), text: row.to_text() });
-                charged
+                (charged, row)
             };
             let mut end = meter.close_learning(how, now, &mut shared.metrics.learner(), price);
             if let Some(upstream) = upstream {

@@ -28,6 +28,8 @@ pub struct Upstream {
     pub key: Option<String>,
     /// Whose rows of the price book apply.
     pub provider: Option<String>,
+    /// The region in which it runs, in lower case: rows limited to it apply.
+    pub region: Option<String>,
     /// US dollars an hour, for GPUs of our own.
     pub hourly_cost: Option<Money>,
     /// How long it may take, and how much at once.

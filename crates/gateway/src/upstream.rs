@@ -279,6 +279,7 @@ mod tests {
             base_url: Uri::from_static("https://api.example/base/v1"),
             key: None,
             provider: None,
+            region: None,
             hourly_cost: None,
             limits: Limits::default(),
         };

@@ -254,6 +254,7 @@ impl Facts {
                 upstream: "openai".to_owned(),
                 provider: text("openai"),
                 model: text("gpt-5-mini"),
+                region: None,
                 input_estimate: TokenCount::from(1500),
                 bound: Some(Money::from_pico(2_500_000_000)),
             },
@@ -270,6 +271,7 @@ impl Facts {
                 response_id: text("chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"),
                 model_served: text("gpt-5-mini-2025-08-07"),
                 tier_served: text("default"),
+                region_served: None,
                 finish_reason: text("stop"),
                 metered: Metered { usage, source: UsageSource::Reported, doubts: Doubts::NONE },
                 raw_usage: text(

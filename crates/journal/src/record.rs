@@ -300,6 +300,7 @@ layout! {
         7 maybe model,
         8 one input_estimate,
         9 maybe bound,
+        10 maybe region,
     }
 }
 
@@ -323,6 +324,7 @@ layout! {
         16 list tools_called,
         17 one charged,
         21 maybe told,
+        22 maybe region_served,
         metered: Metered {
             18 one usage,
             19 one source,

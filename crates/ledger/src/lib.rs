@@ -189,6 +189,7 @@ fn lost(dispatch: &Dispatch, now: UnixTime) -> AttemptEnd {
         response_id: None,
         model_served: None,
         tier_served: None,
+        region_served: None,
         finish_reason: None,
         metered: Metered::unknown(),
         raw_usage: None,

@@ -49,6 +49,7 @@ fn dispatch(n: u8, ordinal: u32) -> Dispatch {
         reason: AttemptReason::First,
         upstream: "up".to_owned(),
         provider: None,
+        region: None,
         model: None,
         input_estimate: TokenCount::ZERO,
         bound: Some(Money::from_pico(1_500_000_000_000)),

@@ -22,6 +22,7 @@ fn metered(name: &str, goal: Option<&str>, chunks: &[Bytes], content_type: &str,
         upstream: String::new(),
         provider: None,
         model: None,
+        region: None,
         input_estimate: request.input_estimate(),
         bound: None,
     };
@@ -35,7 +36,7 @@ fn metered(name: &str, goal: Option<&str>, chunks: &[Bytes], content_type: &str,
                 black_box(meter.push(chunk.clone(), at));
             }
             black_box(meter.body_end());
-            black_box(meter.close(Close::BodyEnd, at, |_, _, _, _| Charged::Hosted));
+            black_box(meter.close(Close::BodyEnd, at, |_, _, _| (Charged::Hosted, None)));
         }
     });
 }

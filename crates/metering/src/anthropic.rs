@@ -193,10 +193,8 @@ fn keep_usage(usage: Option<&RawValue>, last: bool, seen: &mut Seen) {
     {
         seen.tier_served = Some(tier);
     }
-    // Of newer models, a run that is kept to one country costs a tenth more; no count tells it.
-    if usage.inference_geo.as_deref().is_some_and(|geo| !matches!(geo, "global" | "not_available"))
-    {
-        seen.doubt(Doubt::LowerBound);
+    if let Some(geo) = usage.inference_geo.owned().filter(|geo| geo != "not_available") {
+        seen.region_served = Some(geo.to_lowercase());
     }
 }
 

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use facts::{Api, AttemptEnd, Charged, Dispatch, End, ToldCost};
 use quantity::{Doubt, Doubts, Metered, TokenClass, TokenCount, UnixTime, Usage, UsageSource};
 use serde_json::value::RawValue;
+use tariff::PriceRow;
 
 use crate::contained::{self, contained};
 use crate::dialect::{self, Kind};
 use crate::learner::{Learner, Lesson, Ratio};
 use crate::seen::{Reading, Seen};
 use crate::sse::{Events, Piece};
-use crate::{Convention, Request, told};
+use crate::{Convention, Request, Served, told};
 
 /// A unary reply is copied up to this size to read its usage; a larger one passes, its usage unknown.
 /// The largest real replies are embeddings: 2,048 inputs × 3,072 dimensions is about 70 MB of text.
@@ -269,37 +270,42 @@ impl AttemptMeter {
         self.abandoned = true;
     }
 
-    /// The attempt is over. `price` turns a usage into a charge, given the model and tier that
-    /// served.
-    pub fn close(
+    /// The attempt is over. `price` turns a usage into a charge, given what served; it gives the row
+    /// with it, as [`crate::charge`] does.
+    pub fn close<'b>(
         self,
         how: Close,
         at: UnixTime,
-        price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
+        price: impl FnOnce(&Dispatch, Served<'_>, &Metered) -> (Charged, Option<&'b PriceRow>),
     ) -> AttemptEnd {
         self.close_learning(how, at, &mut Learner::default(), price)
     }
 
     /// As [`Self::close`]; estimates go by what the learner knows of the model, and it learns from a
     /// call that was told in full.
-    pub fn close_learning(
+    pub fn close_learning<'b>(
         mut self,
         how: Close,
         at: UnixTime,
         learner: &mut Learner,
-        price: impl FnOnce(&Dispatch, Option<&str>, Option<&str>, &Metered) -> Charged,
+        price: impl FnOnce(&Dispatch, Served<'_>, &Metered) -> (Charged, Option<&'b PriceRow>),
     ) -> AttemptEnd {
         let settled = contained(contained::Reading::End, || {
             let end = self.end(how);
             let metered = self.learned(end, learner);
+            if consumes_nothing(self.api, end) {
+                return (self.for_client(end), metered, Charged::NotBilled);
+            }
             let seen = &self.seen;
-            let charged = if consumes_nothing(self.api, end) {
-                Charged::NotBilled
-            } else {
-                let (model, tier) = (seen.model.as_deref(), seen.tier_served.as_deref());
-                price(&self.dispatch, model, tier, &metered)
+            let served = Served {
+                model: seen.model.as_deref(),
+                tier: seen.tier_served.as_deref(),
+                region: seen.region_served.as_deref(),
             };
-            (self.for_client(end), metered, charged)
+            let doubtful = self.doubted_for_region(metered);
+            let (charged, row) = price(&self.dispatch, served, &doubtful);
+            let regional = row.is_some_and(|row| row.terms().region.is_some());
+            (self.for_client(end), if regional { metered } else { doubtful }, charged)
         });
         let (end, metered, charged) = settled.unwrap_or_else(|| {
             self.breakdowns += 1;
@@ -332,6 +338,7 @@ impl AttemptMeter {
             response_id: seen.response_id,
             model_served: seen.model,
             tier_served: seen.tier_served,
+            region_served: seen.region_served,
             finish_reason: seen.finish_reason,
             metered,
             // What a stored response once used is on the record of its own exchange.
@@ -488,6 +495,16 @@ impl AttemptMeter {
         for doubt in self.seen.doubts.iter() {
             metered.doubts = metered.doubts.with(doubt);
         }
+    }
+
+    /// Of newer models, a run that is kept to one region costs a tenth more; no count tells it, and only
+    /// a price for that region has it.
+    fn doubted_for_region(&self, metered: Metered) -> Metered {
+        let kept = self.seen.region_served.as_deref().is_some_and(|region| region != "global");
+        if !kept || metered.source == UsageSource::Unknown {
+            return metered;
+        }
+        Metered { doubts: metered.doubts.with(Doubt::LowerBound), ..metered }
     }
 
     fn estimated(&self) -> Metered {

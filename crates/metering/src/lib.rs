@@ -29,7 +29,7 @@ mod told;
 pub use attempt::{AttemptMeter, Close, Step};
 pub use convention::Convention;
 pub use learner::{EstimateError, Learner};
-pub use price::{bound, charge};
+pub use price::{Served, bound, charge};
 pub use reprice::{Repriced, Supposed, reprice};
 pub use request::{Request, RequestError};
 pub use told::COST_HEADER;

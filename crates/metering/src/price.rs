@@ -6,17 +6,27 @@ use tariff::{Book, Key, PriceRow};
 
 use crate::Request;
 
-/// Prices what an attempt consumed: by the row in force when it was dispatched, for the model and
-/// tier that served. The row is given back so that it can be journalled before its first charge.
+/// What served an attempt, as far as its provider tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served<'a> {
+    /// The model; else it is the one that was asked for.
+    pub model: Option<&'a str>,
+    /// The tier; none is standard.
+    pub tier: Option<&'a str>,
+    /// The region; else it is the one that the upstream is configured with, if it is.
+    pub region: Option<&'a str>,
+}
+
+/// Prices what an attempt consumed: by the row in force when it was dispatched, for the model, tier and
+/// region that served. The row is given back so that it can be journalled before its first charge.
 #[must_use]
 pub fn charge<'b>(
     book: &'b Book,
     dispatch: &Dispatch,
-    model_served: Option<&str>,
-    tier_served: Option<&str>,
+    served: Served<'_>,
     metered: &Metered,
 ) -> (Charged, Option<&'b PriceRow>) {
-    charge_at(book, dispatch, model_served, tier_served, metered, None)
+    charge_at(book, dispatch, served, metered, None)
 }
 
 /// As [`charge`], by the prices in force at another instant, if one is told, at the hour and weekday
@@ -24,8 +34,7 @@ pub fn charge<'b>(
 pub(crate) fn charge_at<'b>(
     book: &'b Book,
     dispatch: &Dispatch,
-    model_served: Option<&str>,
-    tier_served: Option<&str>,
+    served: Served<'_>,
     metered: &Metered,
     in_force: Option<UnixTime>,
 ) -> (Charged, Option<&'b PriceRow>) {
@@ -39,12 +48,14 @@ pub(crate) fn charge_at<'b>(
     let Some(provider) = dispatch.provider.as_deref() else {
         return unpriced(format!("upstream `{}` has no price list", dispatch.upstream));
     };
-    let Some(model) = model_served.or(dispatch.model.as_deref()) else {
+    let Some(model) = served.model.or(dispatch.model.as_deref()) else {
         return unpriced("no model named".to_owned());
     };
     let at = in_force.unwrap_or(dispatch.at);
     let hours_of = in_force.map(|_| dispatch.at);
-    let key = Key { hours_of, ..Key::new(provider, model, at).on(tier_served) };
+    let region = served.region.or(dispatch.region.as_deref());
+    let key = Key::new(provider, model, at).on(served.tier).in_region(region);
+    let key = Key { hours_of, ..key };
     match book.charge(&key, &metered.usage) {
         Ok((row, charge)) => {
             let lines = charge.lines.iter().map(|line| ChargeLine {
@@ -84,7 +95,8 @@ pub fn bound(
     };
     let tier = request.tier.as_deref();
     let (provider, model) = (dispatch.provider.as_deref()?, dispatch.model.as_deref()?);
-    let row = book.quote(&Key::new(provider, model, dispatch.at).on(tier)).ok()?;
+    let key = Key::new(provider, model, dispatch.at).on(tier);
+    let row = book.quote(&key.in_region(dispatch.region.as_deref())).ok()?;
     let classes = [TokenClass::InputUncached, TokenClass::CacheWrite5m, TokenClass::CacheWrite1h];
     let cost = |input_class| {
         let mut usage = Usage::default();

@@ -4,7 +4,7 @@ use facts::{Adjustment, Attempt, Booked, Charged, Dispatch};
 use quantity::{Doubt, Money, UnixTime, UsageSource};
 use tariff::{Book, PriceRow};
 
-use crate::price::charge_at;
+use crate::price::{Served, charge_at};
 
 /// What is supposed instead of what was.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,8 +27,8 @@ pub struct Repriced<'b> {
     pub now: Result<(Booked, &'b PriceRow), String>,
 }
 
-/// Prices a settled attempt as it would be priced if it were settled now: the same usage, the model
-/// and tier that served, the price in force when it was dispatched, as it is known now. `adjusted` is
+/// Prices a settled attempt as it would be priced if it were settled now: the same usage, the model,
+/// tier and region that served, the price in force when it was dispatched, as it is known now. `adjusted` is
 /// the sum of its adjustments so far, if it has any.
 ///
 /// `None` for what no book can price: what ran by the hour, was not billed, or consumed nobody knows
@@ -59,12 +59,14 @@ pub fn reprice<'b>(
         (charge, adjusted) => charge.or(adjusted.copied()),
     };
     let (tier, at) = (supposed.tier.or(end.tier_served.as_deref()), supposed.in_force);
+    let (model, region) = (end.model_served.as_deref(), end.region_served.as_deref());
+    let served = Served { model, tier, region };
     let (charged, row) = match supposed.served_by {
-        None => charge_at(book, dispatch, end.model_served.as_deref(), tier, metered, at),
+        None => charge_at(book, dispatch, served, metered, at),
         Some((provider, model)) => {
             let provider = Some(provider.to_owned());
             let dispatch = Dispatch { provider, ..dispatch.clone() };
-            charge_at(book, &dispatch, Some(model), tier, metered, at)
+            charge_at(book, &dispatch, Served { model: Some(model), ..served }, metered, at)
         }
     };
     let now = match (Booked::of(&charged), row, charged) {

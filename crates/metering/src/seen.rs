@@ -20,6 +20,8 @@ pub(crate) struct Seen {
     pub(crate) response_id: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) tier_served: Option<String>,
+    /// In lower case.
+    pub(crate) region_served: Option<String>,
     pub(crate) finish_reason: Option<String>,
     /// Choices that have finished.
     finished: u32,

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use facts::{Api, AttemptReason, Charged, Dispatch};
-use metering::{Request, bound, charge};
+use metering::{Request, Served, bound, charge};
 use quantity::{
     Doubt, Doubts, ExchangeId, HashKey, Metered, TokenClass, TokenCount, Usage, UsageSource,
 };
@@ -20,6 +20,9 @@ provider lab
     standard from=2026-02-01 input_uncached=1 output_text=4
   model small : =small
     standard input_uncached=0.25 output_text=0.5
+  model local : =local
+    standard region=eu input_uncached=3 output_text=9
+    standard region=us input_uncached=5 output_text=7
 ";
 
 fn dispatch(provider: Option<&str>, at: &str) -> Dispatch {
@@ -31,6 +34,7 @@ fn dispatch(provider: Option<&str>, at: &str) -> Dispatch {
         upstream: "up".to_owned(),
         provider: provider.map(str::to_owned),
         model: Some("big".to_owned()),
+        region: None,
         input_estimate: TokenCount::from(1_000),
         bound: None,
     }
@@ -50,7 +54,8 @@ fn dollars(dispatch: &Dispatch, served: Option<&str>, source: UsageSource) -> St
         UsageSource::Unknown => Metered::unknown(),
         _ => metered(source),
     };
-    let (charged, row) = charge(&book, dispatch, served, None, &metered);
+    let (charged, row) =
+        charge(&book, dispatch, Served { model: served, ..Served::default() }, &metered);
     match charged {
         Charged::Priced { row: id, .. } => {
             assert_eq!(row.unwrap().id(), id, "the row comes with its charge");
@@ -79,6 +84,36 @@ fn the_model_that_served_is_priced() {
 }
 
 #[test]
+fn the_region_that_served_is_priced_or_else_that_of_the_upstream() {
+    let book = Book::parse(BOOK).unwrap();
+    let metered = metered(UsageSource::Reported);
+    let cost = |configured: Option<&str>, region: Option<&str>| {
+        let region_of = configured.map(str::to_owned);
+        let dispatch = Dispatch { region: region_of, ..dispatch(Some("lab"), JANUARY) };
+        let served = Served { model: Some("local"), region, ..Served::default() };
+        charge(&book, &dispatch, served, &metered).0
+    };
+    let dollars = |charged: Charged| charged.cost().map(|cost| cost.to_string());
+    assert_eq!(dollars(cost(Some("eu"), None)).as_deref(), Some("0.000072"));
+    assert_eq!(dollars(cost(Some("EU"), Some("us"))).as_deref(), Some("0.000064"));
+    assert_eq!(dollars(cost(None, Some("us"))).as_deref(), Some("0.000064"));
+    for (configured, served, told) in [(None, None, "none told"), (Some("eu"), Some("ap"), "ap")] {
+        let reason = format!("no price of `lab/local` for tier `standard` in region `{told}`");
+        assert_eq!(cost(configured, served), Charged::Unpriced { reason });
+    }
+    let body = r#"{"model":"local","max_tokens":100,"messages":[]}"#;
+    let request = Request::read(Api::OpenAiChat, body.as_bytes(), &HashKey::new([7; 32])).unwrap();
+    let most = |region: Option<&str>| {
+        let (model, region) = (Some("local".to_owned()), region.map(str::to_owned));
+        let dispatch = Dispatch { model, region, ..dispatch(Some("lab"), JANUARY) };
+        bound(&book, &dispatch, &request, 10).map(|most| most.to_string())
+    };
+    assert_eq!(most(Some("eu")).as_deref(), Some("0.00093"));
+    assert_eq!(most(Some("us")).as_deref(), Some("0.00075"));
+    assert_eq!(most(None), None);
+}
+
+#[test]
 fn what_has_no_price_is_unpriced_and_never_free() {
     let unpriced = |dispatch: &Dispatch, served, source| {
         let reason = dollars(dispatch, served, source);
@@ -97,7 +132,8 @@ fn tokens_of_several_models_told_as_one_have_no_price() {
     let book = Book::parse(BOOK).unwrap();
     let mut metered = metered(UsageSource::Reported);
     metered.doubts = metered.doubts.with(Doubt::MixedModels);
-    let (charged, row) = charge(&book, &dispatch(Some("lab"), JANUARY), None, None, &metered);
+    let (charged, row) =
+        charge(&book, &dispatch(Some("lab"), JANUARY), Served::default(), &metered);
     assert!(matches!(charged, Charged::Unpriced { .. }) && row.is_none());
 }
 

@@ -198,6 +198,7 @@ pub(crate) fn dispatch_fields(record: &Dispatch) -> Fields {
         "upstream" => &record.upstream,
         "provider" => record.provider.as_ref(),
         "model" => record.model.as_ref(),
+        "region" => record.region.as_ref(),
         "input_tokens_estimated" => count(record.input_estimate),
         "bound_usd" => record.bound,
     })
@@ -216,6 +217,7 @@ pub(crate) fn end_fields(record: &AttemptEnd) -> Fields {
         "response_id" => record.response_id.as_ref(),
         "model_served" => record.model_served.as_ref(),
         "tier_served" => record.tier_served.as_ref(),
+        "region_served" => record.region_served.as_ref(),
         "finish_reason" => record.finish_reason.as_ref(),
         "usage_source" => metered.source.name(),
         // Counts of an unknown usage mean nothing.

@@ -5,7 +5,7 @@ use facts::{
     Verdict,
 };
 use journal::Body;
-use metering::{AttemptMeter, Close, Step, charge};
+use metering::{AttemptMeter, Close, Served, Step, charge};
 use quantity::{ExchangeId, Metered, UnixTime};
 
 use crate::Violation;
@@ -332,17 +332,17 @@ impl World {
         let dispatch = meter.dispatch().clone();
         let (mut row, book) = (None, &self.book);
         let hosted = self.clients[i].wires[run.ordinal].kind.hosted;
-        let price = |dispatch: &Dispatch, model: Option<&str>, tier: Option<&str>, m: &Metered| {
+        let price = |dispatch: &Dispatch, served: Served<'_>, m: &Metered| {
             if hosted {
-                return Charged::Hosted;
+                return (Charged::Hosted, None);
             }
             let mut dispatch = dispatch.clone();
             if mutant == Some(Mutant::PriceAtEnd) {
                 dispatch.at = wall;
             }
-            let (charged, used) = charge(book, &dispatch, model, tier, m);
+            let (charged, used) = charge(book, &dispatch, served, m);
             row = used.cloned();
-            charged
+            (charged, used)
         };
         let mut end: AttemptEnd = meter.close_learning(how, at, &mut gateway.learner, price);
         spoil(mutant, &mut end);

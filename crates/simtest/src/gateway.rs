@@ -208,6 +208,7 @@ pub(crate) fn dispatch(
         upstream: wire.kind.upstream.to_owned(),
         provider: wire.kind.provider.map(str::to_owned),
         model: Some(wire.model.clone()),
+        region: None,
         input_estimate: asked.input_estimate(),
         bound: None,
     };

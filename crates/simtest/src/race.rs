@@ -125,7 +125,7 @@ fn exchange(
     if outcome.is_err() {
         return Ok(Told { id, admitted: false, settled: None });
     }
-    let end = meter.close(Close::Reset, WALL, |_, _, _, _| Charged::Hosted);
+    let end = meter.close(Close::Reset, WALL, |_, _, _| (Charged::Hosted, None));
     let settlement = Settlement { exchange: id, at: WALL, verdict: Verdict::Failed };
     let mut batch = Batch::new();
     batch.push(&end).map_err(sound)?;

@@ -46,6 +46,12 @@ impl<'a> Key<'a> {
     pub const fn on(self, tier: Option<&'a str>) -> Self {
         Self { tier, ..self }
     }
+
+    /// The same in a region, where it is known.
+    #[must_use]
+    pub const fn in_region(self, region: Option<&'a str>) -> Self {
+        Self { region, ..self }
+    }
 }
 
 /// What a report says of the book that priced it.

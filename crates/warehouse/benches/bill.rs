@@ -237,6 +237,7 @@ fn exchange(random: &mut Random, at: UnixTime) -> [Body; 4] {
         upstream: "openai".to_owned(),
         provider: Some("openai".to_owned()),
         model: Some((*model).to_owned()),
+        region: None,
         input_estimate: TokenCount::new(counts[0]).unwrap(),
         bound: Some(Money::from_pico(i128::from(counts[0]) * 1_000_000)),
     };
@@ -272,6 +273,7 @@ fn exchange(random: &mut Random, at: UnixTime) -> [Body; 4] {
         response_id: Some(format!("chatcmpl-{:016x}", random.below(u64::MAX))),
         model_served: Some((*model).to_owned()),
         tier_served: None,
+        region_served: None,
         finish_reason: (!gone).then(|| if cut { "length" } else { "stop" }.to_owned()),
         metered: Metered {
             usage,

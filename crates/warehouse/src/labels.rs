@@ -13,8 +13,8 @@ use crate::Unsound;
 use crate::bytes::{Taker, put_counted};
 use crate::column::{Builder, Column};
 
-/// What has a dictionary, tags apart, in the order of their numbers on disk.
-pub(crate) const DIMENSIONS: [Dimension; 10] = [
+/// What has a dictionary, tags apart; where each is on disk says [`number`].
+pub(crate) const DIMENSIONS: [Dimension; 11] = [
     Dimension::Route,
     Dimension::Model,
     Dimension::TaskType,
@@ -25,6 +25,7 @@ pub(crate) const DIMENSIONS: [Dimension; 10] = [
     Dimension::Day,
     Dimension::Api,
     Dimension::Key,
+    Dimension::Region,
 ];
 
 /// The number of the sets of tags.
@@ -46,6 +47,8 @@ pub(crate) fn number(dimension: &Dimension) -> u16 {
         Dimension::Api => 8,
         Dimension::Key => 9,
         Dimension::Tag(_) => TAGS,
+        // Unknown to projections of format 9 and before: there it is none.
+        Dimension::Region => 11,
     }
 }
 
@@ -129,9 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dimensions_stand_at_their_numbers() {
-        for (place, dimension) in DIMENSIONS.iter().enumerate() {
-            assert_eq!(usize::from(number(dimension)), place);
-        }
+    fn every_dimension_has_a_number_of_its_own() {
+        let all = DIMENSIONS.into_iter().chain([Dimension::Tag("tag".to_owned())]);
+        let numbers: std::collections::BTreeSet<u16> = all.map(|one| number(&one)).collect();
+        assert!(numbers.into_iter().eq(0..=11));
     }
 }

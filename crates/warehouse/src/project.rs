@@ -10,7 +10,7 @@ use quantity::{ExchangeId, UnixTime, WriterId};
 use crate::bytes::{Taker, put_counted};
 use crate::column::{Builder, Column};
 use crate::flat::{self, FLAT};
-use crate::labels::{DIMENSIONS, LabelBuilder, TAGS, tag_set};
+use crate::labels::{DIMENSIONS, LabelBuilder, TAGS, number, tag_set};
 use crate::projection::{
     ADMITTED_AT, BUSY_FROM, BUSY_ROW, BUSY_UNTIL, BUSY_USEFUL, CODES, DICTIONARIES, Head, LOOSE,
     MEASURES, encode,
@@ -210,7 +210,8 @@ impl Table {
         let mut columns = vec![(ADMITTED_AT, self.admitted_at.finish(rows))];
         let busy = [BUSY_ROW, BUSY_FROM, BUSY_UNTIL, BUSY_USEFUL];
         columns.extend(busy.into_iter().zip(self.busy.map(|column| column.finish(self.hosted))));
-        let labels = self.labels.into_iter().zip(0..).chain([(self.tags, TAGS)]);
+        let labels = self.labels.into_iter().zip(DIMENSIONS.iter().map(number));
+        let labels = labels.chain([(self.tags, TAGS)]);
         for (labels, number) in labels {
             let (codes, dictionary) = labels.finish(rows);
             columns.push((CODES + number, codes));

@@ -48,8 +48,8 @@ mod tests {
             Just(ADMITTED_AT),
             Just(LOOSE),
             BUSY_ROW..BUSY_ROW + 4,
-            CODES..=CODES + TAGS,
-            DICTIONARIES..=DICTIONARIES + TAGS,
+            CODES..=CODES + TAGS + 1,
+            DICTIONARIES..=DICTIONARIES + TAGS + 1,
             MEASURES..MEASURES + 70,
         ];
         let base = prop_oneof![3 => Just(0_i128), 2 => -3..3_i128, 1 => any::<i128>()];
@@ -66,7 +66,7 @@ mod tests {
         ];
         (number, base, width, count, bytes).prop_map(|(number, base, width, count, bytes)| {
             let dictionary =
-                (LOOSE == number) || (DICTIONARIES..=DICTIONARIES + TAGS).contains(&number);
+                (LOOSE == number) || (DICTIONARIES..=DICTIONARIES + TAGS + 1).contains(&number);
             if dictionary {
                 return (number, Column::of_bytes(bytes));
             }

@@ -124,6 +124,7 @@ pub(super) fn weigh_scheduled(
         let named = attempt.dispatch.provider.as_deref().zip(attempt.model());
         let Some((provider, model)) = named else { return };
         let key = Key::new(provider, model, after).on(attempt.end.tier_served.as_deref());
+        let key = key.in_region(attempt.region());
         for at in book.turns(&key, after, until) {
             let then = Sheet { book, at };
             add(&mut weighed, attempt, &then.just_before(), &then);

@@ -25,6 +25,7 @@ mod outages;
 mod passthrough;
 mod prices;
 mod refusals;
+mod regions;
 mod rerate;
 mod retention;
 mod scripted;

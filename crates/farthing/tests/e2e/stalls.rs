@@ -53,6 +53,7 @@ impl Here {
                 base_url: format!("http://{upstream}/v1").parse().unwrap(),
                 key: None,
                 provider: None,
+                region: None,
                 hourly_cost: None,
                 limits: gateway::Limits::default(),
             }],

@@ -67,6 +67,7 @@ pub(crate) fn dispatch() -> Dispatch {
         upstream: "local".to_owned(),
         provider: text("openai"),
         model: text("gpt-5-mini-2025"),
+        region: text("eu"),
         input_estimate: TokenCount::from(100),
         bound: Some(Money::from_pico(1_234_567_890_123)),
     }
@@ -97,6 +98,7 @@ pub(crate) fn attempt_end() -> AttemptEnd {
         response_id: text("chatcmpl-1"),
         model_served: text("gpt-5-mini-2025"),
         tier_served: text("default"),
+        region_served: text("us"),
         finish_reason: text("stop"),
         metered: Metered {
             usage,
@@ -181,10 +183,11 @@ fn round_trip_raw(kind: u8, version: u8, body: &[u8]) -> Result<Record, JournalE
 #[test]
 fn the_bytes_of_each_kind_are_these() {
     let hex = |bytes: Vec<u8>| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let bare = AttemptEnd { told: None, region_served: None, ..attempt_end() };
     let golden = [
         (Body::Admitted(Admission { key: None, path: None, ..admission() }), ADMITTED),
-        (Body::Dispatched(dispatch()), DISPATCHED),
-        (Body::AttemptEnded(AttemptEnd { told: None, ..attempt_end() }), ATTEMPT_ENDED),
+        (Body::Dispatched(Dispatch { region: None, ..dispatch() }), DISPATCHED),
+        (Body::AttemptEnded(bare), ATTEMPT_ENDED),
         (Body::Settled(settlement()), SETTLED),
         (Body::Adjusted(adjustment()), ADJUSTED),
         (Body::Gap(gap()), GAP),
@@ -203,12 +206,19 @@ fn the_bytes_of_each_kind_are_these() {
     let (before, after) = ATTEMPT_ENDED.rsplit_once("920111").unwrap();
     for (told, value) in [(attempt_end().told, "020154"), (Some(ToldCost::Refused), "0102")] {
         let longer = format!("{before}aa01{value}920111{after}");
-        assert_eq!(hex(body(&AttemptEnd { told, ..attempt_end() })), longer);
+        let end = AttemptEnd { told, region_served: None, ..attempt_end() };
+        assert_eq!(hex(body(&end)), longer);
     }
+    // So did field 22, and field 10 of a dispatch.
+    let longer = format!("{before}b201027573920111{after}");
+    assert_eq!(hex(body(&AttemptEnd { told: None, ..attempt_end() })), longer);
+    assert_eq!(hex(body(&dispatch())), format!("{DISPATCHED}52026575"));
     let charges = [Charged::Hosted, Charged::NotBilled, Charged::Unpriced { reason: "a".into() }];
     let tails = charges.map(|charged| {
         let tools_called = vec![];
-        let bytes = body(&AttemptEnd { charged, tools_called, told: None, ..attempt_end() });
+        let (told, region_served) = (None, None);
+        let end = AttemptEnd { charged, tools_called, told, region_served, ..attempt_end() };
+        let bytes = body(&end);
         let at = bytes.windows(2).rposition(|pair| pair == [0x8a, 0x01]).unwrap();
         hex(bytes[at..at + 6].to_vec())
     });
@@ -268,6 +278,7 @@ fn facts_come_back_as_they_were() {
         response_id: None,
         model_served: None,
         tier_served: None,
+        region_served: None,
         finish_reason: None,
         metered: Metered::unknown(),
         raw_usage: None,
@@ -281,7 +292,13 @@ fn facts_come_back_as_they_were() {
         Body::Admitted(admission()),
         Body::Admitted(bare_admission),
         Body::Dispatched(dispatch()),
-        Body::Dispatched(Dispatch { provider: None, model: None, bound: None, ..dispatch() }),
+        Body::Dispatched(Dispatch {
+            provider: None,
+            model: None,
+            region: None,
+            bound: None,
+            ..dispatch()
+        }),
         Body::AttemptEnded(attempt_end()),
         Body::AttemptEnded(bare_end),
         Body::AttemptEnded(AttemptEnd { charged: Charged::Hosted, ..attempt_end() }),

@@ -28,11 +28,13 @@ fn settled(book: &Book, provider: &str, model: &str, usage: Usage) -> Attempt {
         upstream: "up".to_owned(),
         provider: Some(provider.to_owned()),
         model: Some("asked".to_owned()),
+        region: None,
         input_estimate: TokenCount::ZERO,
         bound: None,
     };
     let metered = Metered { usage, source: UsageSource::Reported, doubts: Doubts::NONE };
-    let (charged, _) = charge(book, &dispatch, Some(model), Some("default"), &metered);
+    let served = Served { model: Some(model), tier: Some("default"), region: None };
+    let (charged, _) = charge(book, &dispatch, served, &metered);
     let end = AttemptEnd {
         exchange,
         ordinal: 2,
@@ -46,6 +48,7 @@ fn settled(book: &Book, provider: &str, model: &str, usage: Usage) -> Attempt {
         response_id: None,
         model_served: Some(model.to_owned()),
         tier_served: Some("default".to_owned()),
+        region_served: None,
         finish_reason: None,
         metered,
         raw_usage: None,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use facts::{Api, AttemptEnd, AttemptReason, Charged, Dispatch, ToldCost};
-use metering::{AttemptMeter, Close, Convention, Request};
+use metering::{AttemptMeter, Close, Convention, Request, Served};
 use quantity::{Doubt, ExchangeId, HashKey, UnixTime};
 
 pub(crate) struct Fixture {
@@ -185,6 +185,7 @@ pub(crate) fn meter(convention: Convention, request: &Request, strips_usage: boo
         upstream: "up".to_owned(),
         provider: None,
         model: request.model.clone(),
+        region: None,
         input_estimate: request.input_estimate(),
         bound: None,
     };
@@ -222,16 +223,18 @@ pub(crate) fn run_whatever(mut meter: AttemptMeter, chunks: &[&[u8]], close: Clo
         }
     }
     let mut asked = None;
-    let end = meter.close(close, at, |_, model, tier, metered| {
-        asked = Some((model.map(str::to_owned), tier.map(str::to_owned), *metered));
-        Charged::Unpriced { reason: "asked".to_owned() }
+    let end = meter.close(close, at, |_, served, metered| {
+        let Served { model, tier, region } = served;
+        asked = Some(([model, tier, region].map(|text| text.map(str::to_owned)), *metered));
+        (Charged::Unpriced { reason: "asked".to_owned() }, None)
     });
     match asked {
         None if end.metered.doubts.contains(Doubt::MeterFailed) => {}
         None => assert_eq!(end.charged, Charged::NotBilled),
         Some(asked) => {
-            let served = (end.model_served.clone(), end.tier_served.clone(), end.metered);
-            assert_eq!(asked, served, "priced by what served");
+            let served =
+                [&end.model_served, &end.tier_served, &end.region_served].map(Clone::clone);
+            assert_eq!(asked, (served, end.metered), "priced by what served");
         }
     }
     Played { before, last, after, end }
@@ -272,6 +275,7 @@ pub(crate) fn render(end: &AttemptEnd) -> String {
         ("finish", end.finish_reason.as_deref()),
         ("model", end.model_served.as_deref()),
         ("tier", end.tier_served.as_deref()),
+        ("region", end.region_served.as_deref()),
         ("id", end.response_id.as_deref()),
         ("raw", end.raw_usage.as_deref()),
     ];

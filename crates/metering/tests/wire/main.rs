@@ -77,9 +77,8 @@ fn a_reply_too_large_to_copy_passes_and_is_unknown() {
     passed += meter.body_end().last.unwrap().concat().len();
     assert_eq!(passed, 3 * chunk.len() + 2);
     let reason = "unknown".to_owned();
-    let price =
-        |_: &_, _: Option<&str>, _: Option<&str>, _: &_| facts::Charged::Unpriced { reason };
-    let end = meter.close(Close::BodyEnd, at, price);
+    let end =
+        meter.close(Close::BodyEnd, at, |_, _, _| (facts::Charged::Unpriced { reason }, None));
     assert_eq!(end.end, facts::End::Complete);
     let doubts = quantity::Doubts::NONE.with(quantity::Doubt::Unread);
     assert_eq!(end.metered, quantity::Metered { doubts, ..quantity::Metered::unknown() });
@@ -111,8 +110,8 @@ fn estimates_go_by_what_completed_calls_taught() {
         meter.head(200, Some("text/event-stream"), at);
         let text = "data: {\"choices\":[{\"delta\":{\"content\":\"0123456789ab\"}}]}\n\n";
         meter.push(bytes::Bytes::from(format!("{text}{usage}")), at);
-        let unpriced = |_: &_, _: Option<&str>, _: Option<&str>, _: &_| facts::Charged::Hosted;
-        let end = meter.close_learning(close, at, &mut learner, unpriced);
+        let end =
+            meter.close_learning(close, at, &mut learner, |_, _, _| (facts::Charged::Hosted, None));
         let tokens = end.metered.usage.tokens;
         (tokens[TokenClass::InputUncached].get(), tokens[TokenClass::OutputText].get())
     };

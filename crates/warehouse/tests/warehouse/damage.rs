@@ -78,7 +78,7 @@ fn a_projection_of_another_format_is_made_anew_and_in_the_archive_it_is_an_error
     let bytes = archive.bytes(&name);
     let expected = from_warehouse(&warehouse, &query);
     // Those before differ from it in what they could not hold.
-    for format in [6, 7, 8] {
+    for format in [6, 7, 8, 9] {
         archive.set_bytes(&name, reformatted(&bytes, format));
         assert_eq!(from_warehouse(&warehouse, &query), expected);
     }
@@ -89,7 +89,7 @@ fn a_projection_of_another_format_is_made_anew_and_in_the_archive_it_is_an_error
     }
 }
 
-/// What was not kept before is none: costs that providers told.
+/// What was not kept before is none: costs that providers told, and regions.
 #[test]
 fn an_archive_of_a_format_before_answers_as_it_did() {
     let mut samples = samples(40);
@@ -97,12 +97,17 @@ fn an_archive_of_a_format_before_answers_as_it_did() {
         sample.settles = true;
         // Of these the providers told nothing.
         sample.tries.iter_mut().for_each(|one| one.source |= 4);
+        // And their regions are not known.
+        for one in &mut sample.tries {
+            (one.upstream, one.finish) = (one.upstream / 3 * 3, one.finish / 3 * 3);
+        }
     }
     let (journal, archive) = (MemoryStorage::new(), MemoryStorage::new());
     write(&journal, 7, 3_000, &mut known(7, &samples));
     let directory = tempfile::tempdir().unwrap();
     let warehouse = archived(directory.path(), &journal, &archive, 500);
-    let queries = [query(&["route", "upstream"], Period::default()), query(&[], Period::default())];
+    let queries: [&[&str]; 3] = [&["route", "upstream"], &["region", "model"], &[]];
+    let queries = queries.map(|by| query(by, Period::default()));
     let expected: Vec<_> = queries.iter().map(|query| from_journal(&journal, query)).collect();
     assert!(
         expected[0].0.total.attempts > 20 && expected[0].0.total.told == facts::Told::default()
@@ -111,7 +116,7 @@ fn an_archive_of_a_format_before_answers_as_it_did() {
     let projections = archive.list().unwrap().into_iter().filter(|name| name != "manifest");
     let projections: Vec<_> = projections.collect();
     assert_eq!((projections.len(), pruned > 3), (pruned, true));
-    for format in [6, 7, 8] {
+    for format in [6, 7, 8, 9] {
         for name in &projections {
             archive.set_bytes(name, reformatted(&archive.bytes(name), format));
         }
@@ -209,5 +214,5 @@ fn a_format_is_the_same_bytes_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     warehouse(directory.path(), &journal, 500).refresh().unwrap();
     let all: Vec<u8> = files(directory.path()).into_values().flatten().collect();
-    assert_eq!((all[8], crc32c::crc32c(&all)), (9, 2_156_087_166), "format and checksum");
+    assert_eq!((all[8], crc32c::crc32c(&all)), (10, 708_305_720), "format and checksum");
 }

@@ -11,7 +11,7 @@ use quantity::Period;
 use crate::workload::{any_sample, join, mixed, write};
 use crate::{at, bill, files, from_journal, from_warehouse, query, samples, warehouse};
 
-pub(crate) const DIMENSIONS: [&str; 13] = [
+pub(crate) const DIMENSIONS: [&str; 14] = [
     "route",
     "model",
     "task_type",
@@ -22,6 +22,7 @@ pub(crate) const DIMENSIONS: [&str; 13] = [
     "day",
     "api",
     "key",
+    "region",
     "tag:release",
     "tag:tag-3",
     "tag:none",

@@ -128,6 +128,7 @@ pub(crate) fn records(salt: u8, number: u32, sample: &Sample) -> Vec<Batch> {
             upstream: pick(&["openai", "gpu", "other-gpu"], one.upstream).to_owned(),
             provider: None,
             model: maybe(&["mini", "nano"], one.model),
+            region: maybe(&["eu", "us"], one.upstream),
             input_estimate: TokenCount::ZERO,
             bound: (one.seconds % 2 == 0).then(|| Money::from_pico(i128::from(one.tokens[0]))),
         };
@@ -204,6 +205,7 @@ fn ended(dispatch: &Dispatch, at: UnixTime, one: &Try) -> AttemptEnd {
         response_id: None,
         model_served: maybe(&["mini-2026", "nano-2026", "large"], one.model / 3),
         tier_served: None,
+        region_served: maybe(&["us", "global"], one.finish),
         finish_reason: maybe(&["stop", "length", "max_tokens"], one.finish),
         // Each set of those that are known, and some of a newer version.
         metered: Metered { usage, source, doubts: Doubts::from_bits(one.tokens[3] % 1_024) },
