@@ -22,8 +22,11 @@ from litellm.types.utils import CompletionTokensDetailsWrapper, PromptTokensDeta
 
 import rules
 
-# A Tuesday, in DeepSeek's off-peak hours. LiteLLM's map has no dates; the built-in book is asked for this one.
-AT = datetime.datetime(2026, 11, 10, 12, tzinfo=datetime.timezone.utc)
+# LiteLLM's map has no dates, but hours and days: on both sides of DeepSeek's, in the week and at its end.
+TIMES = [
+    datetime.datetime.fromisoformat(f"2026-11-{time}+00:00")
+    for time in ("10T12:00:00", "11T00:59:59", "12T01:00:00", "13T09:59:59", "13T10:00:00", "14T02:00:00", "15T23:59:59")
+]
 # A sum of at most 15 products of floats, each rounded twice, of prices within 2^-52 of their decimals.
 FLOAT_BOUND = Decimal("4e-15")
 # To look a model of theirs up is to log in.
@@ -46,7 +49,7 @@ FAST = "fast is priced as priority"
 TIERLESS = "a calculator that is not told the tier"
 LONG = "a tier above a threshold"
 AT_THRESHOLD = "exactly at xAI's threshold"
-OFF_PEAK = "off-peak prices"
+OFF_PEAK = "off-peak hours on days of another place"
 ABOVE_ALONE = "a price above a threshold alone"
 CACHE = "a cache price that is made up"
 CLASS = "a calculator that knows text alone"
@@ -78,19 +81,30 @@ class Entry:
         self.ours = PROVIDERS.get(provider, provider)
         self.texts = texts[name]
         self.tiers = rules.imported(self.texts)
-        self.info = self.key = None
+        self.off_peak = fields.get("off_peak_pricing")
         # Its calculator takes a provider that is named twice for once.
         lookup, prefix = name, self.provider + "/"
         while lookup.startswith(prefix * 2):
             lookup = lookup.removeprefix(prefix)
+        self.key, self.info = self.read(lookup, texts)
+        # That for batches does not.
+        self.batch_info = self.read(name, texts)[1]
+
+    def read(self, lookup, texts):
+        """The entry that LiteLLM finds for a name, and the prices that it reads of it."""
         try:
             info = litellm.get_model_info(model=lookup, custom_llm_provider=self.provider)
         except Exception:
-            return
-        self.key = info["key"]
-        found = texts.get(self.key, {})
-        self.info = {key: Decimal(found[key]) for key in found if "cost" in key and info.get(key) is not None and number(found[key])}
-        self.off_peak = info.get("off_peak_pricing")
+            return None, None
+        found = texts.get(info["key"], {})
+        read = {key for key in found if "cost" in key and info.get(key) is not None and number(found[key])}
+        return info["key"], {key: Decimal(found[key]) for key in read}
+
+    def tiers_at(self, at):
+        """The prices as the import has them at a time."""
+        if self.off_peak and rules.is_open(self.off_peak, at):
+            return self.tiers | {"standard": rules.imported(rules.with_block(self.texts, self.off_peak))["standard"]}
+        return self.tiers
 
     def priced(self):
         return self.fields.get("mode") in MODES and any(
@@ -154,8 +168,10 @@ def as_litellm(usage):
     )
 
 
-def calculated(entry, tier, usage):
+def calculated(entry, tier, at, usage):
     """What LiteLLM says, or the exception it raises."""
+    # It bills by its own clock.
+    calculator.current_billing_time = lambda: at
     try:
         if tier == "batch":
             cost = batch_cost_calculator(as_litellm(usage), entry.name, entry.provider)
@@ -194,7 +210,7 @@ def near(theirs, exact):
     return abs(Decimal(theirs) - exact) <= FLOAT_BOUND * abs(exact)
 
 
-def cause(entry, tier, usage, charge, theirs, entries):
+def cause(entry, tier, at, usage, charge, theirs, entries):
     """The first cause that applies; None where both say the same. Raises where none does."""
     if isinstance(theirs, Exception):
         if entry.key is None:
@@ -202,7 +218,7 @@ def cause(entry, tier, usage, charge, theirs, entries):
         raise AssertionError(f"LiteLLM fails: {theirs!r}")
     if tier == "batch" and theirs == 0 and not has_batches(entry):
         return NOT_FOUND
-    expected = their_cost(entry, tier, usage)
+    expected = their_cost(entry, tier, at, usage)
     if not near(theirs, expected):
         raise AssertionError(f"LiteLLM's result is not what its map says by its rules, {expected}")
     # Of two entries for one name the import keeps the last by name.
@@ -215,7 +231,7 @@ def cause(entry, tier, usage, charge, theirs, entries):
         if tier == "fast" and "priority" in kept.tiers:
             return FAST
         return NO_BATCH if tier == "batch" else NO_TIER
-    rates, missing = rules.our_rates(kept.tiers, tier, usage)
+    rates, missing = rules.our_rates(kept.tiers_at(at), tier, usage)
     if missing:
         if charge["total_usd"] is not None:
             raise AssertionError(f"a price although {missing} has none")
@@ -229,7 +245,7 @@ def cause(entry, tier, usage, charge, theirs, entries):
         return None
     if near(theirs, pico * rules.PICO):
         return FLOATS
-    return why(entry, tier, usage, rates, fee)
+    return why(entry, tier, at, usage, rates, fee)
 
 
 def has_batches(entry):
@@ -241,31 +257,29 @@ def has_batches(entry):
         return False
 
 
-def their_cost(entry, tier, usage):
-    rates = their_rates(entry, tier, usage)
+def their_cost(entry, tier, at, usage):
+    rates = their_rates(entry, tier, at, usage)
     return sum(rates[item] * count for item, count in usage.items())
 
 
-def their_rates(entry, tier, usage):
-    info = entry.info
-    if tier != "batch" and entry.off_peak and calculator._is_off_peak(entry.off_peak, AT):
-        # Its rates take the place of all others.
-        block = {key: Decimal(repr(value)) for key, value in entry.off_peak.items() if "cost" in key}
-        info = {key: value for key, value in info.items() if "above" not in key or "1hr" in key} | block
+def their_rates(entry, tier, at, usage):
+    info = entry.batch_info if tier == "batch" else entry.info
+    if tier != "batch" and entry.off_peak and calculator._is_off_peak(entry.off_peak, at):
+        info = rules.with_block(info, entry.off_peak)
     return rules.their_rates(info, entry.provider, tier, usage)
 
 
-def why(entry, tier, usage, rates, fee):
+def why(entry, tier, at, usage, rates, fee):
     """What of the two sets of rules makes the prices of what was used differ."""
     if entry.key != entry.name:
         return OTHER
-    theirs = their_rates(entry, tier, usage)
+    theirs = their_rates(entry, tier, at, usage)
     differing = {item for item in rates if rates[item] != theirs[item]}
     if not differing:
         if fee:
             return FEE
         raise AssertionError("no price differs")
-    if entry.off_peak:
+    if entry.off_peak and rules.is_open(entry.off_peak, at) is None:
         return OFF_PEAK
     unread = {key: Decimal(text) for key, text in entry.texts.items() if number(text) and key not in entry.info}
     full = rules.their_rates(entry.info | unread, entry.provider, tier, usage)
@@ -280,7 +294,7 @@ def why(entry, tier, usage, rates, fee):
         standard = entry.tiers["standard"]
         if any(at and size > at for item in differing for step in [standard.get(item, {}), standard.get("input_uncached", {})] for at in step):
             return LONG
-    if all(any(above_alone(entry, one) for one in [item, *rules.FALLBACKS.get(item, [])]) for item in differing):
+    if all(any(above_alone(entry, tier, one) for one in [item, *rules.FALLBACKS.get(item, [])]) for item in differing):
         return ABOVE_ALONE
     if entry.provider == "fireworks_ai" and differing <= {"cache_read", "cache_read_audio", "cache_read_image"}:
         return CACHE
@@ -294,10 +308,12 @@ def why(entry, tier, usage, rates, fee):
     raise AssertionError(f"no cause applies to {differing}")
 
 
-def above_alone(entry, item):
-    """Whether the item has a price above a threshold and none below."""
+def above_alone(entry, tier, item):
+    """Whether the item has a price on the tier above a threshold and none below."""
     base = next(key for key, known in rules.KEYS.items() if known == item)
-    return base not in entry.texts and any(key.startswith(base + "_above_") and key.endswith("_tokens") for key in entry.texts)
+    suffix = next((suffix for suffix, known in rules.TIERS.items() if known == tier), "")
+    above = any(key.startswith(base + "_above_") and key.endswith("_tokens" + suffix) for key in entry.texts)
+    return base + suffix not in entry.texts and above
 
 
 def own_keys(entry, tier):
@@ -315,7 +331,6 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    calculator.current_billing_time = lambda: AT
     litellm.suppress_debug_info = True
 
     path = pathlib.Path(litellm.__file__).with_name("model_prices_and_context_window_backup.json")
@@ -335,36 +350,36 @@ def main():
             entries.append(entry)
 
     generator = random.Random(arguments.seed)
-    cases = [(entry, *draw(entry, generator)) for entry in entries for _ in range(arguments.usages)]
-    time = AT.isoformat()
+    cases = [
+        (entry, generator.choice(TIMES), *draw(entry, generator)) for entry in entries for _ in range(arguments.usages)
+    ]
     records = [
-        {"provider": entry.ours, "model": entry.model, "time": time, "tier": tier, "tokens": usage}
-        for entry, tier, usage in cases
+        {"provider": entry.ours, "model": entry.model, "time": at.isoformat(), "tier": tier, "tokens": usage}
+        for entry, at, tier, usage in cases
     ]
     with tempfile.TemporaryDirectory() as folder:
         farthing = Farthing(arguments.farthing, folder)
-        farthing.run("price", "import", "--from", "litellm", "--as-of", str(AT.date()), str(path))
+        farthing.run("price", "import", "--from", "litellm", "--as-of", str(TIMES[0].date()), str(path))
         charges = farthing.charge(records, "litellm")
         builtin = farthing.charge(records, None)
-        check = json.loads(farthing.run("price", "check", "litellm", "--at", time, "--json"))
-    listed = {(one["provider"], one["model"], one["tier"], one["item"]) for one in check["differ"]}
+        listed = {at: disagreements(farthing, at) for at in TIMES}
 
     unexplained = []
     counts, lists = collections.Counter(), collections.Counter()
-    for (entry, tier, usage), charge, other in zip(cases, charges, builtin):
+    for (entry, at, tier, usage), charge, other in zip(cases, charges, builtin):
         if charge["total_usd"] is not None and "book=litellm" not in charge["price_row_text"]:
             # The built-in book below it has a price where the map has none.
             charge = charge | {"total_usd": None}
-        theirs = calculated(entry, tier, usage)
-        told = f"{entry.provider} {entry.name} {tier} {usage}"
+        theirs = calculated(entry, tier, at, usage)
+        told = f"{entry.provider} {entry.name} {tier} {at} {usage}"
         try:
-            counts[cause(entry, tier, usage, charge, theirs, known)] += 1
+            counts[cause(entry, tier, at, usage, charge, theirs, known)] += 1
         except AssertionError as error:
             ours = charge["total_usd"] or charge["unpriced"]
             unexplained.append(f"{told}: {ours} here, {theirs!r} there: {error}")
         if charge["total_usd"] is not None and other["total_usd"] is not None:
             try:
-                lists[disagreement(charge, other, listed)] += 1
+                lists[disagreement(charge, other, listed[at])] += 1
             except AssertionError as error:
                 unexplained.append(f"{told}: {other['total_usd']}, by their map {charge['total_usd']}: {error}")
     tables = [
@@ -386,6 +401,12 @@ def main():
 DISAGREE = "a price that `farthing price check` lists"
 SILENT = "a class that one list has no price for"
 LISTS = [DISAGREE, SILENT]
+
+
+def disagreements(farthing, at):
+    """What `price check` lists at a time."""
+    check = json.loads(farthing.run("price", "check", "litellm", "--at", at.isoformat(), "--json"))
+    return {(one["provider"], one["model"], one["tier"], one["item"]) for one in check["differ"]}
 
 
 def disagreement(charge, other, listed):

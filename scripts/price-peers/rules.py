@@ -5,6 +5,7 @@ Both are written from the documented behaviour of either side and use the code o
 by token class; a price is a `Decimal` of dollars for one.
 """
 
+import datetime
 import re
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -117,6 +118,31 @@ def booked(rates, usage, fee):
     def pico(price):
         return int((price / PICO).quantize(Decimal(1), ROUND_HALF_EVEN))
     return sum(pico(rate) * usage[item] for item, rate in rates.items()) + (pico(fee) if fee else 0)
+
+
+def is_open(block, at):
+    """Whether a block `off_peak_pricing` holds at a time (UTC); None if the import leaves it out."""
+    if block.get("weekday_timezone", "UTC") != "UTC":
+        return None
+    rules = list(block.get("windows", []))
+    if "hours_utc" in block:
+        rules.append({"hours_utc": block["hours_utc"]})
+    for rule in rules:
+        hours = rule["hours_utc"]
+        for window in [hours] if isinstance(hours, str) else hours:
+            start, end = (datetime.time.fromisoformat(part.strip()) for part in window.split("-"))
+            now = at.time()
+            inside = start <= now < end if start < end else (now >= start or now < end)
+            if inside and at.isoweekday() in rule.get("weekdays", range(1, 8)):
+                return True
+    return False
+
+
+def with_block(info, block):
+    """Prices with those of a block in the place of theirs, above thresholds too."""
+    over = {key: Decimal(str(value)) for key, value in block.items() if "cost" in key}
+    kept = {key: value for key, value in info.items() if not any(key.startswith(name + "_above_") for name in over)}
+    return kept | over
 
 
 # LiteLLM's calculator ------------------------------------------------------------------------------------------------

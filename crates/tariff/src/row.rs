@@ -479,7 +479,7 @@ fn instant(key: &str, at: Option<UnixTime>) -> String {
     }
 }
 
-fn window_text(window: &Window) -> String {
+pub(crate) fn window_text(window: &Window) -> String {
     let mut text = String::new();
     if let Some(daily) = window.daily {
         text.push_str(&format!(" daily={daily}"));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Head, ImportError, Imported, List, Tiers, scaled};
+use super::{Head, ImportError, Imported, List, Steps, Tiers, scaled};
+use crate::row::window_text;
+use crate::window::{Daily, Days, Window};
 
 /// Its names of providers, as the built-in book has them.
 const PROVIDERS: &[(&str, &str)] = &[
@@ -82,6 +84,16 @@ pub fn litellm(text: &str, head: Head<'_>) -> Result<Imported, ImportError> {
             fields.get("litellm_provider").map_or("", |text| text.get().trim_matches('"'));
         let mut tiers = Tiers::new();
         for (key, value) in &fields {
+            if key == "off_peak_pricing"
+                && let Some((windows, prices)) = off_peak(&name, value)?
+            {
+                // A row of the book is named by its tier and what follows it.
+                for window in windows {
+                    let row = format!("{}{}", crate::STANDARD, window_text(&window));
+                    tiers.insert(row, prices.clone());
+                }
+                continue;
+            }
             if !key.contains("cost") && !key.contains("pricing") || value.get() == "null" {
                 continue;
             }
@@ -100,6 +112,82 @@ pub fn litellm(text: &str, head: Head<'_>) -> Result<Imported, ImportError> {
         list.model(ours, model.unwrap_or(&name), tiers);
     }
     Ok(list.finish())
+}
+
+type OffPeak = (Vec<Window>, BTreeMap<&'static str, Steps>);
+
+/// Windows of the week, and the prices that take the place of the standard ones in them; `None` for
+/// what a book cannot say, such as hours of UTC on days of another place, or two windows for one hour.
+fn off_peak(name: &str, value: &RawValue) -> Result<Option<OffPeak>, ImportError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Hours {
+        One(String),
+        Several(Vec<String>),
+    }
+    #[derive(Deserialize)]
+    struct Rule {
+        hours_utc: Hours,
+        weekdays: Option<Vec<usize>>,
+    }
+    let Ok(mut block) = serde_json::from_str::<BTreeMap<String, &RawValue>>(value.get()) else {
+        return Ok(None);
+    };
+    let rules = block.remove("windows").map_or("[]", RawValue::get);
+    let Ok(mut rules) = serde_json::from_str::<Vec<Rule>>(rules) else { return Ok(None) };
+    if let Some(hours) = block.remove("hours_utc") {
+        let Ok(hours_utc) = serde_json::from_str(hours.get()) else { return Ok(None) };
+        rules.push(Rule { hours_utc, weekdays: None });
+    }
+    let mut prices = BTreeMap::<_, Steps>::new();
+    for (key, value) in block {
+        let Some((crate::STANDARD, 0, item, power)) = meaning(&key) else { return Ok(None) };
+        let price = scaled(&format!("`{name}`, `off_peak_pricing`, `{key}`"), value.get(), power)?;
+        prices.entry(item).or_default().0.insert(0, price);
+    }
+    let mut windows = Vec::new();
+    for Rule { hours_utc, weekdays } in rules {
+        let hours = match hours_utc {
+            Hours::One(hours) => vec![hours],
+            Hours::Several(hours) => hours,
+        };
+        for hours in hours {
+            let Some(parts) = window(&hours, weekdays.as_deref()) else { return Ok(None) };
+            if windows.iter().any(|one: &Window| parts.iter().any(|part| one.meets(part))) {
+                return Ok(None);
+            }
+            windows.extend(parts);
+        }
+    }
+    Ok((!windows.is_empty() && !prices.is_empty()).then_some((windows, prices)))
+}
+
+/// `16:30-00:30` on days from 1, Monday: a window past midnight is two, for the days are those of the
+/// instant and not those on which it begins.
+fn window(hours: &str, weekdays: Option<&[usize]>) -> Option<Vec<Window>> {
+    const MIDNIGHT: &str = "00:00";
+    const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let days = match weekdays {
+        None => None,
+        Some(days) => {
+            let name = |day: &usize| NAMES.get(day.checked_sub(1)?).copied();
+            let names: Option<Vec<_>> = days.iter().map(name).collect();
+            Some(Days::parse(&names?.join(","))?)
+        }
+    };
+    let daily = |start: &str, end: &str| {
+        let daily = Daily::parse(&format!("{start}:00-{end}:00"))?;
+        Some(Window { daily: Some(daily), days, zone: None })
+    };
+    let (start, end) = hours.split_once('-')?;
+    match (start.trim(), end.trim()) {
+        // All day long: without days it would be no window.
+        (start, end) if start == end => {
+            days.map(|days| vec![Window { days: Some(days), ..Window::default() }])
+        }
+        (start, end) if start < end || end == MIDNIGHT => Some(vec![daily(start, end)?]),
+        (start, end) => Some(vec![daily(start, MIDNIGHT)?, daily(MIDNIGHT, end)?]),
+    }
 }
 
 #[cfg(test)]
@@ -179,5 +267,44 @@ mod tests {
             "`toy-1`, `input_cost_per_token_batches`: expected a price, a number that is not negative, \
              found `-2.5e-06`"
         );
+    }
+
+    #[test]
+    fn off_peak_prices_hold_in_their_hours_on_their_days() {
+        let map = r#"{"toy": {"litellm_provider": "deepseek",
+          "input_cost_per_token": 3e-07, "output_cost_per_token": 1.2e-06, "input_cost_per_token_flex": 1e-07,
+          "off_peak_pricing": {"input_cost_per_token": 1.5e-07, "windows": [
+            {"hours_utc": ["00:00-01:00", "04:00-06:00", "22:00-03:00"], "weekdays": [1, 2, 3, 4, 5]},
+            {"hours_utc": "00:00-00:00", "weekdays": [6, 7]}]}}}"#;
+        let overlapping = litellm(map, head()).unwrap();
+        assert_eq!(overlapping.left_out["prices `off_peak_pricing`"], 1);
+        let map = map.replace("00:00-01:00\", \"04", "04");
+        let imported = litellm(&map, head()).unwrap();
+        assert!(imported.left_out.is_empty(), "{:?}", imported.left_out);
+        let book = Book::parse(&imported.text).unwrap();
+        let mut used = Usage::default();
+        used.tokens[TokenClass::InputUncached] = TokenCount::from(1_000_000);
+        used.tokens[TokenClass::OutputText] = TokenCount::from(1_000_000);
+        // 2026-11-20 is a Friday.
+        for (time, tier, dollars) in [
+            ("2026-11-20T03:59:59Z", None, "1.5"),
+            ("2026-11-20T04:00:00Z", None, "1.35"),
+            ("2026-11-20T04:00:00Z", Some("flex"), "1.3"),
+            ("2026-11-20T21:59:59Z", None, "1.5"),
+            ("2026-11-20T22:00:00Z", None, "1.35"),
+            ("2026-11-21T08:00:00Z", None, "1.35"),
+            ("2026-11-22T23:59:59Z", None, "1.35"),
+            ("2026-11-23T02:59:59Z", None, "1.35"),
+            ("2026-11-23T03:00:00Z", None, "1.5"),
+        ] {
+            let key = Key::new("deepseek", "toy", time.parse().unwrap()).on(tier);
+            let charge = book.charge(&key, &used).unwrap().1;
+            assert_eq!(charge.total.to_string(), dollars, "{time} {tier:?}");
+        }
+        // Days of another place than the hours have no place in a book.
+        let elsewhere =
+            map.replace("\"windows\"", "\"weekday_timezone\": \"Asia/Shanghai\", \"windows\"");
+        let imported = litellm(&elsewhere, head()).unwrap();
+        assert_eq!(imported.left_out["prices `off_peak_pricing`"], 1);
     }
 }
