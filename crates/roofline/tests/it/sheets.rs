@@ -1,7 +1,7 @@
 //! Sheets: what they say, what they refuse, and how they say so.
 
 use proptest::prelude::*;
-use roofline::{Accelerator, Arithmetic, Engine, Kernels, Model, Sheets};
+use roofline::{Accelerator, Arithmetic, Basis, Engine, Format, Kernel, Kernels, Model, Sheets};
 
 use crate::setups::sheets;
 
@@ -211,4 +211,31 @@ proptest! {
             vec![("hbm_gib", f64::from(gib), "t"), ("hbm_gb_s", f64::from(gb_s), "s")]
         );
     }
+}
+
+/// What stands in for a kernel that was not measured says so, and is less certain.
+#[test]
+fn the_nearest_measured_kernel_stands_in() {
+    let sheets = sheets();
+    let of = |accelerator: &str, engine: &str, format: Format| {
+        let accelerator = sheets.accelerator(accelerator).unwrap();
+        sheets.kernels.fractions(accelerator, engine, Kernel::Gemm(format)).unwrap()
+    };
+    let cases = [
+        ("h100-sxm", "vllm", Format::Bf16, Basis::Measured, 0.805, 0.054),
+        ("h100-pcie", "vllm", Format::Bf16, Basis::SameChip, 0.805, 0.104),
+        ("h100-sxm", "vllm", Format::Fp8Block, Basis::OtherEngine, 0.628, 0.208),
+    ];
+    for (accelerator, engine, format, basis, compute, error) in cases {
+        let found = of(accelerator, engine, format);
+        assert_eq!(
+            (found.basis, found.compute),
+            (basis, compute),
+            "{accelerator} {engine} {format}"
+        );
+        assert!((found.error - error).abs() < 1e-9, "{accelerator} {engine} {format}: {found:?}");
+    }
+    let middle = of("mi300x", "vllm", Format::Bf16);
+    assert_eq!(middle.basis, Basis::Generic);
+    assert!(middle.compute > 0.6 && middle.compute < 0.8 && middle.error > 0.08, "{middle:?}");
 }
