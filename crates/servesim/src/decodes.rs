@@ -42,12 +42,14 @@ impl Decodes {
         }
     }
 
+    #[inline]
     fn phase(&mut self, context: u32) -> &mut u32 {
         let index = u64::from(context).wrapping_sub(self.steps) & self.mask;
         &mut self.phases[usize::try_from(index).expect("less than a block")]
     }
 
     /// One joins whose next step has this context; tells whether it is still within the window.
+    #[inline]
     pub(crate) fn join(&mut self, context: u32) -> bool {
         self.count += 1;
         self.context += u64::from(context);
@@ -60,6 +62,7 @@ impl Decodes {
 
     /// One leaves that had this context ahead of it, and joined as `growing` or has been told
     /// [`Self::fills`] since.
+    #[inline]
     pub(crate) fn leave(&mut self, context: u32, growing: bool) {
         self.count -= 1;
         self.context -= u64::from(context);
@@ -79,6 +82,7 @@ impl Decodes {
     }
 
     /// Blocks that the next `steps` steps need in addition.
+    #[inline]
     pub(crate) fn growth(&self, steps: u64) -> u64 {
         // A block is needed by whoever has one token more than full blocks hold.
         let start = 1_u64.wrapping_sub(self.steps);
@@ -90,6 +94,7 @@ impl Decodes {
     }
 
     /// The most steps, up to `most`, that need no more than `free` blocks, and how many they need.
+    #[inline]
     pub(crate) fn steps_within(&self, free: u64, most: u64) -> (u64, u64) {
         let grown = self.growth(most);
         if grown <= free {
@@ -109,6 +114,7 @@ impl Decodes {
     }
 
     /// What coming steps take if all of them decode and nobody joins or leaves.
+    #[inline]
     pub(crate) fn progression(&self, time: Linear) -> Progression {
         let Linear { base, per_context, per_windowed } = time;
         Progression {
@@ -121,6 +127,7 @@ impl Decodes {
     }
 
     /// All gain so many tokens.
+    #[inline]
     pub(crate) fn advance(&mut self, steps: u64) {
         self.steps += steps;
         self.context += steps * u64::from(self.count);

@@ -12,14 +12,17 @@ impl StepTime for Steps {
         self.window()
     }
 
+    #[inline]
     fn step(&self, batch: &Batch) -> Linear {
         self.time(&batch.into()).into()
     }
 
+    #[inline]
     fn flops(&self, batch: &Batch) -> Option<Linear> {
         Some(self.flops(&batch.into()).into())
     }
 
+    #[inline]
     fn bytes(&self, batch: &Batch) -> Option<Linear> {
         Some(self.bytes(&batch.into()).into())
     }
@@ -27,6 +30,7 @@ impl StepTime for Steps {
 
 impl From<&Batch> for roofline::Batch {
     /// Contexts are left out: what is asked for is a function of them.
+    #[inline]
     fn from(batch: &Batch) -> Self {
         Self {
             decodes: batch.decodes,

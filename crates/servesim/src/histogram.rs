@@ -17,12 +17,14 @@ pub struct Histogram {
 }
 
 /// The bin of a time: the times below 256 have one each, then come 128 for each power of two.
+#[inline]
 fn bin(time: u64) -> usize {
     let scale = (time >> FINE_BITS).checked_ilog2().unwrap_or(0);
     usize::try_from(u64::from(scale) * FINE + (time >> scale)).expect("less than 8,192")
 }
 
 /// The least time that is in a bin.
+#[inline]
 fn lower_edge(bin: usize) -> u64 {
     let bin = bin as u64;
     let scale = (bin / FINE).saturating_sub(1);
@@ -31,6 +33,7 @@ fn lower_edge(bin: usize) -> u64 {
 
 impl Histogram {
     /// Adds a time, so often.
+    #[inline]
     pub fn add(&mut self, time: u64, times: u64) {
         self.count += times;
         self.sum_ps += u128::from(time) * u128::from(times);
@@ -38,6 +41,7 @@ impl Histogram {
     }
 
     /// Adds the times of so many steps, each so often.
+    #[inline]
     pub(crate) fn add_steps(&mut self, steps: Progression, number: u64, times: u64) {
         if number == 0 || times == 0 {
             return;
@@ -57,6 +61,7 @@ impl Histogram {
         self.add_to(last, (number - done) * times);
     }
 
+    #[inline]
     fn add_to(&mut self, bin: usize, times: u64) {
         if times == 0 {
             return;

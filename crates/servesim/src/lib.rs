@@ -19,6 +19,8 @@
 //! Source: vLLM, `vllm/v1/core/sched/scheduler.py` at commit 00024d31 (2026). Left out: prefix
 //! caching, speculative decoding, `long_prefill_token_threshold`.
 
+// A replica is compiled where its step time is known, in another crate: what is small and often
+// called says `#[inline]`, or it would be a call.
 mod decodes;
 mod engine;
 mod hardware;

@@ -16,11 +16,13 @@ pub(crate) const STEEPEST_RISE: u64 = 1 << 38;
 
 impl Progression {
     /// Whether sums of it are within what `u64` holds.
+    #[inline]
     pub(crate) const fn is_tame(self) -> bool {
         self.first <= LONGEST_STEP && self.rise <= STEEPEST_RISE
     }
 
     /// What the first `steps` take together.
+    #[inline]
     pub(crate) const fn sum(self, steps: u64) -> u64 {
         debug_assert!(steps <= MOST_STEPS);
         // One of the two factors is even.
@@ -33,12 +35,15 @@ impl Progression {
     }
 
     /// The same of a quantity that may be larger than times are.
+    #[inline]
     pub(crate) fn sum_wide(self, steps: u64) -> u128 {
-        let steps = u128::from(steps);
-        steps * u128::from(self.first) + steps * steps.saturating_sub(1) / 2 * u128::from(self.rise)
+        // At most `MOST_STEPS`, so that a u64 counts the rises.
+        let rises = steps * steps.saturating_sub(1) / 2;
+        u128::from(steps) * u128::from(self.first) + u128::from(rises) * u128::from(self.rise)
     }
 
     /// The fewest steps, at least one, that take at least `time` together, if `most` do.
+    #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

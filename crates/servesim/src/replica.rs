@@ -24,6 +24,20 @@ enum Blocked {
     Blocks,
 }
 
+/// What a step takes and does.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    time: Linear,
+    flops: Option<Linear>,
+    bytes: Option<Linear>,
+}
+
+impl Cost {
+    fn of(time: &impl StepTime, batch: &Batch) -> Self {
+        Self { time: time.step(batch), flops: time.flops(batch), bytes: time.bytes(batch) }
+    }
+}
+
 /// Somebody leaves at a time, unless done by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
@@ -49,6 +63,8 @@ pub(crate) struct Replica<'a, T> {
     waiting_count: u32,
     running_count: u32,
     decodes: Decodes,
+    /// What steps cost that only decode, by how many do; most steps are such.
+    decode_costs: Vec<Option<Cost>>,
     /// Decodes by the count of steps at which they must be looked at; entries may be stale.
     events: BinaryHeap<Reverse<(u64, u32)>>,
     /// Who leaves when; entries may be stale.
@@ -104,6 +120,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
             waiting_count: 0,
             running_count: 0,
             decodes: Decodes::new(engine.block_tokens, window),
+            decode_costs: Vec::new(),
             events: BinaryHeap::new(),
             deadlines: BinaryHeap::new(),
             partial: NONE,
@@ -148,17 +165,17 @@ impl<'a, T: StepTime> Replica<'a, T> {
         let who = self.seat(sequence);
         self.waiting[usize::from(class)].push_back(&mut self.all, who);
         self.waiting_count += 1;
-        let deadlines = [
-            (request.patience_ps, Outcome::Aborted),
-            (self.engine.timeout_ps, Outcome::Timeout),
-            (self.engine.queue_timeout_ps, Outcome::QueueTimeout),
-        ];
-        for (span, outcome) in deadlines {
-            if let Some(at) = span.and_then(|span| arrival.checked_add(span)) {
-                self.deadlines.push(Reverse(Deadline { at, number, who, outcome }));
-            }
-        }
-        if self.deadlines.len() > 8 * self.all.len() + 64 {
+        let deadline = |span: Option<u64>, outcome| {
+            let at = arrival.checked_add(span?)?;
+            Some(Deadline { at, number, who, outcome })
+        };
+        let leaves = deadline(request.patience_ps, Outcome::Aborted);
+        let stopped = deadline(self.engine.timeout_ps, Outcome::Timeout);
+        let unstarted = deadline(self.engine.queue_timeout_ps, Outcome::QueueTimeout);
+        // Whichever comes first; the queue's may pass without effect.
+        let first = leaves.into_iter().chain(stopped).min();
+        self.deadlines.extend(first.into_iter().chain(unstarted).map(Reverse));
+        if self.deadlines.len() > 3 * self.all.len() + 64 {
             let mut deadlines = std::mem::take(&mut self.deadlines);
             deadlines.retain(|Reverse(one)| self.is_pending(one));
             self.deadlines = deadlines;
@@ -318,8 +335,8 @@ impl<'a, T: StepTime> Replica<'a, T> {
             return self.crowded(each);
         }
         let count = self.decodes.count;
-        let batch = Batch { decodes: count, sampled: count, ..Batch::default() };
-        let times = self.times(&batch)?;
+        let (batch, cost) = self.decode_cost();
+        let times = self.times(&batch, cost.time)?;
         // Who comes while there is no seat, or behind somebody who finds no blocks, changes
         // nothing before the next event: blocks and seats only get fewer until then.
         let behind = match blocked {
@@ -339,7 +356,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         self.report.itl.add_steps(times, steps, u64::from(count));
         self.report.batch_ps[count as usize] += time;
         self.fill(times, steps, needed);
-        self.count(&batch, steps);
+        self.count(&batch, &cost, steps);
         self.free -= needed;
         self.decodes.advance(steps);
         self.end_decodes(each);
@@ -349,14 +366,18 @@ impl<'a, T: StepTime> Replica<'a, T> {
     /// One step of the decodes and the chunks at hand, whose blocks are theirs already.
     fn compute(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         let count = self.decodes.count;
-        let decodes = Batch { decodes: count, sampled: count, ..Batch::default() };
+        let (decodes, decode_cost) = self.decode_cost();
         let mut batch = decodes;
         for &(who, tokens) in &self.chunks {
             let one = &self.all[who as usize];
             let ends = one.computed + tokens == one.tokens();
             batch.add_chunk(one.computed, tokens, ends, self.window);
         }
-        let times = self.times(&batch)?;
+        let cost = match self.chunks.is_empty() {
+            true => decode_cost,
+            false => Cost::of(&self.time, &batch),
+        };
+        let times = self.times(&batch, cost.time)?;
         self.pass(times.first)?;
         if count == 0 {
             self.report.time.input_ps += times.first;
@@ -365,13 +386,13 @@ impl<'a, T: StepTime> Replica<'a, T> {
         } else {
             let prefills = Batch { decodes: 0, sampled: batch.sampled - count, ..batch };
             let input = self.time.step(&prefills).base.min(LONGEST_STEP);
-            let output = self.times(&decodes)?.first;
+            let output = self.times(&decodes, decode_cost.time)?.first;
             self.report.time.share(times.first, input, output);
         }
         self.report.batch_ps[count as usize + self.chunks.len()] += times.first;
         let share = self.kv_share(self.used());
         self.report.kv_ps[share] += times.first;
-        self.count(&batch, 1);
+        self.count(&batch, &cost, 1);
         self.decodes.advance(1);
         self.add_gaps(times.first);
         self.end_decodes(each);
@@ -543,7 +564,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
             one.event = full.min(one.finish);
         }
         self.events.push(Reverse((one.event, who)));
-        if self.events.len() > 8 * self.all.len() + 64 {
+        if self.events.len() > 2 * self.all.len() + 64 {
             let all = &self.all;
             self.events.retain(|&Reverse((event, who))| {
                 let one = &all[who as usize];
@@ -585,8 +606,20 @@ impl<'a, T: StepTime> Replica<'a, T> {
         u64::from((tokens + self.mask) >> self.shift)
     }
 
-    fn times(&self, batch: &Batch) -> Result<Progression, Error> {
-        let times = self.decodes.progression(self.time.step(batch));
+    /// What a step of the decodes alone computes and costs.
+    fn decode_cost(&mut self) -> (Batch, Cost) {
+        let count = self.decodes.count;
+        let batch = Batch { decodes: count, sampled: count, ..Batch::default() };
+        let at = count as usize;
+        if self.decode_costs.len() <= at {
+            self.decode_costs.resize(at + 1, None);
+        }
+        let cost = *self.decode_costs[at].get_or_insert_with(|| Cost::of(&self.time, &batch));
+        (batch, cost)
+    }
+
+    fn times(&self, batch: &Batch, time: Linear) -> Result<Progression, Error> {
+        let times = self.decodes.progression(time);
         if times.is_tame() {
             return Ok(times);
         }
@@ -624,14 +657,14 @@ impl<'a, T: StepTime> Replica<'a, T> {
 
     /// Adds up the work of so many steps, of which only the first may have prefills, before the
     /// decodes have advanced.
-    fn count(&mut self, batch: &Batch, steps: u64) {
+    fn count(&mut self, batch: &Batch, cost: &Cost, steps: u64) {
         let work = &mut self.report.work;
         work.steps += steps;
         work.prefill_tokens += u64::from(batch.prefill_tokens);
         work.decode_tokens += steps * u64::from(batch.decodes);
         let sum = |each: Linear| self.decodes.progression(each).sum_wide(steps);
-        work.flops = work.flops.and_then(|all| Some(all + sum(self.time.flops(batch)?)));
-        work.bytes = work.bytes.and_then(|all| Some(all + sum(self.time.bytes(batch)?)));
+        work.flops = work.flops.and_then(|all| Some(all + sum(cost.flops?)));
+        work.bytes = work.bytes.and_then(|all| Some(all + sum(cost.bytes?)));
     }
 
     /// Adds up how full the KV cache is over so many steps that need so many more blocks.
