@@ -9,7 +9,7 @@
 mod cpu;
 
 use roofline::{Formats, Layout, Routing, Setup, Sheets};
-use servesim::{Engine, Outcome, Report, Request, SECOND_PS, Slo, serve};
+use servesim::{Balance, Engine, Outcome, Report, Request, SECOND_PS, Slo, serve, serve_fleet};
 use workload::AzureReader;
 
 fn main() {
@@ -41,22 +41,44 @@ fn main() {
     let (engine, llama) = (Engine::of(&setup).unwrap(), setup.compile());
     println!("{engine:?}");
     let slo = Slo { ttft_ps: Some(SECOND_PS), tpot_ps: Some(SECOND_PS / 20), latency_ps: None };
-    for faster in [1, 2, 4] {
-        let requests = || {
-            (0..copies).flat_map(|copy| {
-                trace.iter().map(move |&request| Request {
-                    arrival_ps: (request.arrival_ps + copy * length) / faster,
-                    ..request
-                })
+    let requests = |faster: u64| {
+        let trace = &trace;
+        (0..copies).flat_map(move |copy| {
+            trace.iter().map(move |&request| Request {
+                arrival_ps: (request.arrival_ps + copy * length) / faster,
+                ..request
             })
-        };
-        let report = serve(&engine, &llama, &slo, requests(), |_| ()).unwrap();
-        describe(faster, &report);
-        let what = format!("servesim: one replica, the trace {copies} times, {faster} x its rate");
-        let number = copies * trace.len() as u64;
+        })
+    };
+    let number = copies * trace.len() as u64;
+    let bench = |who: &str, faster: u64, run: &dyn Fn() -> Report| {
+        let report = run();
+        assert_eq!(report.outcomes.iter().sum::<u64>(), number);
+        describe(who, faster, &report);
+        let what = format!("servesim: {who}, the trace {copies} times, {faster} x its rate");
         cpu::rate(&what, "requests", number, Some("2 million"), || {
-            let report = serve(&engine, &llama, &slo, requests(), |_| ()).unwrap();
-            assert_eq!(report.outcomes.iter().sum::<u64>(), number);
+            std::hint::black_box(run());
+        });
+    };
+    for faster in [1, 2, 4] {
+        bench("one replica", faster, &|| {
+            serve(&engine, &llama, &slo, requests(faster), |_| ()).unwrap()
+        });
+    }
+    let fleet = [
+        ("200 replicas in turn", Balance::RoundRobin),
+        ("200 replicas, the least loaded", Balance::LeastLoaded),
+    ];
+    for (who, balance) in fleet {
+        bench(who, 400, &|| {
+            let replicas =
+                serve_fleet(&engine, &llama, 200, balance, &slo, requests(400), |_, _| ());
+            let mut replicas = replicas.unwrap().into_iter();
+            let first = replicas.next().unwrap();
+            replicas.fold(first, |mut all, one| {
+                all.merge(&one);
+                all
+            })
         });
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -64,10 +86,10 @@ fn main() {
     println!("peak memory, trace included: {}", peak.trim_start_matches("VmHWM:").trim());
 }
 
-fn describe(faster: u64, report: &Report) {
+fn describe(who: &str, faster: u64, report: &Report) {
     let seconds = |ps: Option<u64>| ps.map_or(0.0, |ps| ps as f64 / SECOND_PS as f64);
     println!(
-        "{faster} x: {} completed, {} good, {} preemptions, {:.1} steps a request, busy {:.0} %; \
+        "{who}, {faster} x: {} completed, {} good, {} preemptions, {:.1} steps a request, busy {:.0} %; \
          seconds p50 / p99: TTFT {:.3} / {:.3}, ITL {:.4} / {:.4}, latency {:.2} / {:.2}",
         report.count(Outcome::Completed),
         report.good,

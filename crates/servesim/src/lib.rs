@@ -6,6 +6,8 @@
 //! all steps between two events are one closed form. A plain simulator that goes step by step
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
+//! [`serve_fleet`] does the same with many replicas behind a router.
+//!
 //! # The rules
 //!
 //! Each step first goes through what runs, in the order of admission: a decode computes one token,
@@ -23,6 +25,7 @@
 // called says `#[inline]`, or it would be a call.
 mod decodes;
 mod engine;
+mod fleet;
 mod hardware;
 mod histogram;
 mod progression;
@@ -32,6 +35,7 @@ mod sequence;
 mod step_time;
 
 pub use engine::{Engine, Error, Outcome, Record, Request, SECOND_PS, picoseconds};
+pub use fleet::{Balance, serve_fleet};
 pub use histogram::Histogram;
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};

@@ -62,6 +62,8 @@ pub(crate) struct Replica<'a, T> {
     running: Vec<List>,
     waiting_count: u32,
     running_count: u32,
+    /// How many waited or ran in the last step, and came since.
+    load_in_step: u32,
     decodes: Decodes,
     /// What steps cost that only decode, by how many do; most steps are such.
     decode_costs: Vec<Option<Cost>>,
@@ -99,7 +101,8 @@ pub fn serve(
     for (number, request) in (0..).zip(requests) {
         replica.push(number, &request, &mut each)?;
     }
-    replica.finish(&mut each)
+    let end = replica.drain(&mut each)?;
+    Ok(replica.report(end))
 }
 
 impl<'a, T: StepTime> Replica<'a, T> {
@@ -119,6 +122,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
             running: vec![List::EMPTY; classes],
             waiting_count: 0,
             running_count: 0,
+            load_in_step: 0,
             decodes: Decodes::new(engine.block_tokens, window),
             decode_costs: Vec::new(),
             events: BinaryHeap::new(),
@@ -165,6 +169,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         let who = self.seat(sequence);
         self.waiting[usize::from(class)].push_back(&mut self.all, who);
         self.waiting_count += 1;
+        self.load_in_step += 1;
         let deadline = |span: Option<u64>, outcome| {
             let at = arrival.checked_add(span?)?;
             Some(Deadline { at, number, who, outcome })
@@ -183,15 +188,30 @@ impl<'a, T: StepTime> Replica<'a, T> {
         Ok(())
     }
 
-    /// Runs until nothing is left.
-    pub(crate) fn finish(mut self, each: &mut impl FnMut(&Record)) -> Result<Report, Error> {
+    /// Runs until nothing is left; returns when that was.
+    pub(crate) fn drain(&mut self, each: &mut impl FnMut(&Record)) -> Result<u64, Error> {
         self.advance(NEVER, each)?;
-        Ok(self.report)
+        Ok(self.now)
+    }
+
+    /// What it came to by an end that is not before its own.
+    pub(crate) fn report(mut self, end: u64) -> Report {
+        self.report.time.idle_ps += end - self.now;
+        self.report
+    }
+
+    /// How many requests it has at a time up to which, and no further than it had to, it ran.
+    pub(crate) const fn load(&self, at: u64) -> u32 {
+        if self.now > at { self.load_in_step } else { self.waiting_count + self.running_count }
     }
 
     /// Runs until the first end of a step that is not before `until`, by when nothing else
     /// arrives.
-    fn advance(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+    pub(crate) fn advance(
+        &mut self,
+        until: u64,
+        each: &mut impl FnMut(&Record),
+    ) -> Result<(), Error> {
         while self.now < until {
             // Those of this very time too: there is nobody who could have come before them.
             self.expire(self.now + 1, each);
@@ -202,6 +222,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
                 }
                 return Ok(());
             }
+            self.load_in_step = self.waiting_count + self.running_count;
             self.step(until, each)?;
         }
         Ok(())

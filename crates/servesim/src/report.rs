@@ -163,7 +163,8 @@ impl Report {
         self.outcomes[outcome as usize]
     }
 
-    /// So many of something per second of the run; `None` if it took no time.
+    /// So many of something per second of a replica's time: of one replica, per second of the run.
+    /// `None` if it took no time.
     #[must_use]
     pub fn per_second(&self, count: u64) -> Option<f64> {
         let total = self.time.total_ps();

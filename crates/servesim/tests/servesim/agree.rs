@@ -14,11 +14,11 @@ use crate::setting::Machine;
 
 /// What a case should be served with, and what is asked for.
 #[derive(Debug, Clone)]
-struct Case {
-    engine: Engine,
-    machine: Machine,
-    requests: Vec<Request>,
-    slo: Slo,
+pub(crate) struct Case {
+    pub(crate) engine: Engine,
+    pub(crate) machine: Machine,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) slo: Slo,
 }
 
 fn agree(case: &Case) -> TestCaseResult {
@@ -114,7 +114,7 @@ fn slo(most: u64) -> impl Strategy<Value = Slo> {
     })
 }
 
-fn small_case() -> impl Strategy<Value = Case> {
+pub(crate) fn small_case() -> impl Strategy<Value = Case> {
     (small_engine(), small_machine(), small_requests(), slo(300))
         .prop_map(|(engine, machine, requests, slo)| Case { engine, machine, requests, slo })
 }
@@ -169,7 +169,7 @@ fn large_case() -> impl Strategy<Value = Case> {
 }
 
 /// `PROPTEST_CASES` asks for more.
-fn at_least(cases: u32) -> ProptestConfig {
+pub(crate) fn at_least(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig { cases: asked.cases.max(cases), ..asked }
 }

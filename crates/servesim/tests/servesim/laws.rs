@@ -5,20 +5,6 @@ use workload::Random;
 
 use crate::setting::Machine;
 
-const FREE: Machine = Machine {
-    step: 0,
-    bucket: 1,
-    per_bucket: 0,
-    per_token: 0,
-    per_chunk: 0,
-    per_sampled: 0,
-    per_pair: 0,
-    per_windowed_pair: 0,
-    per_context: 0,
-    per_windowed: 0,
-    window: None,
-};
-
 /// About Llama-3.1-8B on an H100: 6.5 ms for the weights, 20 us a token of a prompt.
 const LLAMA: Machine = Machine {
     step: 6_500_000_000,
@@ -27,7 +13,7 @@ const LLAMA: Machine = Machine {
     per_token: 20_000_000,
     per_pair: 1_000,
     per_context: 48_000,
-    ..FREE
+    ..Machine::FREE
 };
 
 /// Poisson arrivals of requests of one size.
@@ -54,7 +40,7 @@ fn run(engine: &Engine, machine: &Machine, requests: Vec<Request>) -> (Report, V
 fn one_seat_and_one_size_is_m_d_1() {
     let engine = Engine { max_num_seqs: 1, ..Engine::new(1000, 100) };
     // A step for the prompt and nine for the rest, a tenth of a second each.
-    let machine = Machine { step: SECOND_PS / 10, ..FREE };
+    let machine = Machine { step: SECOND_PS / 10, ..Machine::FREE };
     for load in [0.3, 0.6, 0.85] {
         let (report, _) = run(&engine, &machine, poisson(400_000, load, 5, 10));
         let wait = report.wait.mean_ps().unwrap() / SECOND_PS as f64;
@@ -68,7 +54,7 @@ fn one_seat_and_one_size_is_m_d_1() {
 /// So many seats that nobody waits is M/D/infinity: as many run as come in a service time.
 #[test]
 fn seats_for_all_is_m_d_infinity() {
-    let machine = Machine { step: SECOND_PS / 1000, ..FREE };
+    let machine = Machine { step: SECOND_PS / 1000, ..Machine::FREE };
     let (report, _) = run(&Engine::new(100_000, 2000), &machine, poisson(60_000, 30.0, 5, 1000));
     let batch = report.batch_ps.iter().enumerate().map(|(size, &ps)| size as f64 * ps as f64);
     let mean = batch.sum::<f64>() / report.time.total_ps() as f64;
@@ -152,9 +138,9 @@ fn what_cannot_be_simulated_is_said() {
         "`max_num_batched_tokens` of the engine: found 512, expected at least max_num_seqs, \
          at most 2^28"
     );
-    let slow = Machine { step: 1 << 60, ..FREE };
+    let slow = Machine { step: 1 << 60, ..Machine::FREE };
     assert!(message(&engine, &slow, vec![one]).starts_with("a step of 0 decodes and 1 prefill"));
-    let steep = Machine { per_context: 1 << 40, ..FREE };
+    let steep = Machine { per_context: 1 << 40, ..Machine::FREE };
     assert!(message(&engine, &steep, vec![one]).contains("takes too long"));
     let late = Request { arrival_ps: u64::MAX - 1, ..one };
     assert_eq!(message(&engine, &LLAMA, vec![late]), Error::RunTooLong.to_string());

@@ -21,6 +21,23 @@ pub(crate) struct Machine {
     pub(crate) window: Option<NonZeroU32>,
 }
 
+impl Machine {
+    /// One that takes no time.
+    pub(crate) const FREE: Self = Self {
+        step: 0,
+        bucket: 1,
+        per_bucket: 0,
+        per_token: 0,
+        per_chunk: 0,
+        per_sampled: 0,
+        per_pair: 0,
+        per_windowed_pair: 0,
+        per_context: 0,
+        per_windowed: 0,
+        window: None,
+    };
+}
+
 impl StepTime for Machine {
     fn window(&self) -> Option<NonZeroU32> {
         self.window
