@@ -1,5 +1,6 @@
 //! The configuration: read as it is written, then checked and turned into settings.
 
+mod contracts;
 mod line;
 mod prices;
 
@@ -22,8 +23,9 @@ use tariff::Book;
 
 use crate::Place;
 use crate::secrets::Secrets;
+use contracts::RawContract;
 pub(crate) use prices::Prices;
-use prices::{RawContract, RawExchange, RawPrice, RawPrices};
+use prices::{RawExchange, RawPrice, RawPrices};
 
 /// Where the gateway listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:8787";

@@ -101,9 +101,14 @@ pub struct ModelInfo<'a> {
 pub struct Book {
     /// In order of precedence; at least one.
     pub(crate) layers: Vec<Arc<Tables>>,
-    /// By provider and lower-case model: rows that beat those of the tables.
-    pub(crate) own: BTreeMap<(String, String), Vec<PriceRow>>,
+    /// Rows of one's own, which beat all others.
+    pub(crate) own: OwnRows,
+    /// What contracts make of the tables' rows, which these beat.
+    discounted: OwnRows,
 }
+
+/// Rows by provider and lower-case model.
+type OwnRows = BTreeMap<(String, String), Vec<PriceRow>>;
 
 /// A row that was looked at for a price, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +175,8 @@ impl Book {
             reader.read(line, raw.trim()).map_err(|error| ParseBookError { line, error })?;
         }
         let tables = reader.finish()?;
-        Ok(Self { layers: vec![Arc::new(tables)], own: BTreeMap::new() })
+        let layers = vec![Arc::new(tables)];
+        Ok(Self { layers, own: OwnRows::new(), discounted: OwnRows::new() })
     }
 
     /// The book with others laid over it, the first of them uppermost. Their own rows are not taken.
@@ -193,11 +199,11 @@ impl Book {
         self
     }
 
-    /// The book with a discount on those of its rows that a contract is for. Rows of one's own keep
-    /// their prices: they were agreed one by one.
+    /// The book with a contract's discount on those of its rows that it is for. Rows of one's own beat
+    /// these, whenever either began: they were agreed one by one.
     ///
     /// # Errors
-    /// [`ParseRowError`] for a contract that is for no row of the book, which is a slip.
+    /// [`ParseRowError`] for a contract that takes nothing off any row of the book, which is a slip.
     pub fn with_contract(mut self, contract: &Contract) -> Result<Self, ParseRowError> {
         let mut rows = Vec::new();
         for layer in &self.layers {
@@ -210,10 +216,10 @@ impl Book {
             let expected = "a provider, models and tiers of which the book has rows";
             return Err(ParseRowError::new("contract", expected, &contract.name));
         }
-        // Below those of one's own: of equals the last one wins.
         for row in rows {
             let key = (row.provider().to_lowercase(), row.model().to_lowercase());
-            self.own.entry(key).or_default().insert(0, row);
+            // Of equals the last one wins: the contract that was laid over the book first.
+            self.discounted.entry(key).or_default().insert(0, row);
         }
         Ok(self)
     }
@@ -241,7 +247,7 @@ impl Book {
         let mut own = None;
         for shelf in self.shelves(&asked) {
             match shelf.best(&asked) {
-                Some(row) if shelf.own => own = Some(row),
+                Some(row) if shelf.own => own = own.or(Some(row)),
                 Some(listed) => return Ok((own.unwrap_or(listed), Some(listed))),
                 None => {}
             }
@@ -278,21 +284,25 @@ impl Book {
     fn shelves<'b>(&'b self, asked: &Asked<'_>) -> impl Iterator<Item = Shelf<'b>> + use<'b> {
         let found = self.layers.iter().filter_map(|layer| self.found(layer, asked));
         let found: Vec<_> = found.collect();
-        let own = if self.own.is_empty() { None } else { self.own_rows_for(asked, &found) };
-        let own = own.map(|rows| Shelf { rows, own: true, standard_only: false });
-        own.into_iter().chain(found.into_iter().map(|(_, found)| Shelf {
+        let own = [&self.own, &self.discounted].map(|own| {
+            let rows = if own.is_empty() { None } else { self.rows_for(own, asked, &found) };
+            rows.map(|rows| Shelf { rows, own: true, standard_only: false })
+        });
+        own.into_iter().flatten().chain(found.into_iter().map(|(_, found)| Shelf {
             rows: &found.model.rows,
             own: false,
             standard_only: found.borrowed,
         }))
     }
 
-    /// Rows of one's own for the model, under the name asked for or the one that it was found by.
-    fn own_rows_for(
-        &self,
+    /// Those of such rows that are for the model, under the name asked for or the one that it was found
+    /// by.
+    fn rows_for<'b>(
+        &'b self,
+        rows: &'b OwnRows,
         asked: &Asked<'_>,
         found: &[(&Provider, FoundModel<'_>)],
-    ) -> Option<&[PriceRow]> {
+    ) -> Option<&'b [PriceRow]> {
         let first = found.first();
         let named = || {
             let mut layers = self.layers.iter();
@@ -300,9 +310,9 @@ impl Book {
         };
         let provider = first.map(|(provider, _)| *provider).or_else(named);
         let provider = provider.map_or(&*asked.provider, |provider| &provider.id);
-        let own = |model: &str| self.own.get(&(provider.to_owned(), model.to_lowercase()));
-        let own = own(&asked.model).or_else(|| own(&first?.1.model.id));
-        own.map(Vec::as_slice)
+        let rows = |model: &str| rows.get(&(provider.to_owned(), model.to_lowercase()));
+        let rows = rows(&asked.model).or_else(|| rows(&first?.1.model.id));
+        rows.map(Vec::as_slice)
     }
 
     fn found<'b>(
@@ -365,7 +375,7 @@ impl Book {
 
     /// Rows that were added to the book.
     pub fn own_rows(&self) -> impl Iterator<Item = &PriceRow> {
-        self.own.values().flatten()
+        self.own.values().chain(self.discounted.values()).flatten()
     }
 
     /// Name, date and size of the book.

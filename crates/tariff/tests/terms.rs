@@ -231,7 +231,7 @@ fn a_contract_takes_its_part_off_and_the_list_stays_beside() {
         tiers: Vec::new(),
         from: Some(at("2026-11-01")),
         until: None,
-        discount: "10%".into(),
+        discount: Some("10%".into()),
     };
     let list = list.unwrap();
     let book = list.clone().with_contract(&contract("lab")).unwrap();
@@ -244,10 +244,12 @@ fn a_contract_takes_its_part_off_and_the_list_stays_beside() {
         assert_eq!(charge.total.to_string(), contracted, "{time}");
         assert_eq!(charge.list_total.to_string(), listed, "{time}");
     }
-    // What was negotiated for one model beats what was for all.
-    let own =
-        PriceRow::own("lab", "toy", [("from", "2026-11-01"), ("input_uncached", "1")]).unwrap();
-    assert_eq!(input(&book.with_rows([own]), &toy("2026-11-02")), "1");
+    // What was negotiated for one model beats what was for all, also what begins later.
+    let own = PriceRow::own("lab", "toy", [("input_uncached", "1"), ("until", "2027-01-01")]);
+    let book = book.with_rows([own.unwrap()]);
+    for (time, price) in [("2026-11-02", "1"), ("2026-12-02", "1"), ("2027-01-01", "3.6")] {
+        assert_eq!(input(&book, &toy(time)), price, "{time}");
+    }
     assert!(list.with_contract(&contract("nobody")).is_err());
 }
 

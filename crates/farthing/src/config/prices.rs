@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow};
 use quantity::UnixTime;
 use serde::Deserialize;
-use tariff::{Book, Contract, Exchange, PriceRow, Rule};
+use tariff::{Book, Contract, Exchange, PriceRow};
+
+use super::contracts::{self, RawContract};
 
 /// What the configuration says of prices, as it is written.
 #[derive(Default, Debug)]
@@ -20,6 +22,7 @@ pub(super) struct RawPrices {
 pub(super) struct RawPrice {
     provider: String,
     model: String,
+    contract: Option<String>,
     #[serde(flatten)]
     fields: BTreeMap<String, toml::Value>,
 }
@@ -30,20 +33,6 @@ pub(super) struct RawExchange {
     currency: String,
     from: String,
     usd: String,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawContract {
-    name: String,
-    provider: String,
-    #[serde(default)]
-    models: Vec<String>,
-    #[serde(default)]
-    tiers: Vec<String>,
-    from: Option<String>,
-    until: Option<String>,
-    discount: String,
 }
 
 /// What the configuration lays over a price book.
@@ -59,16 +48,27 @@ impl Prices {
     /// Reads them. `known` tells whether a provider is one of a book or of an upstream.
     pub(super) fn read(raw: RawPrices, known: &dyn Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut exchange = Exchange::default();
+        let raw_prices = raw.prices;
         for (index, raw) in raw.exchange.iter().enumerate() {
             let at = || format!("invalid `exchange[{index}]`");
             let from = time("from", &raw.from).with_context(at)?;
             exchange.set(&raw.currency, from, &raw.usd).with_context(at)?;
         }
+        let rated = |name: &str| {
+            let named = |price: &RawPrice| price.contract.as_deref() == Some(name);
+            raw_prices.iter().any(named)
+        };
+        let contracts = contracts::read(&raw.contracts, &rated)?;
         let mut rows = Vec::new();
         let mut own: Vec<(usize, PriceRow)> = Vec::new();
-        for (index, price) in raw.prices.iter().enumerate() {
+        for (index, price) in raw_prices.iter().enumerate() {
             let at = || format!("invalid `prices[{index}]`");
             let row = own_row(price, known).with_context(at)?;
+            let row = match &price.contract {
+                Some(name) => contracts::named(&contracts, name).and_then(|one| Ok(one.rate(&row)?)),
+                None => Ok(row),
+            };
+            let row = row.with_context(at)?;
             rows.extend(exchange.convert(row.clone()).with_context(at)?);
             own.push((index, row));
         }
@@ -86,18 +86,14 @@ impl Prices {
                     .context(format!("invalid `prices[{}]`", doubt.line))
             })?;
         }
-        let contracts = raw.contracts.into_iter().enumerate();
-        let contracts = contracts.map(|(index, raw)| {
-            contract(raw).with_context(|| format!("invalid `contracts[{index}]`"))
-        });
-        let contracts = contracts.collect::<anyhow::Result<_>>()?;
         Ok(Self { rows, contracts, books: raw.books })
     }
 
     /// A book with them.
     pub(super) fn over(&self, book: Book) -> anyhow::Result<Book> {
         let mut book = book;
-        for (index, contract) in self.contracts.iter().enumerate() {
+        let contracts = self.contracts.iter().enumerate();
+        for (index, contract) in contracts.filter(|(_, contract)| contract.discount.is_some()) {
             let laid = book.with_contract(contract);
             book = laid.with_context(|| format!("invalid `contracts[{index}]`"))?;
         }
@@ -135,41 +131,6 @@ fn own_row(price: &RawPrice, known: &dyn Fn(&str) -> bool) -> anyhow::Result<Pri
     Ok(PriceRow::own(&price.provider, &price.model, fields)?)
 }
 
-fn contract(raw: RawContract) -> anyhow::Result<Contract> {
-    let end = |key: &str, text: &Option<String>| match text {
-        Some(text) => time(key, text).map(Some),
-        None => Ok(None),
-    };
-    let models = match raw.models.as_slice() {
-        [] => None,
-        models => Some(Rule::parse("models", &models.join(" | "))?),
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if raw.name.is_empty() || !raw.name.chars().all(plain) {
-        let name = &raw.name;
-        return Err(anyhow!(
-            "invalid `name`: expected letters, digits, `.`, `_` and `-`, found `{name}`"
-        ));
-    }
-    let (from, until) = (end("from", &raw.from)?, end("until", &raw.until)?);
-    if let Some(until) = until.filter(|until| from.is_some_and(|from| from >= *until)) {
-        return Err(anyhow!("invalid `until`: expected a time after `from`, found `{until}`"));
-    }
-    tariff::Discount::parse(&raw.discount).ok_or_else(|| {
-        let found = &raw.discount;
-        anyhow!("invalid `discount`: expected a percentage such as `15%`, found `{found}`")
-    })?;
-    Ok(Contract {
-        name: format!("contract:{}", raw.name).into(),
-        provider: raw.provider,
-        models,
-        tiers: raw.tiers,
-        from,
-        until,
-        discount: raw.discount.into(),
-    })
-}
-
-fn time(key: &str, text: &str) -> anyhow::Result<UnixTime> {
+pub(super) fn time(key: &str, text: &str) -> anyhow::Result<UnixTime> {
     text.parse().map_err(|error| anyhow!("invalid `{key}`: {error}"))
 }

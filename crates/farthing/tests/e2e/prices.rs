@@ -123,6 +123,25 @@ fn a_contract_is_taken_off_and_the_list_is_told_beside() {
 }
 
 #[test]
+fn a_rate_of_a_contract_beats_its_discount_and_names_the_contract() {
+    let rate = "\n[[prices]]\ncontract = \"o-2026\"\nprovider = \"openai\"\nmodel = \"gpt-5-mini\"\n\
+                input_uncached = \"0.15\"\noutput_text = \"1.2\"\n";
+    let home = Home::new(&(PRICES.to_owned() + rate));
+    let at = |time| {
+        let tokens = "\"input_uncached\":1000000";
+        record("gpt-5-mini", time, tokens).replace("acme", "openai")
+    };
+    // The list says 0.25, the contract began in November.
+    let (lines, err) = charge(&home, &(at("2026-10-31") + &at("2026-11-01")));
+    assert_eq!(err, "");
+    for (line, total, book) in [(0, "0.25", "book=genai-prices"), (1, "0.15", "book=contract:o-2026")] {
+        assert_eq!((&lines[line]["total_usd"], &lines[line]["list_usd"]), (&total.into(), &"0.25".into()));
+        let row = lines[line]["price_row_text"].as_str().unwrap();
+        assert!(row.contains(book), "{row}");
+    }
+}
+
+#[test]
 fn a_bad_line_is_named_and_the_others_are_charged_all_the_same() {
     let home = Home::new(PRICES);
     let good = record("euro", "2026-02-01", "\"input_uncached\":1");
@@ -199,6 +218,27 @@ fn prices_that_leave_a_doubt_are_refused_with_their_table_and_line() {
         (
             "[[contracts]]\nname = \"a\"\nprovider = \"nobody\"\ndiscount = \"5%\"\n".to_owned(),
             "line 3: invalid `contracts[0]`: invalid `contract`: expected a provider, models and tiers",
+        ),
+        (
+            "[[contracts]]\nname = \"a\"\nprovider = \"openai\"\n".to_owned(),
+            "line 3: invalid `contracts[0]`: `discount` is missing: expected a percentage such as",
+        ),
+        (
+            "[[contracts]]\nname = \"a\"\nprovider = \"openai\"\ndiscount = \"5%\"\n".repeat(2),
+            "line 8: invalid `contracts[1]`: invalid `name`: expected one that no other contract has",
+        ),
+        (
+            price.to_owned() + "contract = \"b\"\n",
+            "line 8: invalid `prices[0]`: invalid `contract`: expected the `name` of one of",
+        ),
+        (
+            price.to_owned() + "contract = \"a\"\nfrom = \"2027-01-01\"\n[[contracts]]\nname = \"a\"\n\
+             provider = \"openai\"\nuntil = \"2027-01-01\"\n",
+            "line 9: invalid `prices[0]`: invalid `from`: expected a time at which the contract holds",
+        ),
+        (
+            price.to_owned() + "contract = \"a\"\n[[contracts]]\nname = \"a\"\nprovider = \"groq\"\n",
+            "line 4: invalid `prices[0]`: invalid `provider`: expected `groq`, with which the",
         ),
         (
             "[[contracts]]\nname = \"a\"\nprovider = \"openai\"\ndiscount = \"5\"\n".to_owned(),
