@@ -26,6 +26,8 @@ pub enum Dimension {
     Tag(String),
     /// The upstream.
     Upstream,
+    /// The provider whose prices apply; a server of one's own has none.
+    Provider,
     /// The UTC day of admission.
     Day,
     /// The API spoken.
@@ -40,7 +42,7 @@ pub enum Dimension {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected one of `route`, `model`, `task_type`, `task`, `team`, `user`, `tag:NAME`, `upstream`, \
-     `day`, `api`, `key`, `region`, found `{0}`"
+     `provider`, `day`, `api`, `key`, `region`, found `{0}`"
 )]
 pub struct ParseDimensionError(String);
 
@@ -55,6 +57,7 @@ impl FromStr for Dimension {
             "team" => Self::Team,
             "user" => Self::User,
             "upstream" => Self::Upstream,
+            "provider" => Self::Provider,
             "day" => Self::Day,
             "api" => Self::Api,
             "key" => Self::Key,
@@ -77,6 +80,7 @@ impl fmt::Display for Dimension {
             Self::Team => "team",
             Self::User => "user",
             Self::Upstream => "upstream",
+            Self::Provider => "provider",
             Self::Day => "day",
             Self::Api => "api",
             Self::Key => "key",
@@ -103,6 +107,7 @@ impl Dimension {
                 labels.tags.iter().find(|(tag, _)| tag == name).map(|(_, value)| value.clone())
             }
             Self::Upstream => Some(attempt?.dispatch.upstream.clone()),
+            Self::Provider => attempt?.dispatch.provider.clone(),
             Self::Day => Some(exchange.admission.at.day().to_string()),
             Self::Api => Some(exchange.admission.api.name().to_owned()),
             Self::Key => exchange.admission.key.clone(),

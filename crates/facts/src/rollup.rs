@@ -6,7 +6,7 @@ mod parts;
 
 use std::collections::BTreeMap;
 
-use quantity::{Money, UnixTime};
+use quantity::{Day, Money, UnixTime};
 
 use self::other::Limit;
 pub use self::other::Other;
@@ -73,8 +73,8 @@ pub struct Rollup {
     query: Query,
     groups: BTreeMap<Place, Measures>,
     hosts: Hosts<Place>,
-    /// By provider and model.
-    adjustments: BTreeMap<(String, String), AdjustmentLine>,
+    /// By the day they were posted, provider and model.
+    adjustments: BTreeMap<(Day, String, String), AdjustmentLine>,
     gaps: Vec<Gap>,
     seen: Option<(UnixTime, UnixTime)>,
     limit: Option<Limit>,
@@ -106,29 +106,25 @@ impl Rollup {
     pub fn adjust(&mut self, adjustment: &Adjustment) {
         let Adjustment { at, provider, model, contracted, list, .. } = adjustment;
         if self.query.period.contains(*at) {
-            self.add_adjustments(AdjustmentLine {
+            let line = AdjustmentLine {
                 provider: provider.clone(),
                 model: model.clone(),
                 adjustments: 1,
                 contracted: *contracted,
                 list: *list,
-            });
+            };
+            self.add_adjustments(at.day(), line);
         }
     }
 
-    fn add_adjustments(&mut self, line: AdjustmentLine) {
-        use std::collections::btree_map::Entry;
-        match self.adjustments.entry((line.provider.clone(), line.model.clone())) {
-            Entry::Vacant(entry) => {
-                entry.insert(line);
-            }
-            Entry::Occupied(mut entry) => {
-                let sum = entry.get_mut();
-                sum.adjustments += line.adjustments;
-                sum.contracted += line.contracted;
-                sum.list += line.list;
-            }
-        }
+    fn add_adjustments(&mut self, day: Day, line: AdjustmentLine) {
+        let key = (day, line.provider.clone(), line.model.clone());
+        add_line(&mut self.adjustments, key, line);
+    }
+
+    /// What was posted in the period, by the UTC day of posting, provider and model.
+    pub fn adjusted_by_day(&self) -> impl Iterator<Item = (Day, &AdjustmentLine)> {
+        self.adjustments.iter().map(|((day, ..), line)| (*day, line))
     }
 
     /// Takes note of a price by the hour; prices by use come with each charge.
@@ -195,8 +191,27 @@ impl Rollup {
         let mut gaps = self.gaps.clone();
         gaps.sort();
         let (query, seen) = (self.query.clone(), self.seen);
-        let adjustments = self.adjustments.values().cloned().collect();
+        let mut adjustments = BTreeMap::new();
+        for line in self.adjustments.values().cloned() {
+            add_line(&mut adjustments, (line.provider.clone(), line.model.clone()), line);
+        }
+        let adjustments = adjustments.into_values().collect();
         Answer { query, groups, other, total, hosting, adjustments, gaps, seen }
+    }
+}
+
+fn add_line<K: Ord>(lines: &mut BTreeMap<K, AdjustmentLine>, key: K, line: AdjustmentLine) {
+    use std::collections::btree_map::Entry;
+    match lines.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(line);
+        }
+        Entry::Occupied(mut entry) => {
+            let sum = entry.get_mut();
+            sum.adjustments += line.adjustments;
+            sum.contracted += line.contracted;
+            sum.list += line.list;
+        }
     }
 }
 

@@ -66,6 +66,7 @@ fn adjustments_belong_to_the_period_in_which_they_were_posted_and_are_in_its_spe
         adjustment("2026-11-22T14:00:00Z", "b", "-3"),
         adjustment("2026-11-22T14:30:00Z", "a", "1.5"),
         adjustment("2026-11-22T15:00:00Z", "b", "0.25"),
+        adjustment("2026-11-23T00:00:00Z", "b", "8"),
     ];
     let between = |start, end| {
         let period = Period { start: Some(at(start)), end: Some(at(end)) };
@@ -75,9 +76,11 @@ fn adjustments_belong_to_the_period_in_which_they_were_posted_and_are_in_its_spe
         other.adjust(&posted[2]);
         rollup.adjust(&posted[1]);
         rollup.adjust(&posted[0]);
+        rollup.adjust(&posted[3]);
         other.merge(rollup);
-        other.answer(at("2026-11-22T16:00:00Z"))
+        other
     };
+    let now = at("2026-11-23T16:00:00Z");
     let line = |model: &str, adjustments, cost: &str, list: &str| AdjustmentLine {
         provider: "openai".to_owned(),
         model: model.to_owned(),
@@ -85,11 +88,17 @@ fn adjustments_belong_to_the_period_in_which_they_were_posted_and_are_in_its_spe
         contracted: cost.parse().unwrap(),
         list: list.parse().unwrap(),
     };
-    let all = between("2026-11-22T14:00:00Z", "2026-11-22T15:00:01Z");
+    let all = between("2026-11-22T14:00:00Z", "2026-11-22T15:00:01Z").answer(now);
     assert_eq!(all.adjustments, [line("a", 1, "1.5", "0.5"), line("b", 2, "-2.75", "1")]);
     assert_eq!((all.spend(), all.total), ("-1.25".parse().unwrap(), Measures::default()));
-    let some = between("2026-11-22T14:00:01Z", "2026-11-22T15:00:00Z");
+    let some = between("2026-11-22T14:00:01Z", "2026-11-22T15:00:00Z").answer(now);
     assert_eq!(some.adjustments, [line("a", 1, "1.5", "0.5")]);
+    // Days apart, and one line for each model over all days.
+    let days = between("2026-11-22T15:00:00Z", "2026-11-24");
+    let told: Vec<_> =
+        days.adjusted_by_day().map(|(day, line)| (day.to_string(), line.contracted)).collect();
+    assert_eq!(told, [("2026-11-22".to_owned(), usd("0.25")), ("2026-11-23".to_owned(), usd("8"))]);
+    assert_eq!(days.answer(now).adjustments, [line("b", 2, "8.25", "1")]);
 }
 
 /// A hosted exchange for `route` that keeps the GPU busy from `start` for `minutes`.
@@ -311,7 +320,7 @@ fn years_of_hours_do_not_overflow() {
     assert_eq!(measures(&answer, "a").hosted_cost, answer.hosting[0].busy);
 }
 
-const DIMENSIONS: [&str; 11] = [
+const DIMENSIONS: [&str; 12] = [
     "route",
     "model",
     "task_type",
@@ -319,6 +328,7 @@ const DIMENSIONS: [&str; 11] = [
     "team",
     "user",
     "upstream",
+    "provider",
     "day",
     "api",
     "key",

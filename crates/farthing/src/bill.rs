@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use facts::{Answer, Dimension, Query};
+use facts::{Answer, Dimension, Query, Rollup};
 use quantity::{Period, UnixTime};
-use report::{Bill, BookLine};
+use report::{Bill, BookLine, Contracts};
 use tariff::Book;
 use warehouse::Folded;
 
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::price_alarm::{Changes, NOTICE};
-use crate::{Place, output};
+use crate::{Place, agreed, output};
 
 /// What was spent, by route, model, team and more
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// What to split by, in order: route, model, task_type, task, team, user, tag:NAME, upstream, day, api, key, region
+    /// What to split by, in order: route, model, task_type, task, team, user, tag:NAME, upstream, provider, day, api, key, region
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "route")]
     by: Vec<Dimension>,
     /// From this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
@@ -106,19 +106,30 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut changes = Changes::of(config.book.clone(), now, NOTICE);
     // What is closed stays as it was; a table for programs has no place for words.
     let looks_ahead = !arguments.csv && !changes.is_empty() && end.is_none_or(|end| end >= now);
-    let served = looks_ahead.then(|| Changes::query(query.period));
-    let queries: Vec<_> = std::iter::once(query).chain(served).collect();
-    let mut answers = answers(&data, &queries, now)?.into_iter();
-    let answer = answers.next().context("an answer for each query")?;
-    if let Some(served) = answers.next() {
-        changes.served_in(&served, &config.settings.upstreams, now);
+    let agreements = &config.prices.agreements;
+    let period = query.period;
+    let served = looks_ahead.then(|| Changes::query(period));
+    let all = (!agreements.is_empty()).then(agreed::query);
+    let queries: Vec<_> = std::iter::once(query).chain(served).chain(all).collect();
+    let mut rollups = folded(&data, &queries)?.into_iter();
+    let mut next = || rollups.next().context("an answer for each query");
+    let answer = next()?.answer(now);
+    if looks_ahead {
+        changes.served_in(&next()?.answer(now), &config.settings.upstreams, now);
     }
     let coming: Vec<_> = changes.within(now, NOTICE).cloned().collect();
+    let charges = match agreements.is_empty() {
+        true => None,
+        false => Some(agreed::charges(&next()?, &config.book, now)?),
+    };
+    let standing = charges.as_ref().map(|charges| agreements.standing(charges, now.day()));
+    let days = agreed::days(&period, now);
+    let contracts = standing.as_ref().map(|standing| Contracts { standing, days });
     // Derived routes go by the names that were given to them since.
     let answer = answer.renamed(&Dimension::Route, &config.settings.route_names);
     let answer = answer.top(arguments.top.unwrap_or(usize::MAX));
     let book = book_line(&config.book);
-    let bill = Bill::new(&answer, &book, now).with_coming(&coming);
+    let bill = Bill::new(&answer, &book, now).with_coming(&coming).with_contracts(contracts);
     output::print(&if arguments.json {
         bill.json()
     } else if arguments.csv {
@@ -146,16 +157,15 @@ fn dimensions(by: &[Dimension]) -> anyhow::Result<Vec<Dimension>> {
 
 /// The answer to a query, from the warehouse and what came to the journal since.
 pub(crate) fn answer(data: &DataDir, query: &Query, now: UnixTime) -> anyhow::Result<Answer> {
-    let answers = answers(data, std::slice::from_ref(query), now)?;
-    answers.into_iter().next().context("an answer for each query")
+    let mut rollups = folded(data, std::slice::from_ref(query))?.into_iter();
+    Ok(rollups.next().context("an answer for each query")?.answer(now))
 }
 
-/// The answers to queries, each in its place.
-fn answers(data: &DataDir, queries: &[Query], now: UnixTime) -> anyhow::Result<Vec<Answer>> {
+/// What answers queries, each in its place, from the warehouse and what came to the journal since.
+pub(crate) fn folded(data: &DataDir, queries: &[Query]) -> anyhow::Result<Vec<Rollup>> {
     let warehouse = data.warehouse()?;
     crate::project::tell_if_long(&warehouse)?;
-    let folded = warehouse.fold(queries);
-    let folded = folded.map_err(|error| data.explained(error.into()))?;
+    let folded = warehouse.fold(queries).map_err(|error| data.explained(error.into()))?;
     let Folded { rollups, ledger, unknown, missing, refreshed, .. } = folded;
     let open = ledger.open();
     if open > 0 {
@@ -176,7 +186,7 @@ fn answers(data: &DataDir, queries: &[Query], now: UnixTime) -> anyhow::Result<V
              as long: {error}"
         );
     }
-    Ok(rollups.into_iter().map(|rollup| rollup.answer(now)).collect())
+    Ok(rollups)
 }
 
 /// How reports name the price book.

@@ -23,7 +23,7 @@ use tariff::Book;
 
 use crate::Place;
 use crate::secrets::Secrets;
-use contracts::RawContract;
+use contracts::{RawContract, RawCredit};
 pub(crate) use prices::Prices;
 use prices::{RawExchange, RawPrice, RawPrices};
 
@@ -65,6 +65,7 @@ struct Raw {
     prices: Vec<RawPrice>,
     exchange: Vec<RawExchange>,
     contracts: Vec<RawContract>,
+    credits: Vec<RawCredit>,
     price_books: Vec<String>,
     price_alarm: Option<String>,
 }
@@ -299,11 +300,11 @@ impl Config {
         // An imported book may have others; who they are is seen when it is read.
         let imports = !raw.price_books.is_empty();
         let known = |provider: &str| imports || book.has_provider(provider) || own(provider);
-        let Raw { prices, exchange, contracts, price_books, .. } = raw;
+        let Raw { prices, exchange, contracts, credits, price_books, .. } = raw;
         for (index, name) in price_books.iter().enumerate() {
             check_book_name(name).with_context(|| format!("invalid `price_books[{index}]`"))?;
         }
-        let raw_prices = RawPrices { prices, exchange, contracts, books: price_books };
+        let raw_prices = RawPrices { prices, exchange, contracts, credits, books: price_books };
         let prices = Prices::read(raw_prices, &known)?;
         let book = if imports { book } else { prices.over(book)? };
         let settings = Settings {

@@ -3,6 +3,7 @@
 //! A library only so that the configuration's reader can be tried from outside, by the fuzzer; the
 //! program is [`main`].
 
+mod agreed;
 mod bill;
 mod config;
 mod data;

@@ -2,6 +2,7 @@
 
 mod books;
 mod charge;
+mod contracts;
 mod diff;
 mod explain;
 mod rerate;
@@ -21,6 +22,8 @@ enum Command {
     /// Itemised charges of usage records
     Charge(charge::Arguments),
     Rerate(rerate::Arguments),
+    /// How commitments and credits stand with what was charged
+    Contracts(contracts::Arguments),
     /// Take over a price list of others, whole or not at all
     Import(books::Import),
     /// Where price books disagree
@@ -34,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Explain(arguments) => explain::run(arguments),
         Command::Charge(arguments) => charge::run(arguments),
         Command::Rerate(arguments) => rerate::run(arguments),
+        Command::Contracts(arguments) => contracts::run(arguments),
         Command::Import(arguments) => books::import(arguments),
         Command::Check(arguments) => books::check(arguments),
         Command::Diff(arguments) => diff::run(arguments),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::civil::Date;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Span, Timestamp, tz::TimeZone};
 
 /// Nanoseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,20 @@ impl Day {
         let nanos = self.0.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond();
         i64::try_from(nanos).ok().map(UnixTime)
     }
+
+    /// The day after; `None` after the last that there is.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.0.tomorrow().ok().map(Self)
+    }
+
+    /// The same day so many months later, or the last of that month if it is shorter; `None` beyond the
+    /// years that dates have.
+    #[must_use]
+    pub fn months_later(self, months: u32) -> Option<Self> {
+        let span = Span::new().try_months(months).ok()?;
+        self.0.checked_add(span).ok().map(Self)
+    }
 }
 
 impl Period {
@@ -138,6 +152,23 @@ mod tests {
         assert_eq!("2026-11-22T01:00:00+01:00".parse::<UnixTime>().unwrap(), midnight);
         assert!("yesterday".parse::<UnixTime>().is_err());
         assert!("2026-11-31".parse::<UnixTime>().is_err());
+    }
+
+    #[test]
+    fn months_end_where_they_do() {
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        for (from, months, to) in [
+            ("2026-11-22", 0, "2026-11-22"),
+            ("2026-11-22", 2, "2027-01-22"),
+            ("2027-01-31", 1, "2027-02-28"),
+            ("2027-01-31", 13, "2028-02-29"),
+            ("2027-01-31", 2, "2027-03-31"),
+        ] {
+            assert_eq!(day(from).months_later(months), Some(day(to)));
+        }
+        assert_eq!(day("2026-11-22").months_later(u32::MAX), None);
+        assert_eq!(day("2026-12-31").next(), Some(day("2027-01-01")));
+        assert_eq!(day("9999-12-31").next(), None);
     }
 
     #[test]

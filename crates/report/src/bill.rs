@@ -10,6 +10,7 @@ use facts::{AdjustmentLine, Answer, Group, HostedLine, Measures, Other, WasteCau
 use quantity::{Day, Money, TokenClass, UnixTime, grouped};
 
 pub use self::uncertain::{Uncertain, uncertain};
+use crate::contracts::Contracts;
 use crate::json::Json;
 use crate::number::{
     Cost, class_price, count_share, decimals, dollars, duration, money_share, per_mille, per_mtok,
@@ -49,6 +50,7 @@ pub struct Bill<'a> {
     book: &'a BookLine,
     now: UnixTime,
     coming: &'a [Coming],
+    contracts: Option<Contracts<'a>>,
 }
 
 /// Classes that every bill shows; the others when there are any.
@@ -66,13 +68,19 @@ impl<'a> Bill<'a> {
     /// A bill of an answer as of `now`.
     #[must_use]
     pub fn new(answer: &'a Answer, book: &'a BookLine, now: UnixTime) -> Self {
-        Self { answer, book, now, coming: &[] }
+        Self { answer, book, now, coming: &[], contracts: None }
     }
 
     /// With prices of its models that are going to change.
     #[must_use]
     pub fn with_coming(self, coming: &'a [Coming]) -> Self {
         Self { coming, ..self }
+    }
+
+    /// The same with what contracts and credits make of it, where there are any.
+    #[must_use]
+    pub fn with_contracts(self, contracts: Option<Contracts<'a>>) -> Self {
+        Self { contracts, ..self }
     }
 
     /// For a terminal. Where it is narrow, tables leave figures out before they cut labels below 16
@@ -85,9 +93,9 @@ impl<'a> Bill<'a> {
         let mut out = self.heading(style);
         if total.exchanges == 0 && total.attempts == 0 {
             out.push_str("\nNo exchanges in this period.\n");
-            if let Some(hosting) = self.hosting(style) {
+            for section in [self.hosting(style), self.agreed(style)].into_iter().flatten() {
                 out.push('\n');
-                out.push_str(&hosting);
+                out.push_str(&section);
             }
             if let Some(note) = self.adjusted() {
                 out.push('\n');
@@ -112,6 +120,7 @@ impl<'a> Bill<'a> {
         section(self.told(style));
         section(self.uncertainty(style));
         section(self.notes(style));
+        section(self.agreed(style));
         out
     }
 
@@ -315,6 +324,10 @@ impl<'a> Bill<'a> {
             ]);
         }
         Some(table.render(style))
+    }
+
+    fn agreed(&self, style: Style) -> Option<String> {
+        self.contracts.and_then(|contracts| contracts.sections(style))
     }
 
     fn waste(&self, style: Style) -> Option<String> {

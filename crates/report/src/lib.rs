@@ -6,6 +6,7 @@
 //! move a cursor, [`csv`] what a spreadsheet would run.
 
 pub mod bill;
+pub mod contracts;
 pub mod csv;
 pub mod estimate;
 pub mod exchange;
@@ -17,5 +18,6 @@ pub mod rerate;
 pub mod table;
 
 pub use bill::{Bill, BookLine};
+pub use contracts::Contracts;
 pub use number::Cost;
 pub use table::Style;

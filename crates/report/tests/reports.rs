@@ -16,9 +16,10 @@ use proptest::prelude::*;
 use quantity::{Doubt, Money, Period, PriceRowId, TokenClass, TokenCount, UnixTime, UsageSource};
 use report::price::{Coming, PriceDiff, Scheduled, SheetLine, Weighed};
 use report::rerate::{Rerating, Supposed};
-use report::{Bill, BookLine, Style, exchange, record};
+use report::{Bill, BookLine, Contracts, Style, exchange, record};
+use tariff::commitment::{Charges, DaySpan, Per, Spent};
 use tariff::estimate::{Estimate, EstimateError, Idea, Later, Split, estimate};
-use tariff::{Book, Sheet};
+use tariff::{Agreements, Book, Commitment, Credit, Sheet};
 
 fn now() -> UnixTime {
     "2026-11-22T16:00:00Z".parse().unwrap()
@@ -124,6 +125,84 @@ fn what_providers_tell_of_costs_stands_beside_ours() {
     assert!(unpriced.ends_with("of `openai` (the provider says $1.250000)"), "{unpriced}");
     let priced = report::exchange::line(&exchanges[1]);
     assert!(priced.ends_with("$0.000244"), "{priced}");
+}
+
+fn agreements() -> Agreements {
+    let day = |text: &str| text.parse().unwrap();
+    let usd = |text: &str| text.parse::<Money>().unwrap();
+    let commitment = |contract: &str, provider: &str, amount, per, from| Commitment {
+        contract: contract.to_owned(),
+        provider: provider.to_owned(),
+        amount: usd(amount),
+        per,
+        from: day(from),
+        until: None,
+        used_before: None,
+    };
+    let credit = |name: &str, amount, from, until: Option<&str>| Credit {
+        name: name.to_owned(),
+        provider: "openai".to_owned(),
+        models: None,
+        amount: usd(amount),
+        from: day(from),
+        until: until.map(day),
+        counts: false,
+    };
+    Agreements {
+        commitments: vec![
+            commitment("openai-2026", "openai", "10000", Per::Month, "2026-09-01"),
+            commitment("anthropic-2026", "anthropic", "25000", Per::Quarter, "2026-07-01"),
+        ],
+        credits: vec![
+            credit("launch", "1500", "2026-09-15", Some("2026-10-15")),
+            credit("partner", "500", "2026-08-01", None),
+            credit("spring", "2000.50", "2026-11-01", Some("2027-02-01")),
+        ],
+    }
+}
+
+/// What was charged since the middle of August.
+fn charges() -> Charges {
+    let mut charges = Charges::since("2026-08-15".parse().ok());
+    for (provider, day, contracted, unknown) in [
+        ("openai", "2026-08-20", "120.25", 0),
+        ("openai", "2026-09-20", "8100", 0),
+        ("openai", "2026-10-20", "12345.678", 2),
+        ("openai", "2026-11-21", "250", 1),
+        ("anthropic", "2026-09-01", "26000", 0),
+        ("anthropic", "2026-11-02", "999.5", 0),
+    ] {
+        let contracted: Money = contracted.parse().unwrap();
+        let list = contracted.scaled(100, 80).unwrap();
+        let at_most = "0.25".parse().unwrap();
+        let spent = Spent { list, contracted, unknown, at_most, ..Spent::default() };
+        charges.add(provider, day.parse().unwrap(), "m", &spent);
+    }
+    charges
+}
+
+#[test]
+fn commitments_and_credits_as_text() {
+    let (agreements, charges) = (agreements(), charges());
+    let standing = agreements.standing(&charges, now().day());
+    let days = DaySpan { from: None, until: "2026-11-23".parse().unwrap() };
+    assert_snapshot!(Contracts { standing: &standing, days }.text(Style::default(), now()));
+    let none = Agreements::default();
+    let standing = none.standing(&charges, now().day());
+    let text = Contracts { standing: &standing, days }.text(Style::default(), now());
+    assert!(text.contains("The configuration has none"), "{text}");
+}
+
+#[test]
+fn a_bill_tells_what_contracts_and_credits_make_of_its_days() {
+    let (agreements, charges) = (agreements(), charges());
+    let standing = agreements.standing(&charges, now().day());
+    let days = DaySpan { from: "2026-10-01".parse().ok(), until: "2026-11-23".parse().unwrap() };
+    let answer = ask(&["route"], &[], &[]);
+    let book = book();
+    let contracts = Contracts { standing: &standing, days };
+    let bill = Bill::new(&answer, &book, now()).with_contracts(Some(contracts));
+    assert_snapshot!(bill.text(Style { width: 80, ..Style::default() }));
 }
 
 fn rerating(book: &BookLine, supposed: Supposed) -> Rerating<'_> {
@@ -581,6 +660,10 @@ fn every_key_of_the_json_forms_is_explained() {
         .json(),
     );
     read(&Bill::new(&answer.top(1), &book, now()).json());
+    let (agreements, charges) = (agreements(), charges());
+    let standing = agreements.standing(&charges, now().day());
+    let days = DaySpan { from: None, until: "2026-11-23".parse().unwrap() };
+    read(&Contracts { standing: &standing, days }.json(now()));
     let key = tariff::Key::new("acme", "large", now());
     let mut usage = quantity::Usage::default();
     usage.tokens[TokenClass::InputUncached] = TokenCount::from(5);

@@ -61,9 +61,8 @@ impl Contract {
     /// [`ParseRowError`] for a discount that cannot be read.
     pub fn row(&self, list: &PriceRow) -> Result<Option<PriceRow>, ParseRowError> {
         let Some(text) = &self.discount else { return Ok(None) };
-        let discount = Discount::parse(text).ok_or_else(|| {
-            ParseRowError::new("discount", "a percentage such as `15%`", text)
-        })?;
+        let discount = Discount::parse(text)
+            .ok_or_else(|| ParseRowError::new("discount", "a percentage such as `15%`", text))?;
         let model = list.model().to_lowercase();
         let for_row = self.is_with(list.provider())
             && self.models.as_ref().is_none_or(|rule| rule.matches(&model))
@@ -71,9 +70,9 @@ impl Contract {
         let Some(mut row) = self.while_it_holds(list).filter(|_| for_row) else { return Ok(None) };
         row.terms.discount = Some(text.clone());
         for (item, price) in &mut row.prices {
-            *price = price.map(|rate| discount.off(rate)).ok_or_else(|| {
-                ParseRowError::new(item.name(), "a price that fits", text)
-            })?;
+            *price = price
+                .map(|rate| discount.off(rate))
+                .ok_or_else(|| ParseRowError::new(item.name(), "a price that fits", text))?;
         }
         row.seal();
         Ok(Some(row))

@@ -80,6 +80,19 @@ impl Book {
         }
     }
 
+    /// Provider and model as the book calls them, in lower case, whatever name of theirs was used; as they
+    /// are named where the book does not have them.
+    #[must_use]
+    pub fn names(&self, provider: &str, model: &str) -> (String, String) {
+        let (provider, model) = (provider.trim().to_lowercase(), model.to_lowercase());
+        let known = self.layers.iter().find_map(|layer| self.provider(layer, &provider));
+        let found = self.layers.iter().find_map(|layer| {
+            let found = layer.model(self.provider(layer, &provider)?, &model)?;
+            Some(found.model.id.to_lowercase())
+        });
+        (known.map(|known| known.id.to_lowercase()).unwrap_or(provider), found.unwrap_or(model))
+    }
+
     /// Providers that have a model of this lower-case name, in the order of the books.
     fn serving_any<'b>(&'b self, lower: &'b str) -> impl Iterator<Item = &'b Provider> {
         self.layers.iter().flat_map(move |layer| {

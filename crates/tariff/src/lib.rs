@@ -8,6 +8,7 @@
 mod book;
 mod charge;
 mod check;
+pub mod commitment;
 mod compare;
 mod contract;
 pub mod estimate;
@@ -23,6 +24,7 @@ mod window;
 pub use book::{Book, BookInfo, Considered, Key, ModelInfo};
 pub use charge::{Charge, ChargeLine, Unpriced};
 pub use check::check_rows;
+pub use commitment::{Agreements, Commitment, Credit};
 pub use compare::{Change, Changes, Comparison, Difference, Sheet};
 pub use contract::{Contract, Discount};
 pub use exchange::Exchange;

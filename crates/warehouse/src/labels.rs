@@ -14,7 +14,7 @@ use crate::bytes::{Taker, put_counted};
 use crate::column::{Builder, Column};
 
 /// What has a dictionary, tags apart; where each is on disk says [`number`].
-pub(crate) const DIMENSIONS: [Dimension; 11] = [
+pub(crate) const DIMENSIONS: [Dimension; 12] = [
     Dimension::Route,
     Dimension::Model,
     Dimension::TaskType,
@@ -26,12 +26,17 @@ pub(crate) const DIMENSIONS: [Dimension; 11] = [
     Dimension::Api,
     Dimension::Key,
     Dimension::Region,
+    Dimension::Provider,
 ];
 
 /// The number of the sets of tags.
 pub(crate) const TAGS: u16 = 10;
 
 pub(crate) const UPSTREAM: u16 = 6;
+
+/// The last of these numbers.
+#[cfg(test)]
+pub(crate) const LAST: u16 = 12;
 
 /// The number of what a dimension is read from.
 pub(crate) fn number(dimension: &Dimension) -> u16 {
@@ -49,6 +54,8 @@ pub(crate) fn number(dimension: &Dimension) -> u16 {
         Dimension::Tag(_) => TAGS,
         // Unknown to projections of format 9 and before: there it is none.
         Dimension::Region => 11,
+        // The same of format 10 and before.
+        Dimension::Provider => 12,
     }
 }
 
@@ -133,8 +140,8 @@ mod tests {
 
     #[test]
     fn every_dimension_has_a_number_of_its_own() {
-        let all = DIMENSIONS.into_iter().chain([Dimension::Tag("tag".to_owned())]);
-        let numbers: std::collections::BTreeSet<u16> = all.map(|one| number(&one)).collect();
-        assert!(numbers.into_iter().eq(0..=11));
+        let mut numbers: Vec<u16> = DIMENSIONS.iter().map(number).chain([TAGS]).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..=LAST).collect::<Vec<_>>());
     }
 }

@@ -42,10 +42,11 @@ use crate::column::Column;
 /// of what `facts` takes a measure or a dimension to mean. Projections of another format are made anew;
 /// those in the archive cannot be: who raises it makes [`Projection::open_kept`] read the archive's of
 /// the formats before, with what they cannot know as unknown.
-pub(crate) const FORMAT: u16 = 10;
+pub(crate) const FORMAT: u16 = 11;
 /// The first format that an archive may have. Later ones keep more kinds of records as they are; no
 /// segment was pruned that held records of kinds which its projection did not know. Format 9 has more
-/// measures behind the others, of costs that providers told: of those before none was kept. Format 10 has regions, of which those before know nothing.
+/// measures behind the others, of costs that providers told: of those before none was kept. Format 10 has
+/// regions and format 11 providers, of which those before know nothing.
 const FIRST_KEPT: u16 = 6;
 
 const MAGIC: &[u8; 8] = b"FARTHCOL";

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::bytes::put_counted;
     use crate::column::Column;
-    use crate::labels::TAGS;
+    use crate::labels::LAST;
     use crate::projection::{ADMITTED_AT, BUSY_ROW, CODES, DICTIONARIES, Head, MEASURES, encode};
 
     /// Blocks that are read, some of them whole dictionaries, with any numbers about them.
@@ -48,8 +48,8 @@ mod tests {
             Just(ADMITTED_AT),
             Just(LOOSE),
             BUSY_ROW..BUSY_ROW + 4,
-            CODES..=CODES + TAGS + 1,
-            DICTIONARIES..=DICTIONARIES + TAGS + 1,
+            CODES..=CODES + LAST,
+            DICTIONARIES..=DICTIONARIES + LAST,
             MEASURES..MEASURES + 70,
         ];
         let base = prop_oneof![3 => Just(0_i128), 2 => -3..3_i128, 1 => any::<i128>()];
@@ -66,7 +66,7 @@ mod tests {
         ];
         (number, base, width, count, bytes).prop_map(|(number, base, width, count, bytes)| {
             let dictionary =
-                (LOOSE == number) || (DICTIONARIES..=DICTIONARIES + TAGS + 1).contains(&number);
+                (LOOSE == number) || (DICTIONARIES..=DICTIONARIES + LAST).contains(&number);
             if dictionary {
                 return (number, Column::of_bytes(bytes));
             }

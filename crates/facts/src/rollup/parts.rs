@@ -68,7 +68,9 @@ impl Rollup {
             self.add_seen(first, last);
         }
         self.hosts.merge(other.hosts);
-        other.adjustments.into_values().for_each(|line| self.add_adjustments(line));
+        for ((day, ..), line) in other.adjustments {
+            self.add_adjustments(day, line);
+        }
         self.gaps.extend(other.gaps);
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow};
 use quantity::UnixTime;
 use serde::Deserialize;
-use tariff::{Book, Contract, Exchange, PriceRow};
+use tariff::{Agreements, Book, Contract, Exchange, PriceRow};
 
-use super::contracts::{self, RawContract};
+use super::contracts::{self, RawContract, RawCredit};
 
 /// What the configuration says of prices, as it is written.
 #[derive(Default, Debug)]
@@ -15,6 +15,7 @@ pub(super) struct RawPrices {
     pub(super) prices: Vec<RawPrice>,
     pub(super) exchange: Vec<RawExchange>,
     pub(super) contracts: Vec<RawContract>,
+    pub(super) credits: Vec<RawCredit>,
     pub(super) books: Vec<String>,
 }
 
@@ -40,6 +41,8 @@ pub(super) struct RawExchange {
 pub(crate) struct Prices {
     rows: Vec<PriceRow>,
     contracts: Vec<Contract>,
+    /// What contracts commit to, and credits.
+    pub(crate) agreements: Agreements,
     /// Names of imported books that lie over the built-in one, the first uppermost.
     pub(super) books: Vec<String>,
 }
@@ -58,14 +61,17 @@ impl Prices {
             let named = |price: &RawPrice| price.contract.as_deref() == Some(name);
             raw_prices.iter().any(named)
         };
-        let contracts = contracts::read(&raw.contracts, &rated)?;
+        let (contracts, commitments) = contracts::read(&raw.contracts, &rated, known)?;
+        let credits = contracts::credits(&raw.credits, known)?;
         let mut rows = Vec::new();
         let mut own: Vec<(usize, PriceRow)> = Vec::new();
         for (index, price) in raw_prices.iter().enumerate() {
             let at = || format!("invalid `prices[{index}]`");
             let row = own_row(price, known).with_context(at)?;
             let row = match &price.contract {
-                Some(name) => contracts::named(&contracts, name).and_then(|one| Ok(one.rate(&row)?)),
+                Some(name) => {
+                    contracts::named(&contracts, name).and_then(|one| Ok(one.rate(&row)?))
+                }
                 None => Ok(row),
             };
             let row = row.with_context(at)?;
@@ -86,7 +92,8 @@ impl Prices {
                     .context(format!("invalid `prices[{}]`", doubt.line))
             })?;
         }
-        Ok(Self { rows, contracts, books: raw.books })
+        let agreements = Agreements { commitments, credits };
+        Ok(Self { rows, contracts, agreements, books: raw.books })
     }
 
     /// A book with them.

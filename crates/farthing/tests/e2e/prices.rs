@@ -134,8 +134,13 @@ fn a_rate_of_a_contract_beats_its_discount_and_names_the_contract() {
     // The list says 0.25, the contract began in November.
     let (lines, err) = charge(&home, &(at("2026-10-31") + &at("2026-11-01")));
     assert_eq!(err, "");
-    for (line, total, book) in [(0, "0.25", "book=genai-prices"), (1, "0.15", "book=contract:o-2026")] {
-        assert_eq!((&lines[line]["total_usd"], &lines[line]["list_usd"]), (&total.into(), &"0.25".into()));
+    for (line, total, book) in
+        [(0, "0.25", "book=genai-prices"), (1, "0.15", "book=contract:o-2026")]
+    {
+        assert_eq!(
+            (&lines[line]["total_usd"], &lines[line]["list_usd"]),
+            (&total.into(), &"0.25".into())
+        );
         let row = lines[line]["price_row_text"].as_str().unwrap();
         assert!(row.contains(book), "{row}");
     }
@@ -232,12 +237,14 @@ fn prices_that_leave_a_doubt_are_refused_with_their_table_and_line() {
             "line 8: invalid `prices[0]`: invalid `contract`: expected the `name` of one of",
         ),
         (
-            price.to_owned() + "contract = \"a\"\nfrom = \"2027-01-01\"\n[[contracts]]\nname = \"a\"\n\
+            price.to_owned()
+                + "contract = \"a\"\nfrom = \"2027-01-01\"\n[[contracts]]\nname = \"a\"\n\
              provider = \"openai\"\nuntil = \"2027-01-01\"\n",
             "line 9: invalid `prices[0]`: invalid `from`: expected a time at which the contract holds",
         ),
         (
-            price.to_owned() + "contract = \"a\"\n[[contracts]]\nname = \"a\"\nprovider = \"groq\"\n",
+            price.to_owned()
+                + "contract = \"a\"\n[[contracts]]\nname = \"a\"\nprovider = \"groq\"\n",
             "line 4: invalid `prices[0]`: invalid `provider`: expected `groq`, with which the",
         ),
         (

@@ -62,6 +62,7 @@ impl Bill<'_> {
             "adjustments" => adjustments.iter().map(adjustment_json).collect::<Json>(),
             "gaps" => gaps.iter().map(gap_fields).collect::<Json>(),
             "price_changes" => self.coming.iter().map(Coming::json).collect::<Json>(),
+            "contracts" => self.contracts.map(|contracts| contracts.value()),
         }
     }
 

@@ -11,7 +11,7 @@ use quantity::Period;
 use crate::workload::{any_sample, join, mixed, write};
 use crate::{at, bill, files, from_journal, from_warehouse, query, samples, warehouse};
 
-pub(crate) const DIMENSIONS: [&str; 14] = [
+pub(crate) const DIMENSIONS: [&str; 15] = [
     "route",
     "model",
     "task_type",
@@ -19,6 +19,7 @@ pub(crate) const DIMENSIONS: [&str; 14] = [
     "team",
     "user",
     "upstream",
+    "provider",
     "day",
     "api",
     "key",
