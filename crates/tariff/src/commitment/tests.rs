@@ -214,6 +214,25 @@ fn a_refund_refills_no_credit_and_a_credit_pays_no_more_than_what_a_day_came_to(
     }
 }
 
+#[test]
+fn a_credit_pays_first_what_no_other_could() {
+    let charges =
+        charges("2026-09-01", &[("2026-09-01", "big", "10"), ("2026-09-01", "toy", "10")]);
+    let agreements = Agreements {
+        commitments: Vec::new(),
+        credits: vec![
+            Credit {
+                models: Some(Rule::parse("models", "=big").unwrap()),
+                ..credit("some", "10", "2026-09-01", None)
+            },
+            credit("all", "10", "2026-09-01", Some("2026-10-01")),
+        ],
+    };
+    let standing = agreements.standing(&charges, day("2026-09-30"));
+    // That for all expires first and pays first, but leaves to the other what it alone can pay.
+    assert_eq!(sums(&standing, &days("2026-09-01", "2026-09-02")), told("0", "20", "0"));
+}
+
 const MODELS: [&str; 3] = ["big", "tiny", "toy"];
 const RULES: [Option<&str>; 4] = [None, None, Some("^t"), Some("=big")];
 
@@ -268,7 +287,12 @@ prop_compose! {
 /// A day, a model's place and a charge; adjustments may be negative.
 fn any_charges() -> impl Strategy<Value = Vec<(u32, usize, i128)>> {
     prop::collection::vec(
-        (0_u32..70, 0_usize..3, prop_oneof![4 => 0_i128..40, 1 => -20_i128..0]),
+        // Some days have charges of several models.
+        (
+            prop_oneof![0_u32..70, 15_u32..20],
+            0_usize..3,
+            prop_oneof![4 => 0_i128..40, 1 => -20_i128..0],
+        ),
         0..40,
     )
 }
