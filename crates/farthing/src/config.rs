@@ -495,7 +495,7 @@ fn on_failure(field: &str, text: &Option<String>) -> anyhow::Result<Option<OnFai
 }
 
 /// A time such as `500ms`, `10s`, `5m` or `1h`.
-fn duration(field: &str, text: &str) -> anyhow::Result<Duration> {
+pub(crate) fn duration(field: &str, text: &str) -> anyhow::Result<Duration> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let read = units.into_iter().find_map(|(unit, millis)| {
         let count: u64 = text.strip_suffix(unit)?.parse().ok()?;

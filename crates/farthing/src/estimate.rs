@@ -52,7 +52,7 @@ fn percent(text: &str) -> Result<u8, String> {
 }
 
 /// A count as people write it: `2000`, `2,000`, `2_000`, `2k`, `1.5M`.
-fn count(text: &str) -> Result<u32, String> {
+pub(crate) fn count(text: &str) -> Result<u32, String> {
     let read = || {
         let (number, thousand) = match text.strip_suffix(['k', 'K']) {
             Some(number) => (number, 1_000),

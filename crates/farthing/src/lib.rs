@@ -19,6 +19,7 @@ mod process;
 mod project;
 mod secrets;
 mod serve;
+mod simulate;
 mod watch;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Bill(bill::Arguments),
     /// The bill of an idea before any traffic, and what each lever would save
     Estimate(estimate::Arguments),
+    /// A workload on a model, an accelerator and an engine: throughput, latency, cost per token
+    Simulate(Box<simulate::Arguments>),
     /// Which price applies and why, and what usages cost
     Price(price_cmd::Arguments),
     /// Keys for clients: who may call, for which team, until when
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Bill(arguments) => bill::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),
         Command::Key(arguments) => key_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),

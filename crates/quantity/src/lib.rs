@@ -12,7 +12,7 @@ mod usage;
 
 pub use id::{ExchangeId, Fingerprint, HashKey, ParseIdError, PriceRowId, WriterId};
 pub use money::{EstimatedUsd, Money, ParseMoneyError, ParsePriceError, UnitPrice};
-pub use text::{group_digits, grouped};
+pub use text::{edit_distance, group_digits, grouped};
 pub use time::{Day, ParseTimeError, Period, UnixTime};
 pub use usage::{
     Billable, Doubt, Doubts, Metered, PerClass, PerUnit, TokenClass, TokenCount, Unit, Usage,

@@ -15,6 +15,7 @@ pub mod number;
 pub mod price;
 pub mod record;
 pub mod rerate;
+pub mod simulation;
 pub mod table;
 
 pub use bill::{Bill, BookLine};

@@ -36,6 +36,12 @@ impl Style {
         wrapped(text, self.width).iter().map(|line| self.faint(line) + "\n").collect()
     }
 
+    /// Words in lines no wider than asked for.
+    #[must_use]
+    pub fn wrapped_words(self, text: &str) -> String {
+        wrapped(text, self.width).iter().map(|line| line.clone() + "\n").collect()
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

@@ -3,6 +3,7 @@
 
 #[path = "../../facts/tests/fixture/mod.rs"]
 mod fixture;
+mod simulation;
 
 use std::collections::BTreeSet;
 
@@ -681,6 +682,7 @@ fn every_key_of_the_json_forms_is_explained() {
         read(&diff.json());
         read(&scheduled.json());
     });
+    read(&simulation::simulated(None, servesim::Slo::default(), |run| run.json()));
     // Keys that are labels of the fixture.
     found.remove("release");
     let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();

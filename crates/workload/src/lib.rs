@@ -17,6 +17,7 @@
 mod demo;
 mod describe;
 mod fault;
+mod poisson;
 mod random;
 mod request;
 mod trace;
@@ -25,6 +26,7 @@ mod workload;
 pub use demo::demo;
 pub use describe::{Description, RouteCounts};
 pub use fault::{Fault, ParseFaultError};
+pub use poisson::Poisson;
 pub use random::Random;
 pub use request::{Api, Arrival, Labels, Request, Role, Segment, Shape};
 pub use trace::{AzureReader, Row, TraceError};

@@ -30,6 +30,7 @@ mod regions;
 mod rerate;
 mod retention;
 mod scripted;
+mod simulate;
 mod stalls;
 mod streams;
 mod told;

@@ -1,0 +1,308 @@
+//! `farthing simulate`: a workload on a serving setup, and what a token costs there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::ArgGroup;
+use quantity::{EstimatedUsd, Money};
+use report::simulation::{Offered, Simulation, UsefulTokens};
+use roofline::{Format, Formats, KvFormat, Layout, Setup, Steps};
+use servesim::{Engine, Outcome, Record, Report, Request, Slo};
+
+use crate::estimate::count;
+use crate::output;
+
+mod offered;
+mod setup;
+
+use offered::Traffic;
+
+/// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
+#[derive(clap::Args, Debug)]
+#[command(group = ArgGroup::new("workload").required(true).args(["trace", "rate"]))]
+pub(crate) struct Arguments {
+    /// The model: llama-3.1-8b, or a Hugging Face `config.json`
+    #[arg(long, value_name = "NAME|FILE")]
+    model: String,
+    /// The accelerator: h100, l40s, mi300x and more
+    #[arg(long, value_name = "NAME")]
+    gpu: String,
+    /// GPUs that share each matrix (tensor parallel)
+    #[arg(long, value_name = "GPUS", default_value_t = 1)]
+    tp: u32,
+    /// Copies of all that; each request goes to the next in turn
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    replicas: u32,
+    /// The engine, with its defaults: vllm, sglang, trtllm
+    #[arg(long, value_name = "NAME", default_value = "vllm")]
+    engine: String,
+    /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    weights: Format,
+    /// How weights of routed experts are kept [default: as the others]
+    #[arg(long, value_name = "FORMAT")]
+    experts: Option<Format>,
+    /// How the KV cache is kept: bf16, fp8
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    kv: KvFormat,
+    /// Sequences that run at a time [default: the engine's]
+    #[arg(long, value_name = "COUNT", value_parser = some)]
+    max_num_seqs: Option<u32>,
+    /// Tokens that a step computes [default: the engine's]
+    #[arg(long, value_name = "TOKENS", value_parser = some)]
+    max_num_batched_tokens: Option<u32>,
+    /// Tokens of a sequence, prompt and output [default: what model and memory allow]
+    #[arg(long, value_name = "TOKENS", value_parser = some)]
+    max_model_len: Option<u32>,
+    /// Own data sheets of models, accelerators or engines, before those that are carried
+    #[arg(long, value_name = "FILE")]
+    sheet: Vec<PathBuf>,
+    /// Requests that came once: a CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as of Azure's traces
+    #[arg(long, value_name = "FILE", conflicts_with = "rate")]
+    trace: Option<PathBuf>,
+    /// How many times as fast the trace is played
+    #[arg(long, value_name = "FACTOR", default_value = "1", conflicts_with = "rate", value_parser = positive)]
+    scale: Positive,
+    /// Requests a second, arriving at random (Poisson)
+    #[arg(long, value_name = "PER_SECOND", requires = "input", requires = "output", value_parser = positive)]
+    rate: Option<Positive>,
+    /// Input tokens of each: 2000, 2,000 or 2k
+    #[arg(long = "in", id = "input", value_name = "TOKENS", conflicts_with = "trace", value_parser = some)]
+    input: Option<u32>,
+    /// Output tokens of each
+    #[arg(long = "out", id = "output", value_name = "TOKENS", conflicts_with = "trace", value_parser = some)]
+    output: Option<u32>,
+    /// Requests [default: all of the trace, or 10,000]
+    #[arg(long, value_name = "COUNT", value_parser = some)]
+    requests: Option<u32>,
+    /// Names the random arrivals
+    #[arg(long, default_value_t = 1, conflicts_with = "trace")]
+    seed: u64,
+    /// The SLO: a request served well has its first token by then, such as 500ms
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    ttft: Option<Duration>,
+    /// The SLO: and so much time for each further token at most, such as 50ms
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    tpot: Option<Duration>,
+    /// What a GPU costs by the hour, such as 2.69
+    #[arg(long, value_name = "USD", value_parser = gpu_hour)]
+    gpu_hour: Option<EstimatedUsd>,
+    /// Also why: what memory, batches, context and idle time make of a token's cost here
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A number above 0 with its text.
+#[derive(Debug, Clone)]
+struct Positive {
+    text: String,
+    value: f64,
+}
+
+fn positive(text: &str) -> Result<Positive, String> {
+    let value = decimal(text).filter(|value| (1e-6..=1e6).contains(value));
+    let value = value.ok_or("expected a number from 0.000001 to 1000000, such as 2.5")?;
+    Ok(Positive { text: text.to_owned(), value })
+}
+
+/// A plain decimal number: no sign, no exponent, nothing that is not finite.
+fn decimal(text: &str) -> Option<f64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if digits { text.parse().ok() } else { None }
+}
+
+fn some(text: &str) -> Result<u32, String> {
+    match count(text)? {
+        0 => Err("expected at least 1".to_owned()),
+        some => Ok(some),
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    crate::config::duration("time", text).map_err(|error| error.to_string())
+}
+
+/// An hour's price as it is quoted: read by the rules of money, and from there on modelled.
+fn gpu_hour(text: &str) -> Result<EstimatedUsd, String> {
+    let quoted = text.parse::<Money>().ok().filter(|price| *price > Money::ZERO);
+    let usd = quoted.and_then(|_| decimal(text)).and_then(EstimatedUsd::new);
+    usd.ok_or_else(|| "expected US dollars above 0, such as 2.69".to_owned())
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let sheets = setup::sheets(&arguments.sheet)?;
+    let model = setup::model(&sheets, &arguments.model)?;
+    let experts = arguments.experts.unwrap_or(arguments.weights);
+    let formats = Formats { weights: arguments.weights, experts, kv: arguments.kv };
+    let wanted = setup::Wanted {
+        sheets: &sheets,
+        model: &model,
+        accelerator: setup::accelerator(&sheets, &arguments.gpu)?,
+        engine: setup::engine(&sheets, &arguments.engine)?,
+    };
+    let setup = wanted.setup(wanted.accelerator, Layout::tensor(arguments.tp), formats)?;
+    let memory = setup.memory().map_err(|error| wanted.explain(&setup, error))?;
+    let engine = engine(arguments, &setup)?;
+    let slo = Slo {
+        ttft_ps: arguments.ttft.and_then(servesim::picoseconds),
+        tpot_ps: arguments.tpot.and_then(servesim::picoseconds),
+        latency_ps: None,
+    };
+    let traffic = Traffic::of(arguments)?;
+    let job = Job { engine: &engine, steps: &setup.compile(), slo: &slo, traffic: &traffic };
+    let served = job.all(arguments.replicas)?;
+    let offered = Offered {
+        source: traffic.source(),
+        requests: served.requests,
+        last_arrival_ps: served.last_arrival_ps,
+    };
+    let simulation = Simulation {
+        setup: &setup,
+        memory: &memory,
+        engine: &engine,
+        replicas: arguments.replicas,
+        offered: &offered,
+        slo: &slo,
+        run: &served.report,
+        useful: served.useful,
+        gpu_hour: arguments.gpu_hour,
+    };
+    if arguments.json {
+        return output::print(&simulation.json());
+    }
+    let style = output::style();
+    let why = if arguments.explain { simulation.lessons(style) } else { String::new() };
+    output::print(&(simulation.text(style) + &why))
+}
+
+/// The engine's defaults on this setup, and what was asked for instead.
+fn engine(arguments: &Arguments, setup: &Setup) -> anyhow::Result<Engine> {
+    let mut engine = Engine::of(setup)?;
+    if let Some(most) = arguments.max_num_seqs {
+        engine.max_num_seqs = most;
+        // An engine that runs more than a step computes would not start.
+        engine.max_num_batched_tokens = engine.max_num_batched_tokens.max(most);
+    }
+    if let Some(most) = arguments.max_num_batched_tokens {
+        engine.max_num_batched_tokens = most;
+        if arguments.max_num_seqs.is_none() {
+            engine.max_num_seqs = engine.max_num_seqs.min(most);
+        }
+    }
+    if let Some(most) = arguments.max_model_len {
+        if most > engine.max_model_len {
+            bail!(
+                "invalid `--max-model-len`: expected at most {}, which model and KV cache allow, found {most}",
+                engine.max_model_len
+            );
+        }
+        engine.max_model_len = most;
+    }
+    Ok(engine)
+}
+
+/// What every replica is.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    engine: &'a Engine,
+    steps: &'a Steps,
+    slo: &'a Slo,
+    traffic: &'a Traffic,
+}
+
+/// What became of requests.
+#[derive(Default)]
+struct Served {
+    report: Report,
+    requests: u64,
+    last_arrival_ps: u64,
+    useful: UsefulTokens,
+}
+
+impl Job<'_> {
+    /// Serves all requests by so many replicas in turn. Each is paid for until the last one has ended.
+    fn all(self, replicas: u32) -> anyhow::Result<Served> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let numbers: Vec<u32> = (0..replicas).collect();
+        let parts = std::thread::scope(|scope| -> anyhow::Result<Vec<Served>> {
+            let some = numbers.chunks(numbers.len().div_ceil(threads));
+            let handles: Vec<_> = some
+                .map(|numbers| {
+                    let serve = |&number| self.one(number, replicas);
+                    scope.spawn(move || {
+                        numbers.iter().map(serve).collect::<anyhow::Result<Vec<_>>>()
+                    })
+                })
+                .collect();
+            let mut parts = Vec::new();
+            for handle in handles {
+                match handle.join() {
+                    Ok(some) => parts.extend(some?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(parts)
+        })?;
+        let ends = parts.iter().map(|part| part.report.time.total_ps());
+        let span = ends.max().unwrap_or(0);
+        span.checked_mul(u64::from(replicas))
+            .context("all replicas together would run for more than 213 days of simulated time")?;
+        let paid_to_the_end = parts.into_iter().map(|mut part| {
+            part.report.time.idle_ps += span - part.report.time.total_ps();
+            part
+        });
+        let all = paid_to_the_end.reduce(|mut all, part| {
+            all.add(&part);
+            all
+        });
+        all.filter(|all| all.requests > 0)
+            .with_context(|| format!("no requests in {}", self.traffic))
+    }
+
+    fn one(self, number: u32, of: u32) -> anyhow::Result<Served> {
+        let mut served = Served::default();
+        let mut failed = None;
+        let own = self.traffic.requests()?.skip(number as usize).step_by(of as usize);
+        let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
+        let Served { requests, last_arrival_ps, useful, .. } = &mut served;
+        let own = own.inspect(|request: &Request| {
+            *requests += 1;
+            *last_arrival_ps = request.arrival_ps;
+        });
+        let report = servesim::serve(self.engine, self.steps, self.slo, own, |record| {
+            if is_useful(self.slo, record) {
+                useful.input += u64::from(record.prompt);
+                useful.output += u64::from(record.generated);
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        served.report = report?;
+        Ok(served)
+    }
+}
+
+impl Served {
+    fn add(&mut self, other: &Self) {
+        self.report.merge(&other.report);
+        self.requests += other.requests;
+        self.last_arrival_ps = self.last_arrival_ps.max(other.last_arrival_ps);
+        self.useful.input += other.useful.input;
+        self.useful.output += other.useful.output;
+    }
+}
+
+/// Whether a request completed within the SLO.
+fn is_useful(slo: &Slo, record: &Record) -> bool {
+    let Some(first) = record.first_token_ps else { return false };
+    let ttft = first - record.arrival_ps;
+    let tpot = (record.end_ps - first).checked_div(u64::from(record.generated) - 1).unwrap_or(0);
+    record.outcome == Outcome::Completed
+        && slo.ttft_ps.is_none_or(|most| ttft <= most)
+        && slo.tpot_ps.is_none_or(|most| tpot <= most)
+}

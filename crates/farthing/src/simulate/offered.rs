@@ -1,0 +1,140 @@
+//! The workload that is simulated: a trace from a file, or one made from a seed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use report::simulation::Source;
+use servesim::Request;
+use workload::{AzureReader, Poisson, Row};
+
+use super::{Arguments, Positive};
+
+/// Requests of a workload that nobody says the number of.
+const REQUESTS: u32 = 10_000;
+/// Far more than a line of a trace has.
+const LINE_BYTES: u64 = 4096;
+
+/// A workload that can be gone through several times.
+pub(super) struct Traffic {
+    kind: Kind,
+    /// No more than so many requests.
+    most: Option<u32>,
+}
+
+enum Kind {
+    Trace { file: PathBuf, scale: Positive },
+    Poisson { rate: Positive, input: u32, output: u32, seed: u64 },
+}
+
+impl Traffic {
+    pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Self> {
+        let Arguments { trace, scale, rate, input, output, requests, seed, .. } = arguments;
+        if let Some(file) = trace {
+            let kind = Kind::Trace { file: file.clone(), scale: scale.clone() };
+            return Ok(Self { kind, most: *requests });
+        }
+        let (Some(rate), Some(input), Some(output)) = (rate.clone(), *input, *output) else {
+            return Err(anyhow!("expected --trace, or --rate with --in and --out"));
+        };
+        let kind = Kind::Poisson { rate, input, output, seed: *seed };
+        Ok(Self { kind, most: Some(requests.unwrap_or(REQUESTS)) })
+    }
+
+    pub(super) fn source(&self) -> Source {
+        match &self.kind {
+            Kind::Trace { file, scale } => {
+                Source::Trace { file: file.display().to_string(), scale: scale.text.clone() }
+            }
+            &Kind::Poisson { ref rate, input, output, seed } => {
+                Source::Poisson { rate: rate.text.clone(), input, output, seed }
+            }
+        }
+    }
+
+    /// From the first one.
+    pub(super) fn requests(
+        &self,
+    ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Request>>>> {
+        let most = self.most.map_or(usize::MAX, |most| most as usize);
+        Ok(match &self.kind {
+            Kind::Trace { file, scale } => {
+                let name = file.display().to_string();
+                let open = File::open(file).with_context(|| format!("cannot read {name}"))?;
+                let reader = BufReader::new(open);
+                let lines = Lines { name, reader, azure: AzureReader::default(), line: 0 };
+                let scale = scale.value;
+                let faster = move |row: Row| Row { at: row.at.div_f64(scale), ..row };
+                Box::new(lines.take(most).map(move |row| request(&faster(row?))))
+            }
+            &Kind::Poisson { ref rate, input, output, seed } => {
+                let gap = Duration::from_secs_f64(1.0 / rate.value);
+                let rows = Poisson::new(seed, gap, input.into(), output.into());
+                Box::new(rows.take(most).map(|row| request(&row)))
+            }
+        })
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Trace { file, .. } => write!(f, "{}", file.display()),
+            Kind::Poisson { .. } => f.write_str("the workload"),
+        }
+    }
+}
+
+fn request(row: &Row) -> anyhow::Result<Request> {
+    Request::of(row).with_context(|| {
+        let (at, tokens) = (row.at.as_secs(), row.input.get().max(row.output.get()));
+        format!(
+            "a request after {at} s of {tokens} tokens: expected at most 213 days and 2^32 tokens"
+        )
+    })
+}
+
+/// The rows of a trace's file. Nothing comes after an error.
+struct Lines {
+    name: String,
+    reader: BufReader<File>,
+    azure: AzureReader,
+    line: u64,
+}
+
+impl Lines {
+    fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            self.line += 1;
+            let at_most = &mut self.reader.by_ref().take(LINE_BYTES);
+            if at_most.read_until(b'\n', &mut line)? == 0 {
+                return Ok(None);
+            }
+            let wrong = |expected: &str| anyhow!("line {}: expected {expected}", self.line);
+            if line.len() as u64 == LINE_BYTES {
+                return Err(wrong("less than 4 KiB in a line"));
+            }
+            let text = str::from_utf8(&line).map_err(|_| wrong("a line of UTF-8"))?;
+            let Some(row) = self.azure.line(text)? else { continue };
+            if row.input.get() == 0 || row.output.get() == 0 {
+                let expected = "at least one token of a prompt and one of a reply";
+                return Err(anyhow!("{}, found `{}`", wrong(expected), text.trim_end()));
+            }
+            return Ok(Some(row));
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = anyhow::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.next_row().with_context(|| self.name.clone());
+        row.transpose()
+    }
+}

@@ -1,0 +1,162 @@
+//! The setup that is simulated: names are looked up, and what does not fit says what would.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use quantity::{edit_distance, grouped};
+use roofline::{
+    Accelerator, Engine, Format, Formats, Layout, MemoryError, Model, Routing, Row, Setup,
+    SetupError, Sheets,
+};
+
+/// Names told as near to one that is not known.
+const NEAR: usize = 3;
+/// A KV cache of fewer tokens fits in name alone.
+const ROOM: u64 = 16_384;
+const GIB: f64 = 1_073_741_824.0;
+
+/// The sheets that are carried, behind a user's own.
+pub(super) fn sheets(own: &[PathBuf]) -> anyhow::Result<Sheets> {
+    let mut sheets = Sheets::built_in()?;
+    for file in own {
+        let name = file.display().to_string();
+        sheets.add(&name, &read(file)?)?;
+    }
+    Ok(sheets)
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// A model by its name, or by the path of its `config.json`.
+pub(super) fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
+    if name.ends_with(".json") {
+        let text = read(Path::new(name))?;
+        return Ok(Model::from_hugging_face(name, &text)?);
+    }
+    Ok(find("model", "--model", &sheets.models, Model::row, name)?.clone())
+}
+
+pub(super) fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {
+    find("GPU", "--gpu", &sheets.accelerators, Accelerator::row, name)
+}
+
+pub(super) fn engine<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Engine> {
+    find("engine", "--engine", &sheets.engines, Engine::row, name)
+}
+
+fn find<'a, T>(
+    kind: &str,
+    argument: &str,
+    all: &'a [T],
+    row: fn(&T) -> &Row,
+    name: &str,
+) -> anyhow::Result<&'a T> {
+    all.iter().find(|one| row(one).is_called(name)).ok_or_else(|| {
+        let lower = name.to_lowercase();
+        let limit = (lower.chars().count() / 2).max(2);
+        let mut near: Vec<(usize, &str)> = all
+            .iter()
+            .filter_map(|one| {
+                let names = row(one).names().map(str::to_lowercase);
+                // A part of a name is as good as a letter missing.
+                let far = |own: String| {
+                    let within = lower.len() > 2 && own.contains(&lower);
+                    if within { 1 } else { edit_distance(&lower, &own) }
+                };
+                let distance = names.map(far).min().filter(|distance| *distance <= limit)?;
+                Some((distance, row(one).name()))
+            })
+            .collect();
+        near.sort_unstable();
+        near.truncate(NEAR);
+        let quoted = |names: Vec<&str>| format!("`{}`", names.join("`, `"));
+        let hint = match near.as_slice() {
+            [] => String::new(),
+            _ => format!("did you mean {}? ", quoted(near.iter().map(|(_, name)| *name).collect())),
+        };
+        let known = quoted(all.iter().map(|one| row(one).name()).collect());
+        anyhow!("{argument}: unknown {kind} `{name}`; {hint}known are {known}, and those of --sheet FILE")
+    })
+}
+
+/// What was asked for, but for its size.
+pub(super) struct Wanted<'a> {
+    pub(super) sheets: &'a Sheets,
+    pub(super) model: &'a Model,
+    pub(super) accelerator: &'a Accelerator,
+    pub(super) engine: &'a Engine,
+}
+
+impl Wanted<'_> {
+    pub(super) fn setup(
+        &self,
+        accelerator: &Accelerator,
+        layout: Layout,
+        formats: Formats,
+    ) -> Result<Setup, SetupError> {
+        let kernels = &self.sheets.kernels;
+        let routing = Routing::default();
+        Setup::new(self.model, accelerator, self.engine, kernels, layout, formats, routing)
+    }
+
+    /// Why there is no memory; for a model that does not fit, how much is missing and what would fit.
+    pub(super) fn explain(&self, setup: &Setup, error: MemoryError) -> anyhow::Error {
+        let MemoryError::DoesNotFit { weight_bytes, other_bytes, usable_bytes, .. } = error else {
+            return error.into();
+        };
+        let missing = (weight_bytes + other_bytes - usable_bytes).max(0.0) / GIB;
+        let fits = self.fitting(setup);
+        let fits = match fits.as_slice() {
+            [] => "nothing of this kind would fit".to_owned(),
+            some => format!("it would fit with {}", some.join(", or with ")),
+        };
+        let each = match setup.layout.tensor {
+            1 => String::new(),
+            some => format!(" on each of {some} GPUs"),
+        };
+        anyhow!("{error}; {missing:.1} GiB are missing{each}; {fits}")
+    }
+
+    /// The least change of each kind that makes it fit.
+    fn fitting(&self, setup: &Setup) -> Vec<String> {
+        let tokens = |accelerator: &Accelerator, tensor: u32, formats: Formats| {
+            let layout = Layout::tensor(tensor);
+            let memory = self.setup(accelerator, layout, formats).ok()?.memory().ok()?;
+            Some(memory.kv_tokens).filter(|tokens| *tokens >= ROOM)
+        };
+        let own = (setup.layout.tensor, setup.formats);
+        let smaller = [Format::Fp8, Format::Int4].into_iter().filter(|format| {
+            let bytes = own.1.weights.weight_bytes();
+            format.weight_bytes() < bytes
+        });
+        let all_in = |format| Formats { weights: format, experts: format, ..own.1 };
+        let formats = std::iter::once((None, own.1))
+            .chain(smaller.map(|format| (Some(format), all_in(format))));
+        let mut found = Vec::new();
+        for (format, formats) in formats {
+            let sizes = [1, 2, 4, 8, 16].into_iter().filter(|ranks| *ranks >= own.0);
+            let fit =
+                sizes.filter_map(|ranks| Some((ranks, tokens(self.accelerator, ranks, formats)?)));
+            let Some((ranks, tokens)) = fit.min_by_key(|(ranks, _)| *ranks) else { continue };
+            let mut what = Vec::new();
+            if ranks != own.0 {
+                what.push(format!("`--tp {ranks}`"));
+            }
+            if let Some(format) = format {
+                what.push(format!("`--weights {format}`"));
+            }
+            found.push(format!("{} (a KV cache of {} tokens)", what.join(" "), grouped(tokens)));
+        }
+        let larger = self.sheets.accelerators.iter().filter_map(|accelerator| {
+            let tokens = tokens(accelerator, own.0, own.1)?;
+            Some((accelerator.hbm_bytes().ok()?, accelerator.row().name(), tokens))
+        });
+        let least = larger.min_by(|left, right| left.0.total_cmp(&right.0));
+        if let Some((_, name, tokens)) = least {
+            found.push(format!("`--gpu {name}` (a KV cache of {} tokens)", grouped(tokens)));
+        }
+        found
+    }
+}

@@ -1,0 +1,266 @@
+//! `farthing simulate`: predictions from data sheets, without a server or a file.
+
+use serde_json::Value;
+
+use crate::home::{Home, Ran};
+
+const SETUP: [&str; 5] = ["simulate", "--model", "llama-3.1-8b", "--gpu", "h100"];
+const POISSON: [&str; 8] = ["--rate", "4", "--in", "2k", "--out", "500", "--requests", "1,000"];
+const PRICED: [&str; 6] = ["--ttft", "500ms", "--tpot", "50ms", "--gpu-hour", "2.69"];
+const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+
+fn simulate(home: &Home, more: &[&[&str]]) -> Ran {
+    home.run(&[&SETUP[..], &more.concat()].concat())
+}
+
+/// A run's complaint, which is all it says.
+#[track_caller]
+fn complaint(ran: Ran, code: i32) -> String {
+    assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{}", ran.err);
+    ran.err
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("a count: {value}"))
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_str().unwrap_or_else(|| panic!("a decimal text: {value}")).parse().unwrap()
+}
+
+#[test]
+fn one_seed_is_one_result_and_its_parts_sum() {
+    let home = Home::new("");
+    let run = |more: &[&str]| simulate(&home, &[&POISSON, &PRICED, &["--json"], more]).ok();
+    let text = run(&[]);
+    assert_eq!(text, run(&["--seed", "1"]));
+    assert_ne!(text, run(&["--seed", "2"]));
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(count(&json["requests"]["completed"]), 1000);
+    assert_eq!(count(&json["tokens"]["input"]), 2_000_000);
+    assert_eq!(count(&json["tokens"]["output"]), 500_000);
+    // Each output but the last is computed in a decode: the first comes of the prompt.
+    assert_eq!(count(&json["work"]["decode_tokens"]), 499_000);
+    assert_eq!(count(&json["latency"]["itl"]["count"]), 499_000);
+    let time = &json["gpu_time"];
+    let parts = ["input", "output", "idle"].map(|part| &time[part]);
+    let total = parts.iter().map(|part| count(&part["gpu_ps"])).sum::<u64>();
+    assert_eq!(total, count(&time["total"]["gpu_ps"]));
+    assert_eq!(total, count(&json["span_ps"]));
+    let usd: f64 = parts.iter().map(|part| number(&part["modelled_usd"])).sum();
+    assert!((usd - total as f64 / 3.6e15 * 2.69).abs() < 1e-5, "{usd}");
+    // What idles is paid for too: per useful Mtok it is the whole that counts.
+    let useful = count(&json["tokens"]["useful_output"]) as f64;
+    let per_mtok = number(&time["modelled_usd_per_useful_output_mtok"]);
+    assert!((per_mtok - usd / useful * 1e6).abs() < 1e-3 * per_mtok, "{per_mtok}");
+    assert!(number(&time["output"]["modelled_usd_per_mtok"]) < per_mtok);
+    assert!(
+        number(&time["input"]["modelled_usd_per_mtok"])
+            < number(&time["output"]["modelled_usd_per_mtok"])
+    );
+    assert_eq!(
+        (&json["certainty"]["calibrated"], &json["certainty"]["interval"]),
+        (&false.into(), &Value::Null)
+    );
+    let figures = json["figures"].as_array().unwrap();
+    assert!(figures.iter().all(|figure| !figure["source"].as_str().unwrap().is_empty()));
+}
+
+#[test]
+fn the_table_says_what_is_not_known() {
+    let home = Home::new("");
+    let text = simulate(&home, &[&POISSON, &PRICED]).ok();
+    for part in ["goodput: TTFT <= 500 ms, TPOT <= 50 ms", "idle", "p99", "not calibrated"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let unpriced = simulate(&home, &[&POISSON]).ok();
+    assert!(!unpriced.contains("USD per Mtok") && unpriced.contains("--gpu-hour"), "{unpriced}");
+    let flood = simulate(&home, &[&["--rate", "500", "--in", "2k", "--out", "500"]]).ok();
+    assert!(flood.contains("requests came faster than they were served"), "{flood}");
+    assert!(!text.contains("came faster"), "{text}");
+}
+
+#[test]
+fn explained_it_says_why_a_token_costs_so_much() {
+    let home = Home::new("");
+    let text = simulate(&home, &[&POISSON, &PRICED, &["--explain"]]).ok();
+    for title in
+        ["Decode waits for memory", "A batch shares the weights", "Context is paid twice", "peak"]
+    {
+        assert!(text.contains(title), "{title}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    // What is paid grows with each line from the benchmark's peak to the useful token.
+    let (_, bridge) = text.split_once("From a benchmark's peak").unwrap();
+    let paid =
+        bridge.lines().filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok());
+    let paid: Vec<f64> = paid.collect();
+    assert!(paid.len() == 5 && paid.is_sorted(), "{paid:?} {bridge}");
+}
+
+#[test]
+fn replicas_share_the_load_and_are_all_paid_for() {
+    let home = Home::new("");
+    let one = simulate(&home, &[&POISSON, &["--json"]]).json();
+    let four = simulate(&home, &[&POISSON, &["--json", "--replicas", "4"]]).json();
+    assert_eq!(one["tokens"]["output"], four["tokens"]["output"]);
+    assert_eq!(count(&four["gpu_time"]["total"]["gpu_ps"]), 4 * count(&four["span_ps"]));
+    assert!(count(&four["latency"]["tpot"]["p95_ns"]) < count(&one["latency"]["tpot"]["p95_ns"]));
+    assert!(number(&four["batch"]["mean"]) < number(&one["batch"]["mean"]));
+}
+
+#[test]
+fn a_trace_is_played_and_its_rate_scaled() {
+    let home = Home::new("");
+    let trace = home.data().with_extension("csv");
+    let rows: String = (0..200)
+        .map(|n| format!("2023-11-16 18:{:02}:{:02}.5,{},40\n", n / 60, n % 60, 100 + n))
+        .collect();
+    std::fs::write(&trace, HEADER.to_owned() + &rows).unwrap();
+    let file = trace.to_str().unwrap();
+    let run = |more: &[&str]| simulate(&home, &[&["--trace", file, "--json"], more]).json();
+    let (plain, fast, few) = (run(&[]), run(&["--scale", "2.5"]), run(&["--requests", "50"]));
+    assert_eq!(count(&plain["tokens"]["input"]), 200 * 100 + 199 * 100);
+    assert_eq!(plain["offered"]["per_second"], "1.000000");
+    assert_eq!(fast["offered"]["per_second"], "2.500000");
+    assert_eq!(count(&few["requests"]["completed"]), 50);
+    assert!(
+        count(&fast["gpu_time"]["idle"]["gpu_ps"]) < count(&plain["gpu_time"]["idle"]["gpu_ps"])
+    );
+}
+
+#[test]
+fn a_bad_line_of_a_trace_is_named() {
+    let home = Home::new("");
+    let trace = home.data().with_extension("csv");
+    let file = trace.to_str().unwrap().to_owned();
+    let told = |text: &[u8], more: &[&str]| {
+        std::fs::write(&trace, text).unwrap();
+        complaint(simulate(&home, &[&["--trace", &file], more]), 1)
+    };
+    let good = "2023-11-16 18:15:46.68,374,44\n";
+    let with = |line: &str| format!("{HEADER}{good}{line}\n{good}").into_bytes();
+    for (line, what) in [
+        ("2023-11-16 18:15:45,1,1", "a time that is not before"),
+        ("2023-11-16 18:15:47,-3,1", "a whole number of tokens, found `-3`"),
+        ("2023-11-16 18:15:47,NaN,1", "found `NaN`"),
+        ("2023-11-16 18:1", "three cells"),
+        ("2023-11-16 18:15:47,5,0", "at least one token of a prompt and one of a reply"),
+        (&"9".repeat(5000), "less than 4 KiB"),
+    ] {
+        // Whoever serves the line says so, also one of several.
+        for replicas in ["1", "3"] {
+            let told = told(&with(line), &["--replicas", replicas]);
+            let place = format!("{file}: line 3: expected ");
+            assert!(told.contains(&place) && told.contains(what), "{line}: {told}");
+        }
+    }
+    assert!(
+        told(&[HEADER.as_bytes(), b"\xff\n"].concat(), &[])
+            .contains("line 2: expected a line of UTF-8")
+    );
+    assert!(told(HEADER.as_bytes(), &[]).contains(&format!("no requests in {file}")));
+    assert!(told(b"", &[]).contains(&format!("no requests in {file}")));
+    assert!(told(b"time,in,out\n", &[]).contains("line 1: expected the header"));
+    // A prompt of 10 million tokens is a request like others, which no engine takes.
+    std::fs::write(&trace, with("2023-11-16 18:15:46.7,10000000,5").split_off(0)).unwrap();
+    let text = format!("{HEADER}{good}2023-11-16 18:15:47,10000000,5\n");
+    std::fs::write(&trace, text).unwrap();
+    let json = simulate(&home, &[&["--trace", &file, "--json"]]).json();
+    assert_eq!(
+        (count(&json["requests"]["completed"]), count(&json["requests"]["too_long"])),
+        (1, 1)
+    );
+    let missing = complaint(simulate(&home, &[&["--trace", "no.csv"]]), 1);
+    assert!(missing.contains("cannot read no.csv"), "{missing}");
+}
+
+#[test]
+fn an_unknown_name_tells_those_that_are_near() {
+    let home = Home::new("");
+    let run = |model: &str, gpu: &str, engine: &str| {
+        let setup = ["simulate", "--model", model, "--gpu", gpu, "--engine", engine];
+        complaint(home.run(&[&setup[..], &POISSON].concat()), 1)
+    };
+    let told = run("llama-3.1-9b", "h100", "vllm");
+    assert!(
+        told.contains("--model: unknown model `llama-3.1-9b`; did you mean `llama-3.1-8b`"),
+        "{told}"
+    );
+    let told = run("llama-3.1-8b", "h1000", "vllm");
+    assert!(told.contains("unknown GPU `h1000`; did you mean `h100-"), "{told}");
+    let told = run("llama-3.1-8b", "h100", "quill-and-ink");
+    assert!(told.contains("unknown engine `quill-and-ink`; known are `vllm`"), "{told}");
+    let told = run("no-such/config.json", "h100", "vllm");
+    assert!(told.contains("cannot read no-such/config.json"), "{told}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_says_what_is_missing_and_what_would_fit() {
+    let home = Home::new("");
+    let setup = ["simulate", "--model", "llama-3.1-70b", "--gpu", "h100"];
+    let told = complaint(home.run(&[&setup[..], &POISSON].concat()), 1);
+    // 70.6 billion weights of 2 bytes are 131.4 GiB, of which 72 can be used.
+    for part in ["does not fit", "GiB are missing", "`--tp 4`", "`--weights int4`", "`--gpu "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let fits = [&setup[..], &POISSON, &["--tp", "4", "--json"]].concat();
+    let json = home.run(&fits).json();
+    assert_eq!(count(&json["gpu_time"]["total"]["gpu_ps"]), 4 * count(&json["span_ps"]));
+    assert_eq!(count(&json["setup"]["gpus"]), 4);
+}
+
+#[test]
+fn own_sheets_and_a_config_json_are_taken() {
+    let home = Home::new("");
+    let path = |name: &str| home.data().with_file_name(name).to_str().unwrap().to_owned();
+    let (sheet, config) = (path("own.txt"), path("config.json"));
+    let accelerator = "accelerator mine\n  source a data sheet\n  hbm_gib 48\n  hbm_gb_s 1000\n  bf16_tflops 200\n";
+    std::fs::write(&sheet, accelerator).unwrap();
+    let llama = r#"{"model_type":"llama","num_hidden_layers":32,"hidden_size":4096,"vocab_size":128256,
+        "num_attention_heads":32,"num_key_value_heads":8,"intermediate_size":14336,
+        "max_position_embeddings":131072,"tie_word_embeddings":false}"#;
+    std::fs::write(&config, llama).unwrap();
+    let run = |model: &str| {
+        let setup = ["simulate", "--model", model, "--gpu", "mine", "--sheet", &sheet, "--json"];
+        home.run(&[&setup[..], &POISSON].concat()).json()
+    };
+    let (own, carried) = (run(&config), run("llama-3.1-8b"));
+    assert_eq!(own["latency"], carried["latency"]);
+    assert_eq!(own["certainty"]["basis"], "generic");
+    std::fs::write(&sheet, "accelerator mine\n  hbm_gib 48\n").unwrap();
+    let setup = ["simulate", "--model", "llama-3.1-8b", "--gpu", "mine", "--sheet", &sheet];
+    let told = complaint(home.run(&[&setup[..], &POISSON].concat()), 1);
+    assert!(told.contains("own.txt, line 2: `hbm_gib` has no source"), "{told}");
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused() {
+    let home = Home::new("");
+    for (more, what) in [
+        (&["--rate", "0", "--in", "1", "--out", "1"][..], "0.000001 to 1000000"),
+        (&["--rate", "NaN", "--in", "1", "--out", "1"], "0.000001 to 1000000"),
+        (&["--rate", "1", "--in", "0", "--out", "1"], "at least 1"),
+        (&["--rate", "1", "--in", "1"], "--out"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--trace", "x"], "cannot be used with"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--gpu-hour=-2"], "US dollars above 0"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--gpu-hour", "inf"], "US dollars above 0"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--weights", "fp3"], "unknown format `fp3`"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--ttft", "soon"], "500ms"),
+        (&[], "--trace"),
+    ] {
+        let told = complaint(simulate(&home, &[more]), 2);
+        assert!(told.contains(what), "{more:?}: {told}");
+    }
+    let few = ["--max-num-seqs", "4000", "--max-num-batched-tokens", "100"];
+    let told = complaint(simulate(&home, &[&POISSON, &few]), 1);
+    assert!(
+        told.contains("max_num_batched_tokens") && told.contains("at least max_num_seqs"),
+        "{told}"
+    );
+    let told = complaint(simulate(&home, &[&POISSON, &["--max-model-len", "900k"]]), 1);
+    assert!(told.contains("invalid `--max-model-len`: expected at most 131072"), "{told}");
+    let told = complaint(simulate(&home, &[&POISSON, &["--tp", "3"]]), 1);
+    assert!(told.contains("a divisor of 32 heads"), "{told}");
+}

@@ -1,0 +1,251 @@
+//! A workload on a serving setup, as simulated: throughput, latency, and what a token costs there.
+//!
+//! Nothing here was measured or is owed: times come of a model, and money is [`EstimatedUsd`], which
+//! never becomes booked money.
+
+use quantity::EstimatedUsd;
+use roofline::{Memory, Setup};
+use servesim::{Engine, Outcome, Report, SECOND_PS, Slo};
+
+mod json;
+mod lessons;
+mod text;
+
+/// A simulated run, ready to be rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct Simulation<'a> {
+    /// The model on its accelerators.
+    pub setup: &'a Setup,
+    /// What fits there.
+    pub memory: &'a Memory,
+    /// What the engine was set to.
+    pub engine: &'a Engine,
+    /// Copies of the setup; each request goes to the next in turn.
+    pub replicas: u32,
+    /// What came in.
+    pub offered: &'a Offered,
+    /// What a request must keep to be served well.
+    pub slo: &'a Slo,
+    /// What all replicas came to, each up to the end of the last.
+    pub run: &'a Report,
+    /// Tokens of requests that were served well.
+    pub useful: UsefulTokens,
+    /// What an accelerator costs by the hour.
+    pub gpu_hour: Option<EstimatedUsd>,
+}
+
+/// What came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// Where it is from.
+    pub source: Source,
+    /// How many requests.
+    pub requests: u64,
+    /// When the last one came, after the first.
+    pub last_arrival_ps: u64,
+}
+
+/// Where a workload is from. Figures are texts as they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A recorded trace.
+    Trace {
+        /// The file.
+        file: String,
+        /// How many times as fast it was played.
+        scale: String,
+    },
+    /// Poisson arrivals of one size.
+    Poisson {
+        /// Requests per second.
+        rate: String,
+        /// Tokens of each prompt.
+        input: u32,
+        /// Tokens of each reply.
+        output: u32,
+        /// What names these arrivals.
+        seed: u64,
+    },
+}
+
+/// Tokens of requests that completed, within the SLO if there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsefulTokens {
+    /// Of prompts.
+    pub input: u64,
+    /// Of replies.
+    pub output: u64,
+}
+
+/// How a figure is spread over the time in which steps ran.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Spread {
+    mean: f64,
+    p50: usize,
+    p95: usize,
+    most: usize,
+}
+
+impl Spread {
+    /// Of times by index; `None` if there are none.
+    fn of(times: &[u64]) -> Option<Self> {
+        let total: u128 = times.iter().map(|&time| u128::from(time)).sum();
+        let most = times.iter().rposition(|&time| time > 0)?;
+        let sum: u128 = (0..).zip(times).map(|(index, &time)| index * u128::from(time)).sum();
+        let quantile = |percent: u128| {
+            let mut seen = 0;
+            times.iter().position(|&time| {
+                seen += u128::from(time);
+                seen > 0 && seen * 100 >= total * percent
+            })
+        };
+        let (p50, p95) = (quantile(50)?, quantile(95)?);
+        Some(Self { mean: sum as f64 / total as f64, p50, p95, most })
+    }
+}
+
+/// A part of the time of all accelerators, with what it costs.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    name: &'static str,
+    /// Time of one accelerator.
+    gpu_ps: u64,
+    /// Tokens of the class that caused it.
+    tokens: Option<u64>,
+}
+
+impl Simulation<'_> {
+    fn accelerators_of_replica(&self) -> u32 {
+        self.setup.layout.accelerators()
+    }
+
+    fn accelerators(&self) -> u32 {
+        self.accelerators_of_replica().saturating_mul(self.replicas)
+    }
+
+    /// How long it lasted, in picoseconds.
+    fn span_ps(&self) -> u64 {
+        self.run.time.total_ps() / u64::from(self.replicas)
+    }
+
+    /// So many of something per second; `None` if it took no time.
+    fn per_second(&self, count: u64) -> Option<f64> {
+        let span = self.span_ps();
+        (span > 0).then(|| count as f64 * SECOND_PS as f64 / span as f64)
+    }
+
+    /// Requests per second while they came; `None` if they came at once.
+    fn offered_per_second(&self) -> Option<f64> {
+        let Offered { requests, last_arrival_ps, .. } = *self.offered;
+        let gaps = requests.saturating_sub(1);
+        (last_arrival_ps > 0).then(|| gaps as f64 * SECOND_PS as f64 / last_arrival_ps as f64)
+    }
+
+    fn has_slo(&self) -> bool {
+        *self.slo != Slo::default()
+    }
+
+    fn completed(&self) -> u64 {
+        self.run.count(Outcome::Completed)
+    }
+
+    /// Time of all accelerators by what caused it: input, output, idle. Sums to the total.
+    fn parts(&self) -> [Part; 3] {
+        let time = self.run.time;
+        let all = u64::from(self.accelerators_of_replica());
+        let part = |name, ps: u64, tokens| Part { name, gpu_ps: ps.saturating_mul(all), tokens };
+        [
+            part("input", time.input_ps, Some(self.run.prompt_tokens)),
+            part("output", time.output_ps, Some(self.run.generated_tokens)),
+            part("idle", time.idle_ps, None),
+        ]
+    }
+
+    /// Time of all accelerators.
+    fn gpu_ps(&self) -> u64 {
+        self.parts().iter().map(|part| part.gpu_ps).sum()
+    }
+
+    /// What accelerators cost in a time of one of them.
+    fn cost(&self, gpu_ps: u64) -> Option<EstimatedUsd> {
+        let hours = gpu_ps as f64 / SECOND_PS as f64 / 3600.0;
+        EstimatedUsd::new(self.gpu_hour?.usd() * hours)
+    }
+
+    /// What a time of one accelerator costs for each of so many, times a factor.
+    fn cost_per(&self, gpu_ps: u64, count: u64, factor: f64) -> Option<EstimatedUsd> {
+        EstimatedUsd::new(self.cost(gpu_ps)?.usd() * factor / count as f64)
+    }
+
+    /// What all accelerators cost for each million useful tokens of replies.
+    fn cost_per_useful_mtok(&self) -> Option<EstimatedUsd> {
+        self.cost_per(self.gpu_ps(), self.useful.output, 1e6)
+    }
+
+    /// Operations and bytes by what the accelerators could have done while they were busy: MFU and MBU.
+    fn utilisation(&self) -> (Option<f64>, Option<f64>) {
+        let gpu_s = self.run.time.busy_ps() as f64 / SECOND_PS as f64
+            * f64::from(self.accelerators_of_replica());
+        let of = |work: Option<u128>, peak: Result<f64, _>| -> Option<f64> {
+            let peak: f64 = peak.map_err(|_: roofline::Missing| ()).ok()?;
+            Some(work? as f64 / (peak * gpu_s)).filter(|share| share.is_finite())
+        };
+        let Setup { accelerator, formats, .. } = self.setup;
+        let work = self.run.work;
+        (
+            of(work.flops, accelerator.flops(formats.weights.arithmetic())),
+            of(work.bytes, accelerator.hbm_bytes_per_s()),
+        )
+    }
+
+    /// Tokens that were computed and came to nothing.
+    fn wasted_tokens(&self) -> u64 {
+        self.run.work.preempted_tokens + self.run.work.abandoned_tokens
+    }
+
+    /// Whether requests came faster than they were served: at the end of the arrivals a queue stood that was a
+    /// good part of the whole.
+    fn is_overloaded(&self) -> bool {
+        let last = self.offered.last_arrival_ps;
+        let waited = self.run.wait.quantile_ps(0.95).unwrap_or(0);
+        // A queue that grows is longest at the end. With a step or two a request does not wait for room.
+        waited > last / 20
+            && waited > SECOND_PS
+            && self.span_ps() - last.min(self.span_ps()) > last / 20
+    }
+
+    /// What the reader must know of the figures.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.is_overloaded() {
+            notes.push(
+                "requests came faster than they were served: the queue grew to the end, so latencies depend on how \
+                 long the run is"
+                    .to_owned(),
+            );
+        }
+        let too_long = self.run.count(Outcome::TooLong);
+        if too_long > 0 {
+            notes.push(format!(
+                "{} of the requests have a prompt that leaves no room within {} tokens, and were rejected",
+                quantity::grouped(too_long),
+                quantity::grouped(u64::from(self.engine.max_model_len)),
+            ));
+        }
+        let mixes = self.setup.engine.mixes();
+        if mixes == Ok(false) {
+            notes.push(format!(
+                "simulated with prompts and decodes in one step, which {} does only when it is told to",
+                self.setup.engine.row().name()
+            ));
+        }
+        if self.memory.kv_bytes_per_sequence > 0.0 {
+            notes.push(format!(
+                "each running sequence takes {:.1} MiB besides in layers with a window, which is not taken off the KV \
+                 cache here",
+                self.memory.kv_bytes_per_sequence / (1 << 20) as f64
+            ));
+        }
+        notes
+    }
+}

@@ -1,0 +1,202 @@
+//! A simulated run for programs.
+
+use quantity::EstimatedUsd;
+use roofline::{Basis, Row};
+use servesim::{Histogram, Outcome};
+
+use crate::json::Json;
+use crate::object;
+
+use super::{Simulation, Source, Spread};
+
+impl Simulation<'_> {
+    /// The run as JSON, schema `farthing.simulation/1`. Times of the run are whole picoseconds, so that parts sum;
+    /// latencies are nanoseconds; rates, shares and modelled money are decimal texts.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let Self { setup, memory, engine, run, .. } = *self;
+        let (basis, _) = setup.certainty();
+        let kernel = |(name, fractions): (&str, roofline::Fractions)| {
+            object! {
+                "kernel" => name,
+                "fit_error" => decimal(Some(fractions.error), 4),
+                "basis" => basis_name(fractions.basis),
+            }
+        };
+        let rows = [setup.model.row(), setup.accelerator.row(), setup.engine.row()];
+        let work = run.work;
+        let (mfu, mbu) = self.utilisation();
+        object! {
+            "schema" => "farthing.simulation/1",
+            "setup" => object! {
+                "model" => setup.model.row().name(),
+                "gpu" => setup.accelerator.row().name(),
+                "engine" => setup.engine.row().name(),
+                "tensor_parallel" => setup.layout.tensor,
+                "replicas" => self.replicas,
+                "gpus" => self.accelerators(),
+                "weights" => setup.formats.weights.name(),
+                "experts" => setup.model.experts.map(|_| setup.formats.experts.name()),
+                "kv_cache" => setup.formats.kv.name(),
+                "hbm_bytes" => whole(memory.hbm_bytes),
+                "weight_bytes" => whole(memory.weight_bytes),
+                "kv_cache_bytes" => whole(memory.kv_bytes),
+                "kv_cache_tokens" => memory.kv_tokens,
+                "max_num_seqs" => engine.max_num_seqs,
+                "max_num_batched_tokens" => engine.max_num_batched_tokens,
+                "max_model_len" => engine.max_model_len,
+            },
+            "offered" => self.offered_json(),
+            "slo" => object! {
+                "ttft_ns" => self.slo.ttft_ps.map(nanos),
+                "tpot_ns" => self.slo.tpot_ps.map(nanos),
+            },
+            "span_ps" => self.span_ps(),
+            "requests" => object! {
+                "completed" => self.completed(),
+                "within_slo" => self.has_slo().then_some(run.good),
+                "too_long" => run.count(Outcome::TooLong),
+                "completed_per_second" => decimal(self.per_second(self.completed()), 6),
+                "goodput_per_second" => {
+                    let good = self.has_slo().then_some(run.good);
+                    decimal(good.and_then(|good| self.per_second(good)), 6)
+                },
+            },
+            "tokens" => object! {
+                "input" => run.prompt_tokens,
+                "output" => run.generated_tokens,
+                "useful_input" => self.useful.input,
+                "useful_output" => self.useful.output,
+                "input_per_second" => decimal(self.per_second(run.prompt_tokens), 3),
+                "output_per_second" => decimal(self.per_second(run.generated_tokens), 3),
+            },
+            "latency" => object! {
+                "wait" => histogram(&run.wait),
+                "ttft" => histogram(&run.ttft),
+                "tpot" => histogram(&run.tpot),
+                "itl" => histogram(&run.itl),
+                "end_to_end" => histogram(&run.latency),
+            },
+            "batch" => Spread::of(&run.batch_ps).map(|spread| spread_json(spread, 0.0, 0)),
+            "kv_percent" => Spread::of(&run.kv_ps).map(|spread| spread_json(spread, 0.5, 1)),
+            "mfu" => decimal(mfu, 4),
+            "mbu" => decimal(mbu, 4),
+            "work" => object! {
+                "steps" => work.steps,
+                "preemptions" => work.preemptions,
+                "prefill_tokens" => work.prefill_tokens,
+                "decode_tokens" => work.decode_tokens,
+                "wasted_tokens" => self.wasted_tokens(),
+            },
+            "gpu_time" => self.money_json(),
+            "notes" => self.notes(),
+            "certainty" => object! {
+                "calibrated" => false,
+                "interval" => Json::Null,
+                "basis" => basis_name(basis),
+                "kernels" => setup.fractions().into_iter().map(kernel).collect::<Json>(),
+            },
+            "figures" => rows.into_iter().flat_map(figures).collect::<Json>(),
+        }
+        .pretty()
+    }
+
+    fn offered_json(&self) -> Json {
+        let Self { offered, .. } = self;
+        let (file, scale, rate, input, output, seed) = match &offered.source {
+            Source::Trace { file, scale } => (Some(file), Some(scale), None, None, None, None),
+            Source::Poisson { rate, input, output, seed } => {
+                (None, None, Some(rate), Some(*input), Some(*output), Some(*seed))
+            }
+        };
+        object! {
+            "requests" => offered.requests,
+            "per_second" => decimal(self.offered_per_second(), 6),
+            "trace" => file,
+            "scale" => scale,
+            "rate" => rate,
+            "input_tokens" => input,
+            "output_tokens" => output,
+            "seed" => seed,
+        }
+    }
+
+    fn money_json(&self) -> Json {
+        let [input, output, idle] = self.parts();
+        let all = self.gpu_ps();
+        let part = |gpu_ps: u64, tokens: Option<u64>| {
+            let per_mtok = tokens.and_then(|tokens| self.cost_per(gpu_ps, tokens, 1e6));
+            object! {
+                "gpu_ps" => gpu_ps,
+                "modelled_usd" => usd(self.cost(gpu_ps)),
+                "modelled_usd_per_mtok" => usd(per_mtok),
+            }
+        };
+        object! {
+            "input" => part(input.gpu_ps, input.tokens),
+            "output" => part(output.gpu_ps, output.tokens),
+            "idle" => part(idle.gpu_ps, idle.tokens),
+            "total" => part(all, None),
+            "modelled_usd_per_gpu_hour" => usd(self.gpu_hour),
+            "modelled_usd_per_useful_output_mtok" => usd(self.cost_per_useful_mtok()),
+            "modelled_usd_per_1k_requests" => usd(self.cost_per(all, self.completed(), 1e3)),
+        }
+    }
+}
+
+fn figures(row: &Row) -> impl Iterator<Item = Json> {
+    row.figures().map(|(key, value, source)| {
+        object! {
+            "of" => row.name(),
+            "figure" => key,
+            "value" => value.to_string(),
+            "source" => source,
+        }
+    })
+}
+
+fn histogram(times: &Histogram) -> Json {
+    let quantile = |share| times.quantile_ps(share).map(nanos);
+    object! {
+        "count" => times.count(),
+        "mean_ns" => times.mean_ps().map(|ps| whole(ps / 1e3)),
+        "p50_ns" => quantile(0.5),
+        "p95_ns" => quantile(0.95),
+        "p99_ns" => quantile(0.99),
+    }
+}
+
+fn spread_json(spread: Spread, above: f64, upto: u64) -> Json {
+    object! {
+        "mean" => decimal(Some(spread.mean + above), 2),
+        "p50" => spread.p50 as u64 + upto,
+        "p95" => spread.p95 as u64 + upto,
+        "most" => spread.most as u64 + upto,
+    }
+}
+
+const fn nanos(ps: u64) -> u64 {
+    ps / 1000
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+fn decimal(value: Option<f64>, places: usize) -> Option<String> {
+    value.map(|value| format!("{value:.places$}"))
+}
+
+fn usd(amount: Option<EstimatedUsd>) -> Option<String> {
+    decimal(amount.map(EstimatedUsd::usd), 6)
+}
+
+fn basis_name(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Measured => "measured",
+        Basis::SameChip => "same_chip",
+        Basis::OtherEngine => "other_engine",
+        Basis::Generic => "generic",
+    }
+}

@@ -1,0 +1,218 @@
+//! What the field teaches, worked out for a setup and its run.
+
+use quantity::{EstimatedUsd, grouped};
+use servesim::SECOND_PS;
+
+use crate::table::{Style, Table};
+
+use super::text::{decimals, money};
+use super::{Part, Simulation, Spread};
+
+/// Batches that are shown side by side.
+const BATCHES: [u32; 5] = [1, 8, 50, 128, 256];
+
+impl Simulation<'_> {
+    /// Why tokens cost what they cost here: to be put below [`Self::text`].
+    #[must_use]
+    pub fn lessons(&self, style: Style) -> String {
+        let Some(mean) = Mean::of(self) else { return String::new() };
+        let mut out = String::new();
+        let mut lesson = |title: &str, parts: &[String]| {
+            out += &format!("\n{}\n{}", style.heading(title), parts.concat());
+        };
+        let words = |text: String| style.wrapped_words(&text);
+        lesson("Decode waits for memory", &[words(self.memory_bound(&mean))]);
+        lesson(
+            "A batch shares the weights",
+            &[self.batches(&mean, style), words(self.shared(&mean))],
+        );
+        lesson("Output is dearer than input", &[words(self.dearer(&mean))]);
+        lesson("Context is paid twice", &[words(self.twice(&mean))]);
+        lesson("From a benchmark's peak to what is paid", &[self.bridge(&mean, style)]);
+        out
+    }
+
+    fn memory_bound(&self, mean: &Mean) -> String {
+        let setup = self.setup;
+        let cost = setup.step(setup.decodes(1, mean.context));
+        let Ok((mfu, mbu)) = setup.utilisation(cost) else {
+            return "The data sheets lack a peak that this needs.".to_owned();
+        };
+        let ms = cost.seconds() * 1e3;
+        format!(
+            "A step that decodes one sequence of {} tokens takes {} ms. It reads {} GB, for which the memory's peak would need \
+             {} ms, and computes {} GFLOP, for which the peak arithmetic would need {} ms. So the size of the weights sets the \
+             price, and most of the arithmetic is idle until a batch shares what is read.",
+            grouped(u64::from(mean.context)),
+            decimals(ms, 2),
+            decimals(cost.bytes / 1e9, 1),
+            decimals(ms * mbu, 2),
+            decimals(cost.flops / 1e9, 1),
+            decimals(ms * mfu, 3),
+        )
+    }
+
+    /// Batches that the engine would run and the cache has room for.
+    fn possible(&self, mean: &Mean) -> u32 {
+        let room = self.memory.kv_tokens / u64::from(mean.context.max(1));
+        u32::try_from(room).unwrap_or(u32::MAX).min(self.engine.max_num_seqs)
+    }
+
+    fn batches(&self, mean: &Mean, style: Style) -> String {
+        let mut table = Table::default().number("sequences").number("ms per step");
+        table = table.number("output tokens\nper second").number("GPU seconds\nper output Mtok");
+        if self.gpu_hour.is_some() {
+            table = table.number("USD per\noutput Mtok");
+        }
+        let most = self.possible(mean);
+        let mut sizes: Vec<u32> = BATCHES.into_iter().filter(|size| *size < most).collect();
+        sizes.push(most);
+        for size in sizes {
+            let seconds = self.decode_seconds(size, mean);
+            let per_second = f64::from(size) / seconds;
+            let gpu_seconds = 1e6 / per_second * f64::from(self.accelerators_of_replica());
+            let mut cells = vec![
+                grouped(u64::from(size)),
+                decimals(seconds * 1e3, 2),
+                decimals(per_second, 0),
+                decimals(gpu_seconds, 0),
+            ];
+            if self.gpu_hour.is_some() {
+                cells.push(money(self.usd_of_seconds(gpu_seconds), 4));
+            }
+            table.row(cells);
+        }
+        table.render(style)
+    }
+
+    fn shared(&self, mean: &Mean) -> String {
+        let most = self.possible(mean);
+        let some = most.min(50);
+        let times = self.decode_seconds(some, mean) / self.decode_seconds(1, mean);
+        format!(
+            "Decode alone, at contexts of {} tokens; {} sequences are the most that the KV cache and the engine allow. A step of \
+             {some} takes {} times as long as one of 1, for {some} times the tokens.",
+            grouped(u64::from(mean.context)),
+            grouped(u64::from(most)),
+            decimals(times, 2),
+        )
+    }
+
+    fn dearer(&self, mean: &Mean) -> String {
+        let micros = |part: &Part| {
+            let tokens = part.tokens.filter(|tokens| *tokens > 0)?;
+            Some(part.gpu_ps as f64 / 1e6 / tokens as f64)
+        };
+        let [input, output, _] = self.parts();
+        let (Some(input), Some(output)) = (micros(&input), micros(&output)) else {
+            return "No request completed.".to_owned();
+        };
+        format!(
+            "Here a token of input takes {} microseconds of a GPU and one of output {}, {} times as much: a prompt's tokens are \
+             computed together in few steps, a reply's one step each, beside {} sequences in the mean.",
+            decimals(input, 1),
+            decimals(output, 1),
+            decimals(output / input, 1),
+            decimals(mean.batch, 1),
+        )
+    }
+
+    fn twice(&self, mean: &Mean) -> String {
+        let setup = self.setup;
+        let prefill = setup.step(setup.prefill(mean.prompt, 0));
+        let decode = setup.step(setup.decodes(mean.sequences(), mean.context));
+        format!(
+            "A prompt of {} tokens takes {} ms in prefill, {} of it attention, and is read again in each of {} steps: at {} \
+             sequences, keys and values of {} tokens each are {} of the {} ms of a decode step.",
+            grouped(u64::from(mean.prompt)),
+            decimals(prefill.seconds() * 1e3, 1),
+            share(prefill.prefill_attention_s / prefill.seconds()),
+            grouped(u64::from(mean.output)),
+            grouped(u64::from(mean.sequences())),
+            grouped(u64::from(mean.context)),
+            share(decode.decode_attention_s / decode.seconds()),
+            decimals(decode.seconds() * 1e3, 2),
+        )
+    }
+
+    /// GPU time per million output tokens, growing from what a benchmark shows to what is paid.
+    fn bridge(&self, mean: &Mean, style: Style) -> String {
+        let mut table = Table::default().text("counting").number("GPU seconds\nper output Mtok");
+        if self.gpu_hour.is_some() {
+            table = table.number("USD per\noutput Mtok");
+        }
+        let most = self.possible(mean);
+        let gpus = f64::from(self.accelerators_of_replica());
+        let peak = self.decode_seconds(most, mean) / f64::from(most) * gpus * 1e6;
+        let [input, output, _] = self.parts();
+        let per_mtok = |gpu_ps: u64, tokens: u64| {
+            (tokens > 0).then(|| gpu_ps as f64 / SECOND_PS as f64 / tokens as f64 * 1e6)
+        };
+        let tokens = self.run.generated_tokens;
+        let lines = [
+            (
+                format!("decode alone, {} sequences in every step", grouped(u64::from(most))),
+                Some(peak),
+            ),
+            ("decode as it ran, at this load".to_owned(), per_mtok(output.gpu_ps, tokens)),
+            ("and the prompts".to_owned(), per_mtok(output.gpu_ps + input.gpu_ps, tokens)),
+            ("and idle time".to_owned(), per_mtok(self.gpu_ps(), tokens)),
+            (
+                "and only replies within the SLO".to_owned(),
+                per_mtok(self.gpu_ps(), self.useful.output),
+            ),
+        ];
+        let lines = lines.into_iter().take(if self.has_slo() { 5 } else { 4 });
+        for (name, seconds) in lines {
+            let mut cells =
+                vec![name, seconds.map_or("-".to_owned(), |seconds| decimals(seconds, 0))];
+            if self.gpu_hour.is_some() {
+                cells.push(money(seconds.and_then(|seconds| self.usd_of_seconds(seconds)), 4));
+            }
+            table.row(cells);
+        }
+        table.render(style)
+    }
+
+    fn decode_seconds(&self, sequences: u32, mean: &Mean) -> f64 {
+        self.setup.step(self.setup.decodes(sequences, mean.context)).seconds()
+    }
+
+    fn usd_of_seconds(&self, gpu_seconds: f64) -> Option<EstimatedUsd> {
+        EstimatedUsd::new(self.gpu_hour?.usd() * gpu_seconds / 3600.0)
+    }
+}
+
+/// What requests and batches were like in the mean.
+struct Mean {
+    prompt: u32,
+    output: u32,
+    /// Tokens that a decode attends to half-way through its reply.
+    context: u32,
+    batch: f64,
+}
+
+impl Mean {
+    /// `None` if no request completed.
+    fn of(run: &Simulation<'_>) -> Option<Self> {
+        let of_each = |tokens: u64| u32::try_from(tokens.checked_div(run.completed())?).ok();
+        let (prompt, output) =
+            (of_each(run.run.prompt_tokens)?, of_each(run.run.generated_tokens)?);
+        let batch = Spread::of(&run.run.batch_ps)?.mean;
+        Some(Self { prompt, output, context: prompt.saturating_add(output / 2).max(1), batch })
+    }
+
+    /// Sequences of a step, at least one.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as many as an engine runs"
+    )]
+    fn sequences(&self) -> u32 {
+        self.batch.round().max(1.0) as u32
+    }
+}
+
+fn share(part: f64) -> String {
+    decimals(part * 100.0, 1) + "%"
+}

@@ -1,0 +1,347 @@
+//! A simulated run for a terminal.
+
+use quantity::{EstimatedUsd, group_digits, grouped};
+use roofline::{Basis, Row};
+use servesim::{Histogram, Outcome, SECOND_PS, Slo};
+
+use crate::number::{duration, per_mille, percent};
+use crate::table::{Style, Table, printable};
+
+use super::{Simulation, Source, Spread};
+
+const GIB: f64 = 1_073_741_824.0;
+
+impl Simulation<'_> {
+    /// For a terminal.
+    #[must_use]
+    pub fn text(&self, style: Style) -> String {
+        let mut out = style.heading(&self.headline()) + "\n";
+        out += &style.faint_words(&self.offered_line());
+        out += &style.faint_words(&self.setup_line());
+        out.push('\n');
+        out += &self.throughput(style);
+        out.push('\n');
+        out += &self.latencies(style);
+        out.push('\n');
+        out += &self.load(style);
+        out.push('\n');
+        out += &self.money(style);
+        out.push('\n');
+        for note in self.notes() {
+            out += &style.wrapped_words(&format!("Note: {note}."));
+        }
+        out += &style.faint_words(&self.certainty());
+        for line in self.sources() {
+            out += &style.faint_words(&line);
+        }
+        out
+    }
+
+    fn headline(&self) -> String {
+        let setup = self.setup;
+        let count = grouped(u64::from(self.accelerators_of_replica()));
+        let replicas = match self.replicas {
+            1 => String::new(),
+            some => format!(", {} replicas", grouped(u64::from(some))),
+        };
+        let per_second = self.per_second(self.completed());
+        let mut line = format!(
+            "{} on {count} x {} with {}{replicas}: {} requests/s",
+            setup.model.row().name(),
+            setup.accelerator.row().name(),
+            setup.engine.row().name(),
+            rate(per_second),
+        );
+        if self.has_slo() {
+            let share = per_mille(i128::from(self.run.good), i128::from(self.offered.requests));
+            line += &format!(", {} of them within the SLO", percent(share));
+        }
+        if let Some(cost) = self.cost_per_useful_mtok() {
+            line += &format!(", ${} per useful output Mtok", dollars(cost, 2));
+        }
+        printable(&line)
+    }
+
+    fn offered_line(&self) -> String {
+        let requests = grouped(self.offered.requests);
+        let came = match self.offered_per_second() {
+            Some(rate) => format!("{} a second", decimals(rate, 2)),
+            None => "all at once".to_owned(),
+        };
+        let from = match &self.offered.source {
+            Source::Trace { file, scale } if scale == "1" => format!("from {file}, {came}"),
+            Source::Trace { file, scale } => {
+                format!("from {file}, played {scale} times as fast, {came}")
+            }
+            Source::Poisson { input, output, seed, .. } => format!(
+                "of {} input and {} output tokens in Poisson arrivals (seed {seed}), {came}",
+                grouped(u64::from(*input)),
+                grouped(u64::from(*output)),
+            ),
+        };
+        let lasted = duration(std::time::Duration::from_millis(self.span_ps() / 1_000_000_000));
+        printable(&format!("{requests} requests {from}; {lasted} were simulated"))
+    }
+
+    fn setup_line(&self) -> String {
+        let (memory, engine) = (self.memory, self.engine);
+        let gib = |bytes: f64| decimals(bytes / GIB, 1);
+        let formats = self.setup.formats;
+        let experts = match self.setup.model.experts {
+            Some(_) if formats.experts != formats.weights => {
+                format!(" (experts {})", formats.experts)
+            }
+            _ => String::new(),
+        };
+        format!(
+            "each GPU has {} GiB: {} for weights in {}{experts}, {} for a KV cache in {}; a replica keeps {} tokens, runs \
+             up to {} sequences of up to {} tokens, and computes up to {} tokens in a step",
+            gib(memory.hbm_bytes),
+            gib(memory.weight_bytes),
+            formats.weights,
+            gib(memory.kv_bytes),
+            formats.kv.name(),
+            grouped(memory.kv_tokens),
+            grouped(u64::from(engine.max_num_seqs)),
+            grouped(u64::from(engine.max_model_len)),
+            grouped(u64::from(engine.max_num_batched_tokens)),
+        )
+    }
+
+    fn throughput(&self, style: Style) -> String {
+        let mut table = Table::default().text("throughput").number("total").number("per second");
+        table = table.number("share");
+        let run = self.run;
+        let requests = self.offered.requests;
+        let mut row = |name: &str, count: u64, share: Option<u64>| {
+            let per_second = rate(self.per_second(count));
+            table.row([name.to_owned(), grouped(count), per_second, percent(share)]);
+        };
+        let of_requests = |count: u64| per_mille(i128::from(count), i128::from(requests));
+        let completed = self.completed();
+        row("requests completed", completed, of_requests(completed));
+        let named = [
+            (Outcome::TooLong, "requests rejected as too long"),
+            (Outcome::QueueFull, "requests rejected, queue full"),
+            (Outcome::QueueTimeout, "requests that waited too long"),
+            (Outcome::Timeout, "requests that took too long"),
+            (Outcome::Aborted, "requests whose client left"),
+        ];
+        for (outcome, name) in named {
+            let count = run.count(outcome);
+            if count > 0 {
+                row(name, count, of_requests(count));
+            }
+        }
+        if self.has_slo() {
+            row(&format!("goodput: {}", slo(self.slo)), run.good, of_requests(run.good));
+        }
+        row("input tokens", run.prompt_tokens, None);
+        row("output tokens", run.generated_tokens, None);
+        if self.has_slo() {
+            let all = i128::from(run.generated_tokens);
+            let useful = self.useful.output;
+            row("useful output tokens", useful, per_mille(i128::from(useful), all));
+        }
+        table.render(style)
+    }
+
+    fn latencies(&self, style: Style) -> String {
+        let mut table = Table::default().text("latency, ms");
+        for header in ["p50", "p95", "p99", "mean"] {
+            table = table.number(header);
+        }
+        let run = self.run;
+        let named: [(&str, &Histogram); 5] = [
+            ("wait for the first step", &run.wait),
+            ("TTFT, to the first token", &run.ttft),
+            ("TPOT, mean per token after it", &run.tpot),
+            ("ITL, between two tokens", &run.itl),
+            ("to the last token", &run.latency),
+        ];
+        for (name, times) in named {
+            let millis = |ps: Option<f64>| ps.map_or("-".to_owned(), |ps| decimals(ps / 1e9, 1));
+            let quantile = |share: f64| millis(times.quantile_ps(share).map(|ps| ps as f64));
+            let cells = [quantile(0.5), quantile(0.95), quantile(0.99), millis(times.mean_ps())];
+            table.row([name.to_owned()].into_iter().chain(cells));
+        }
+        table.render(style)
+    }
+
+    fn load(&self, style: Style) -> String {
+        let mut table = Table::default().text("while busy");
+        for header in ["mean", "p50", "p95", "most"] {
+            table = table.number(header);
+        }
+        let run = self.run;
+        if let Some(batch) = Spread::of(&run.batch_ps) {
+            let count = |index: usize| grouped(index as u64);
+            table.row([
+                "sequences in a step".to_owned(),
+                decimals(batch.mean, 1),
+                count(batch.p50),
+                count(batch.p95),
+                count(batch.most),
+            ]);
+        }
+        if let Some(kv) = Spread::of(&run.kv_ps) {
+            // Each index stands for what is above it, up to a hundredth more.
+            let upto = |index: usize| format!("{}%", index + 1);
+            let cells =
+                [decimals(kv.mean + 0.5, 1) + "%", upto(kv.p50), upto(kv.p95), upto(kv.most)];
+            table.row(["KV cache in use".to_owned()].into_iter().chain(cells));
+        }
+        let (mfu, mbu) = self.utilisation();
+        for (name, share) in [("MFU, arithmetic", mfu), ("MBU, memory bandwidth", mbu)] {
+            let share =
+                share.map_or("unknown".to_owned(), |share| decimals(share * 100.0, 1) + "%");
+            let none = || "-".to_owned();
+            table.row([name.to_owned(), share, none(), none(), none()]);
+        }
+        let work = run.work;
+        let computed = work.prefill_tokens + work.decode_tokens;
+        let wasted = self.wasted_tokens();
+        let share = percent(per_mille(i128::from(wasted), i128::from(computed)));
+        let line = format!(
+            "{} steps; {} preemptions; {} of {} computed tokens wasted ({share})",
+            grouped(work.steps),
+            grouped(work.preemptions),
+            grouped(wasted),
+            grouped(computed),
+        );
+        table.render(style) + &style.faint_words(&line)
+    }
+
+    fn money(&self, style: Style) -> String {
+        let mut table = Table::default().text("GPU time caused by").number("GPU seconds");
+        table = table.number("share");
+        let priced = self.gpu_hour.is_some();
+        if priced {
+            table = table.number("USD").number("USD per Mtok\nof its class");
+        }
+        let all = self.gpu_ps();
+        let cells = |name: &str, gpu_ps: u64, tokens: Option<u64>| {
+            let share = per_mille(i128::from(gpu_ps), i128::from(all));
+            let seconds = decimals(gpu_ps as f64 / SECOND_PS as f64, 1);
+            let mut cells = vec![name.to_owned(), seconds, percent(share)];
+            if priced {
+                let per_mtok = tokens.and_then(|tokens| self.cost_per(gpu_ps, tokens, 1e6));
+                cells.push(money(self.cost(gpu_ps), 4));
+                cells.push(money(per_mtok, 4));
+            }
+            cells
+        };
+        for part in self.parts() {
+            table.row(cells(part.name, part.gpu_ps, part.tokens));
+        }
+        table.total(cells("total", all, None));
+        let mut out = table.render(style);
+        let Some(gpu_hour) = self.gpu_hour else {
+            return out
+                + &style.faint_words("With --gpu-hour USD this is money, and cost per Mtok.");
+        };
+        let hourly = gpu_hour.usd() * f64::from(self.accelerators());
+        let useful_per_hour = self.per_second(self.useful.output).map(|rate| rate * 3600.0);
+        let gpus = match self.accelerators() {
+            1 => "1 GPU".to_owned(),
+            some => format!("{} GPUs", grouped(u64::from(some))),
+        };
+        out += &style.wrapped_words(&format!(
+            "Per useful output Mtok {} USD: {} USD an hour for {gpus}, idle or not, by {} useful output tokens an hour. Per \
+             1,000 completed requests {} USD.",
+            money(self.cost_per_useful_mtok(), 4),
+            money(EstimatedUsd::new(hourly), 4),
+            useful_per_hour.map_or("-".to_owned(), |rate| decimals(rate, 0)),
+            money(self.cost_per(all, self.completed(), 1e3), 4),
+        ));
+        out
+    }
+
+    /// What the figures rest on.
+    fn certainty(&self) -> String {
+        let (basis, _) = self.setup.certainty();
+        let kernels: Vec<String> = self
+            .setup
+            .fractions()
+            .into_iter()
+            .map(|(name, fractions)| format!("{name} {}%", decimals(fractions.error * 100.0, 0)))
+            .collect();
+        format!(
+            "A prediction, not a measurement. Its error on served requests is not calibrated yet, so no interval is given. \
+             Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
+             prefix caching, speculative decoding, tokenising, the network. Percentiles are right to 0.8%. Time of a step that \
+             computes both input and output is shared by the Shapley value.",
+            basis_text(basis),
+            kernels.join(", "),
+        )
+    }
+
+    /// The sources of each sheet's figures.
+    fn sources(&self) -> impl Iterator<Item = String> {
+        let setup = self.setup;
+        [setup.model.row(), setup.accelerator.row(), setup.engine.row()]
+            .into_iter()
+            .map(|row| printable(&format!("{}: {}", row.name(), sources_of(row).join("; "))))
+    }
+}
+
+/// The sources of a row's figures, each once.
+fn sources_of(row: &Row) -> Vec<&str> {
+    let mut sources: Vec<&str> = Vec::new();
+    for (_, _, source) in row.figures() {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources
+}
+
+fn basis_text(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Measured => "all measured with this engine on this accelerator",
+        Basis::SameChip => {
+            "at least one of them measured on the same chip with another board or memory"
+        }
+        Basis::OtherEngine => {
+            "at least one of them measured with another engine on this accelerator"
+        }
+        Basis::Generic => {
+            "at least one of them not measured on this accelerator but taken from the middle of all that were"
+        }
+    }
+}
+
+/// The limits of an SLO.
+fn slo(slo: &Slo) -> String {
+    let limits = [("TTFT", slo.ttft_ps), ("TPOT", slo.tpot_ps), ("whole", slo.latency_ps)];
+    let limits = limits.into_iter().filter_map(|(name, limit)| {
+        Some(format!("{name} <= {} ms", decimals(limit? as f64 / 1e9, 0)))
+    });
+    limits.collect::<Vec<_>>().join(", ")
+}
+
+/// So many per second, with as many decimals as small rates need; `-` for none.
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or("-".to_owned(), |rate| decimals(rate, 2))
+}
+
+/// A number that is not negative, with grouped digits and so many decimals.
+pub(super) fn decimals(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let whole = group_digits(whole);
+    if part.is_empty() { whole } else { format!("{whole}.{part}") }
+}
+
+/// Modelled dollars; what would round to nothing is shown as less than the last digit.
+fn dollars(amount: EstimatedUsd, places: usize) -> String {
+    let text = decimals(amount.usd(), places);
+    if amount.usd() > 0.0 && !text.contains(|c: char| c.is_ascii_digit() && c != '0') {
+        return format!("<{:.places$}", 0.1_f64.powi(i32::try_from(places).unwrap_or(0)));
+    }
+    text
+}
+
+pub(super) fn money(amount: Option<EstimatedUsd>, places: usize) -> String {
+    amount.map_or("-".to_owned(), |amount| dollars(amount, places))
+}
