@@ -67,6 +67,18 @@ fn one_seed_is_one_result_and_its_parts_sum() {
 }
 
 #[test]
+fn useful_tokens_are_those_of_requests_within_the_slo() {
+    let home = Home::new("");
+    for slo in [["--tpot", "13ms"], ["--ttft", "60ms"]] {
+        let json = simulate(&home, &[&POISSON, &slo, &["--json"]]).json();
+        let good = count(&json["requests"]["within_slo"]);
+        assert!(good > 0 && good < 1000, "{slo:?}: {good}");
+        assert_eq!(count(&json["tokens"]["useful_output"]), good * 500);
+        assert_eq!(count(&json["tokens"]["useful_input"]), good * 2000);
+    }
+}
+
+#[test]
 fn the_table_says_what_is_not_known() {
     let home = Home::new("");
     let text = simulate(&home, &[&POISSON, &PRICED]).ok();
@@ -108,6 +120,17 @@ fn replicas_share_the_load_and_are_all_paid_for() {
     assert_eq!(count(&four["gpu_time"]["total"]["gpu_ps"]), 4 * count(&four["span_ps"]));
     assert!(count(&four["latency"]["tpot"]["p95_ns"]) < count(&one["latency"]["tpot"]["p95_ns"]));
     assert!(number(&four["batch"]["mean"]) < number(&one["batch"]["mean"]));
+    // Of two that come at once one is soon done, and paid for until the other is.
+    let trace = home.data().with_extension("csv");
+    let at = "2023-11-16 18:15:46";
+    std::fs::write(&trace, format!("{HEADER}{at},100,900\n{at},100,1\n")).unwrap();
+    let run = |more: &[&str]| {
+        simulate(&home, &[&["--trace", trace.to_str().unwrap(), "--json"], more]).json()
+    };
+    let (long, both) = (run(&["--requests", "1"]), run(&["--replicas", "2"]));
+    assert_eq!(both["span_ps"], long["span_ps"]);
+    assert_eq!(count(&both["gpu_time"]["total"]["gpu_ps"]), 2 * count(&long["span_ps"]));
+    assert!(count(&both["gpu_time"]["idle"]["gpu_ps"]) > count(&long["span_ps"]) / 2);
 }
 
 #[test]
