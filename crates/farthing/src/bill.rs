@@ -96,31 +96,29 @@ impl When {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.place)?;
     let now = gateway::Clock::system().now();
-    let start = arguments.since.map(|when| when.at(now));
-    let end = arguments.until.map(|when| when.at(now));
-    if start.zip(end).is_some_and(|(start, end)| start >= end) {
-        bail!("--since is not before --until: the period is empty");
-    }
-    let query = Query { by: dimensions(&arguments.by)?, period: Period { start, end } };
+    let period = period(arguments.since, arguments.until, now)?;
+    let query = Query { by: dimensions(&arguments.by)?, period };
     let data = DataDir::open(&config.data_dir)?;
-    let mut changes = Changes::of(config.book.clone(), now, NOTICE);
     // What is closed stays as it was; a table for programs has no place for words.
-    let looks_ahead = !arguments.csv && !changes.is_empty() && end.is_none_or(|end| end >= now);
+    let looks_ahead = !arguments.csv && period.end.is_none_or(|end| end >= now);
+    let changes = looks_ahead.then(|| Changes::of(config.book.clone(), now, NOTICE));
+    let mut changes = changes.filter(|changes| !changes.is_empty());
     let agreements = &config.prices.agreements;
-    let period = query.period;
-    let served = looks_ahead.then(|| Changes::query(period));
+    let served = changes.is_some().then(|| Changes::query(period));
     let all = (!agreements.is_empty()).then(agreed::query);
     let queries: Vec<_> = std::iter::once(query).chain(served).chain(all).collect();
     let mut rollups = folded(&data, &queries)?.into_iter();
     let mut next = || rollups.next().context("an answer for each query");
     let answer = next()?.answer(now);
-    if looks_ahead {
+    if let Some(changes) = &mut changes {
         changes.served_in(&next()?.answer(now), &config.settings.upstreams, now);
     }
-    let coming: Vec<_> = changes.within(now, NOTICE).cloned().collect();
-    let charges = match agreements.is_empty() {
-        true => None,
-        false => Some(agreed::charges(&next()?, &config.book, now)?),
+    let coming = changes.iter().flat_map(|changes| changes.within(now, NOTICE));
+    let coming: Vec<_> = coming.cloned().collect();
+    let charges = if agreements.is_empty() {
+        None
+    } else {
+        Some(agreed::charges(&next()?, &config.book, now)?)
     };
     let standing = charges.as_ref().map(|charges| agreements.standing(charges, now.day()));
     let days = agreed::days(&period, now);
@@ -137,6 +135,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         bill.text(output::style())
     })
+}
+
+/// The time from `since` until `until`, each as far as it is said.
+pub(crate) fn period(
+    since: Option<When>,
+    until: Option<When>,
+    now: UnixTime,
+) -> anyhow::Result<Period> {
+    let [start, end] = [since, until].map(|when| when.map(|when| when.at(now)));
+    if start.zip(end).is_some_and(|(start, end)| start >= end) {
+        bail!("--since is not before --until: the period is empty");
+    }
+    Ok(Period { start, end })
 }
 
 /// Each dimension once. Names of tags are lower-case: they come from headers, whose case is lost.

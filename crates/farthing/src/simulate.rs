@@ -1,5 +1,6 @@
 //! `farthing simulate`: a workload on a serving setup, and what a token costs there.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Offered, Simulation, UsefulTokens};
 use roofline::{Format, Formats, KvFormat, Layout, Setup, Steps};
-use servesim::{Engine, Outcome, Record, Report, Request, Slo};
+use servesim::{Balance, Engine, Report, Request, Slo};
 
 use crate::estimate::count;
 use crate::output;
@@ -157,8 +158,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let served = job.all(arguments.replicas)?;
     let offered = Offered {
         source: traffic.source(),
-        requests: served.requests,
-        last_arrival_ps: served.last_arrival_ps,
+        requests: served.tally.requests,
+        last_arrival_ps: served.tally.last_arrival_ps,
     };
     let simulation = Simulation {
         setup: &setup,
@@ -168,7 +169,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         offered: &offered,
         slo: &slo,
         run: &served.report,
-        useful: served.useful,
+        useful: served.tally.useful,
         gpu_hour: arguments.gpu_hour,
     };
     if arguments.json {
@@ -215,9 +216,14 @@ struct Job<'a> {
 }
 
 /// What became of requests.
-#[derive(Default)]
 struct Served {
     report: Report,
+    tally: Tally,
+}
+
+/// What is counted of them beside the reports.
+#[derive(Default)]
+struct Tally {
     requests: u64,
     last_arrival_ps: u64,
     useful: UsefulTokens,
@@ -227,82 +233,73 @@ impl Job<'_> {
     /// Serves all requests by so many replicas in turn. Each is paid for until the last one has ended.
     fn all(self, replicas: u32) -> anyhow::Result<Served> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let numbers: Vec<u32> = (0..replicas).collect();
-        let parts = std::thread::scope(|scope| -> anyhow::Result<Vec<Served>> {
-            let some = numbers.chunks(numbers.len().div_ceil(threads));
-            let handles: Vec<_> = some
-                .map(|numbers| {
-                    let serve = |&number| self.one(number, replicas);
-                    scope.spawn(move || {
-                        numbers.iter().map(serve).collect::<anyhow::Result<Vec<_>>>()
-                    })
-                })
-                .collect();
-            let mut parts = Vec::new();
-            for handle in handles {
-                match handle.join() {
-                    Ok(some) => parts.extend(some?),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            Ok(parts)
+        let each = replicas.div_ceil(u32::try_from(threads)?);
+        let parts = std::thread::scope(|scope| {
+            let some = (0..replicas).step_by(each as usize);
+            let some = some.map(|from| from..replicas.min(from.saturating_add(each)));
+            let run = |some| scope.spawn(move || self.some(&some, replicas));
+            let handles: Vec<_> = some.map(run).collect();
+            let ended = handles.into_iter().map(|handle| {
+                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            ended.collect::<anyhow::Result<Vec<_>>>()
         })?;
-        let ends = parts.iter().map(|part| part.report.time.total_ps());
-        let span = ends.max().unwrap_or(0);
+        let ends = parts.iter().flat_map(|(reports, _)| reports);
+        let span = ends.map(|report| report.time.total_ps()).max().unwrap_or(0);
         span.checked_mul(u64::from(replicas))
             .context("all replicas together would run for more than 213 days of simulated time")?;
-        let paid_to_the_end = parts.into_iter().map(|mut part| {
-            part.report.time.idle_ps += span - part.report.time.total_ps();
-            part
-        });
-        let all = paid_to_the_end.reduce(|mut all, part| {
-            all.add(&part);
+        let mut tally = Tally::default();
+        parts.iter().for_each(|(_, part)| tally.add(part));
+        let paid_to_the_end =
+            parts.into_iter().flat_map(|(reports, _)| reports).map(|mut report| {
+                report.time.idle_ps += span - report.time.total_ps();
+                report
+            });
+        let report = paid_to_the_end.reduce(|mut all, report| {
+            all.merge(&report);
             all
         });
-        all.filter(|all| all.requests > 0)
+        let served = report.map(|report| Served { report, tally });
+        served
+            .filter(|served| served.tally.requests > 0)
             .with_context(|| format!("no requests in {}", self.traffic))
     }
 
-    fn one(self, number: u32, of: u32) -> anyhow::Result<Served> {
-        let mut served = Served::default();
+    /// Serves the requests of some replicas that follow each other. What they get in turn of all is what
+    /// they get in turn of theirs, so that the workload is gone through once a thread.
+    fn some(self, numbers: &Range<u32>, of: u32) -> anyhow::Result<(Vec<Report>, Tally)> {
+        let mut tally = Tally::default();
         let mut failed = None;
-        let own = self.traffic.requests()?.skip(number as usize).step_by(of as usize);
+        let all = self.traffic.requests()?.zip((0..of).cycle());
+        let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
         let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
-        let Served { requests, last_arrival_ps, useful, .. } = &mut served;
+        let Tally { requests, last_arrival_ps, useful } = &mut tally;
         let own = own.inspect(|request: &Request| {
             *requests += 1;
             *last_arrival_ps = request.arrival_ps;
         });
-        let report = servesim::serve(self.engine, self.steps, self.slo, own, |record| {
-            if is_useful(self.slo, record) {
-                useful.input += u64::from(record.prompt);
-                useful.output += u64::from(record.generated);
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
+        let Self { engine, steps, slo, .. } = self;
+        let replicas = numbers.end - numbers.start;
+        let balance = Balance::RoundRobin;
+        let reports =
+            servesim::serve_fleet(engine, steps, replicas, balance, slo, own, |_, record| {
+                if slo.is_kept_by(record) {
+                    useful.input += u64::from(record.prompt);
+                    useful.output += u64::from(record.generated);
+                }
+            });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((reports?, tally)),
         }
-        served.report = report?;
-        Ok(served)
     }
 }
 
-impl Served {
+impl Tally {
     fn add(&mut self, other: &Self) {
-        self.report.merge(&other.report);
         self.requests += other.requests;
         self.last_arrival_ps = self.last_arrival_ps.max(other.last_arrival_ps);
         self.useful.input += other.useful.input;
         self.useful.output += other.useful.output;
     }
-}
-
-/// Whether a request completed within the SLO.
-fn is_useful(slo: &Slo, record: &Record) -> bool {
-    let Some(first) = record.first_token_ps else { return false };
-    let ttft = first - record.arrival_ps;
-    let tpot = (record.end_ps - first).checked_div(u64::from(record.generated) - 1).unwrap_or(0);
-    record.outcome == Outcome::Completed
-        && slo.ttft_ps.is_none_or(|most| ttft <= most)
-        && slo.tpot_ps.is_none_or(|most| tpot <= most)
 }

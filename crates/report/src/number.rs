@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facts::Measures;
-use quantity::{Money, Period, TokenClass, UnixTime};
+use quantity::{Money, Period, TokenClass, UnixTime, grouped};
 
 /// What is known of a cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,23 @@ impl Cost {
             Self::Unpriced => "unpriced".to_owned(),
             Self::Unknown => "unknown".to_owned(),
         }
+    }
+}
+
+/// Attempts that are in no re-pricing.
+pub(crate) const NO_BOOK_PRICES: &str =
+    "that no book can price (by the hour, not billed, or of unknown usage)";
+
+/// How many attempts there are, and what came of them, where it came of any.
+#[must_use]
+pub(crate) fn attempts_by_outcome(parts: &[(u64, &str)]) -> String {
+    let all = grouped(parts.iter().map(|(count, _)| count).sum());
+    let some = parts.iter().filter(|(count, _)| *count > 0);
+    let some: Vec<_> = some.map(|(count, what)| format!("{} {what}", grouped(*count))).collect();
+    if some.is_empty() {
+        format!("{all} attempts.")
+    } else {
+        format!("{all} attempts: {}.", some.join(", "))
     }
 }
 

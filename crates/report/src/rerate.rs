@@ -7,7 +7,9 @@ use quantity::{Money, Period, PriceRowId, UnixTime, grouped};
 
 use crate::bill::BookLine;
 use crate::json::Json;
-use crate::number::{decimals, dollars, signed, signed_percent, span, usd};
+use crate::number::{
+    NO_BOOK_PRICES, attempts_by_outcome, decimals, dollars, signed, signed_percent, span, usd,
+};
 use crate::object;
 use crate::table::{Style, Table, printable};
 
@@ -318,25 +320,15 @@ impl<'a> Rerating<'a> {
         let nothing = self.supposed.is_nothing();
         let unpriced: u64 = self.unpriced().map(|(_, _, sums)| sums.attempts).sum();
         let gained: u64 = self.gained().map(|(_, sums)| sums.attempts).sum();
-        let all =
-            differ + unpriced + gained + self.unchanged + self.still_unpriced + self.untouched;
         let parts = [
             (differ, if nothing { "with a difference" } else { "with a price either way" }),
             (self.unchanged, "as booked"),
             (unpriced, if nothing { "without a price now" } else { "without a price so" }),
             (gained, "without a price then"),
             (self.still_unpriced, "without a price either way"),
-            (
-                self.untouched,
-                "that no book can price (by the hour, not billed, or of unknown usage)",
-            ),
+            (self.untouched, NO_BOOK_PRICES),
         ];
-        let parts = parts.iter().filter(|(count, _)| *count > 0);
-        let parts: Vec<_> =
-            parts.map(|(count, what)| format!("{} {what}", grouped(*count))).collect();
-        let dot = if parts.is_empty() { "." } else { ": " };
-        let end = if parts.is_empty() { "" } else { "." };
-        format!("{} attempts{dot}{}{end}", grouped(all), parts.join(", "))
+        attempts_by_outcome(&parts)
     }
 
     /// The texts of the rows in the tables.

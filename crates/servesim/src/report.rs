@@ -17,6 +17,39 @@ pub struct Slo {
     pub latency_ps: Option<u64>,
 }
 
+impl Slo {
+    /// Whether a request completed and kept it.
+    #[must_use]
+    pub fn is_kept_by(&self, record: &Record) -> bool {
+        Times::of(record).is_some_and(|times| self.is_kept_in(&times))
+    }
+
+    fn is_kept_in(&self, times: &Times) -> bool {
+        let keeps = |time: u64, most: Option<u64>| most.is_none_or(|most| time <= most);
+        keeps(times.ttft, self.ttft_ps)
+            && keeps(times.tpot.unwrap_or(0), self.tpot_ps)
+            && keeps(times.latency, self.latency_ps)
+    }
+}
+
+/// How long a request took that completed.
+struct Times {
+    ttft: u64,
+    /// `None` with a single token.
+    tpot: Option<u64>,
+    latency: u64,
+}
+
+impl Times {
+    fn of(record: &Record) -> Option<Self> {
+        let first = record.first_token_ps.filter(|_| record.outcome == Outcome::Completed)?;
+        let ttft = first - record.arrival_ps;
+        let latency = record.end_ps - record.arrival_ps;
+        let tpot = (latency - ttft).checked_div(u64::from(record.generated) - 1);
+        Some(Self { ttft, tpot, latency })
+    }
+}
+
 /// What a run comes to.
 ///
 /// Sums of integers: the same requests give the same report, and two ways to simulate them must
@@ -132,29 +165,19 @@ impl Report {
     /// Takes in what became of a request.
     pub(crate) fn add(&mut self, record: &Record, slo: &Slo) {
         self.outcomes[record.outcome as usize] += 1;
-        let since = |time: u64| time - record.arrival_ps;
         if let Some(admitted) = record.admitted_ps {
-            self.wait.add(since(admitted), 1);
+            self.wait.add(admitted - record.arrival_ps, 1);
         }
         let Some(first) = record.first_token_ps else { return };
-        let ttft = since(first);
-        self.ttft.add(ttft, 1);
-        if record.outcome != Outcome::Completed {
-            return;
-        }
+        self.ttft.add(first - record.arrival_ps, 1);
+        let Some(times) = Times::of(record) else { return };
         self.prompt_tokens += u64::from(record.prompt);
         self.generated_tokens += u64::from(record.generated);
-        let latency = since(record.end_ps);
-        self.latency.add(latency, 1);
-        let tpot = (latency - ttft).checked_div(u64::from(record.generated) - 1);
-        if let Some(tpot) = tpot {
+        self.latency.add(times.latency, 1);
+        if let Some(tpot) = times.tpot {
             self.tpot.add(tpot, 1);
         }
-        let keeps = |time: u64, most: Option<u64>| most.is_none_or(|most| time <= most);
-        let good = keeps(ttft, slo.ttft_ps)
-            && keeps(tpot.unwrap_or(0), slo.tpot_ps)
-            && keeps(latency, slo.latency_ps);
-        self.good += u64::from(good);
+        self.good += u64::from(slo.is_kept_in(&times));
     }
 
     /// How many requests ended so.

@@ -74,6 +74,14 @@ mod tests {
         })
     }
 
+    const START: StreamPosition = StreamPosition {
+        writer: WriterId(7),
+        segment: 1,
+        offset: 40,
+        next_sequence: 1,
+        previous: None,
+    };
+
     fn any_projection() -> impl Strategy<Value = Vec<u8>> {
         let rows = prop_oneof![8 => 0..30_usize, 1 => any::<usize>()];
         let span = any::<(i64, i64)>();
@@ -82,15 +90,8 @@ mod tests {
             (Just(rows), span, blocks)
         })
         .prop_map(|(rows, (first, last), columns)| {
-            let position = StreamPosition {
-                writer: WriterId(7),
-                segment: 1,
-                offset: 40,
-                next_sequence: 1,
-                previous: None,
-            };
             let span = (UnixTime::from_nanos(first), UnixTime::from_nanos(last));
-            encode(&Head { position, rows, span, missing: 0, unknown: 0 }, &columns)
+            encode(&Head { position: START, rows, span, missing: 0, unknown: 0 }, &columns)
         })
     }
 
@@ -124,21 +125,14 @@ mod tests {
 
     #[test]
     fn an_empty_projection_is_one_and_a_part_of_it_is_none() {
-        let position = StreamPosition {
-            writer: WriterId(7),
-            segment: 1,
-            offset: 40,
-            next_sequence: 1,
-            previous: None,
-        };
         let span = (UnixTime::from_nanos(0), UnixTime::from_nanos(0));
-        let bytes = encode(&Head { position, rows: 0, span, missing: 0, unknown: 0 }, &[]);
+        let bytes = encode(&Head { position: START, rows: 0, span, missing: 0, unknown: 0 }, &[]);
         assert!(is_projection(bytes.clone()));
         for length in 0..bytes.len() {
             assert!(!is_projection(bytes[..length].to_vec()), "{length}");
         }
         for rows in [1 << 40, usize::MAX] {
-            let head = Head { position, rows, span, missing: 0, unknown: 0 };
+            let head = Head { position: START, rows, span, missing: 0, unknown: 0 };
             assert!(!is_projection(encode(&head, &[])), "no room is made for {rows} rows");
         }
     }

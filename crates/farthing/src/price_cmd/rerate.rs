@@ -6,11 +6,11 @@ use anyhow::{Context, anyhow, bail};
 use facts::{Adjustment, Attempt, Booked, Exchange, PriceRecord};
 use journal::{Batch, Body, DirStorage, JournalError, Missing, Writer};
 use metering::reprice;
-use quantity::{ExchangeId, Period, PriceRowId, UnixTime};
+use quantity::{ExchangeId, PriceRowId, UnixTime};
 use report::rerate::{Rerating, Supposed};
 use warehouse::Passed;
 
-use crate::bill::{When, book_line};
+use crate::bill::{When, book_line, period};
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::price_cmd::books::{Source, named_book};
@@ -67,11 +67,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         config.book = config.book_below(Some(other))?;
     }
     let now = gateway::Clock::system().now();
-    let start = arguments.since.at(now);
-    let end = arguments.until.map_or(now, |until| until.at(now));
-    if start >= end {
-        bail!("--since is not before --until: the period is empty");
-    }
+    let until = arguments.until.unwrap_or(When::At(now));
+    let period = period(Some(arguments.since), Some(until), now)?;
     let found = arguments.served_by.as_deref().map(|asked| config.book.find(asked));
     let found = found.transpose().context("--as")?;
     let supposed = Supposed {
@@ -89,7 +86,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("nothing is posted, for adjustments may be among what is missing: {missing}");
     }
     let book = book_line(&config.book);
-    let period = Period { start: Some(start), end: Some(end) };
     let mut rerating = Rerating::new(period, now, &book, supposed);
     rerating.only.clone_from(&arguments.model);
     let due = rate(&config, &data, &posted, &mut rerating)?;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use facts::{Attempt, Booked, Exchange};
 use journal::Body;
 use ledger::Ledger;
@@ -12,7 +11,7 @@ use report::price::Weighed;
 use tariff::{Book, Key, PriceRow, Sheet};
 use warehouse::Passed;
 
-use crate::bill::When;
+use crate::bill::{When, period};
 use crate::config::Config;
 use crate::data::DataDir;
 
@@ -40,13 +39,9 @@ impl Traffic {
         config: &Config,
         now: UnixTime,
     ) -> anyhow::Result<Option<(DataDir, Period)>> {
-        let start = self.since.unwrap_or(When::Away(USUAL)).at(now);
-        let end = self.until.map_or(now, |until| until.at(now));
-        if start >= end {
-            bail!("--since is not before --until: the period is empty");
-        }
+        let since = self.since.unwrap_or(When::Away(USUAL));
+        let period = period(Some(since), Some(self.until.unwrap_or(When::At(now))), now)?;
         let asked = self.since.is_some() || self.until.is_some();
-        let period = Period { start: Some(start), end: Some(end) };
         match DataDir::open(&config.data_dir) {
             Ok(data) => Ok(Some((data, period))),
             Err(error) if asked => Err(error),

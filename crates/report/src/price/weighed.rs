@@ -7,7 +7,9 @@ use quantity::{Money, PerClass, Period, PriceRowId, TokenClass, UnixTime, Usage,
 use tariff::PriceRow;
 
 use crate::json::Json;
-use crate::number::{decimals, dollars, signed, signed_percent, usd};
+use crate::number::{
+    NO_BOOK_PRICES, attempts_by_outcome, decimals, dollars, signed, signed_percent, usd,
+};
 use crate::object;
 use crate::table::{Style, Table};
 
@@ -213,18 +215,9 @@ impl Weighed {
             (self.same, "that cost the same"),
             (one_sided, "priced on one side alone"),
             (self.unpriced, "without a price before and after"),
-            (
-                self.untouched,
-                "that no book can price (by the hour, not billed, or of unknown usage)",
-            ),
+            (self.untouched, NO_BOOK_PRICES),
         ];
-        let all: u64 = parts.iter().map(|(count, _)| count).sum();
-        let parts = parts.iter().filter(|(count, _)| *count > 0);
-        let parts: Vec<_> =
-            parts.map(|(count, what)| format!("{} {what}", grouped(*count))).collect();
-        let dot = if parts.is_empty() { "." } else { ": " };
-        let end = if parts.is_empty() { "" } else { "." };
-        format!("{} attempts{dot}{}{end}", grouped(all), parts.join(", "))
+        attempts_by_outcome(&parts)
     }
 
     /// For JSON.
