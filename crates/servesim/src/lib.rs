@@ -6,7 +6,8 @@
 //! all steps between two events are one closed form. A plain simulator that goes step by step
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
-//! [`serve_fleet`] does the same with many replicas behind a router.
+//! [`serve_fleet`] does the same with many replicas behind a router, and a [`Live`] replica is driven
+//! step by step, by requests that come while it runs.
 //!
 //! # The rules
 //!
@@ -28,6 +29,7 @@ mod engine;
 mod fleet;
 mod hardware;
 mod histogram;
+mod live;
 mod progression;
 mod replica;
 mod report;
@@ -37,6 +39,7 @@ mod step_time;
 pub use engine::{Engine, Error, Outcome, Record, Request, SECOND_PS, picoseconds};
 pub use fleet::{Balance, serve_fleet};
 pub use histogram::Histogram;
+pub use live::{Event, Live};
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};
 pub use step_time::{Batch, Linear, StepTime};

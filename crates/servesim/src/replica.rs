@@ -47,8 +47,8 @@ struct Deadline {
     outcome: Outcome,
 }
 
-pub(crate) struct Replica<'a, T> {
-    engine: &'a Engine,
+pub(crate) struct Replica<T> {
+    engine: Engine,
     time: T,
     window: u32,
     mask: u32,
@@ -81,6 +81,8 @@ pub(crate) struct Replica<'a, T> {
     order: Vec<u32>,
     /// Decodes that stood still in the last step, whose next gap is not just a step.
     late: Vec<u32>,
+    /// Whether it is asked to stop for more than arrivals.
+    stops: bool,
     slo: Slo,
     report: Report,
 }
@@ -105,8 +107,8 @@ pub fn serve(
     Ok(replica.report(end))
 }
 
-impl<'a, T: StepTime> Replica<'a, T> {
-    pub(crate) fn new(engine: &'a Engine, time: T, slo: &Slo) -> Result<Self, Error> {
+impl<T: StepTime> Replica<T> {
+    pub(crate) fn new(engine: &Engine, time: T, slo: &Slo) -> Result<Self, Error> {
         engine.check()?;
         let window = time.window().map_or(u32::MAX, std::num::NonZeroU32::get);
         let classes = usize::from(engine.priority_classes);
@@ -133,20 +135,22 @@ impl<'a, T: StepTime> Replica<'a, T> {
             chunks: Vec::new(),
             order: Vec::new(),
             late: Vec::new(),
+            stops: false,
             slo: *slo,
             report: Report::new(engine.max_num_seqs),
-            engine,
+            engine: engine.clone(),
             time,
         })
     }
 
-    /// Runs until the request's arrival has been seen, and takes it in.
+    /// Runs until the request's arrival has been seen, and takes it in; returns its place, unless
+    /// it is rejected.
     pub(crate) fn push(
         &mut self,
         number: u64,
         request: &Request,
         each: &mut impl FnMut(&Record),
-    ) -> Result<(), Error> {
+    ) -> Result<Option<u32>, Error> {
         let &Request { arrival_ps: arrival, prompt, output, .. } = request;
         if arrival < self.last_arrival {
             return Err(Error::Unsorted { number });
@@ -164,7 +168,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         if room == 0 || full {
             let outcome = if room == 0 { Outcome::TooLong } else { Outcome::QueueFull };
             self.tell(&record(&sequence, arrival, 0, outcome), each);
-            return Ok(());
+            return Ok(None);
         }
         let who = self.seat(sequence);
         self.waiting[usize::from(class)].push_back(&mut self.all, who);
@@ -185,7 +189,37 @@ impl<'a, T: StepTime> Replica<'a, T> {
             deadlines.retain(|Reverse(one)| self.is_pending(one));
             self.deadlines = deadlines;
         }
-        Ok(())
+        Ok(Some(who))
+    }
+
+    /// Makes [`Self::advance`] stop where it is asked to, though no arrival could change anything.
+    pub(crate) const fn stop_everywhere(&mut self) {
+        self.stops = true;
+    }
+
+    /// The client of this request, which was given this place, leaves at a time up to which, and
+    /// no further than it had to, it ran.
+    pub(crate) fn abort(&mut self, number: u64, who: u32, at: u64) {
+        self.deadlines.push(Reverse(Deadline { at, number, who, outcome: Outcome::Aborted }));
+    }
+
+    /// The end of the last step, or a time until which nothing was to be done.
+    pub(crate) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Whether nobody waits or runs.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.waiting_count + self.running_count == 0
+    }
+
+    /// Everyone who waits or runs, with the tokens that they have got.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (u64, u32)> {
+        let present = self.all.iter().filter(|one| one.phase != Phase::Vacant);
+        present.map(|one| match one.phase {
+            Phase::Decode => (one.number, self.generated(one)),
+            _ => (one.number, one.generated),
+        })
     }
 
     /// Runs until nothing is left; returns when that was.
@@ -215,7 +249,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         while self.now < until {
             // Those of this very time too: there is nobody who could have come before them.
             self.expire(self.now + 1, each);
-            if self.waiting_count + self.running_count == 0 {
+            if self.is_idle() {
                 if until != NEVER {
                     self.report.time.idle_ps += until - self.now;
                     self.now = until;
@@ -361,6 +395,7 @@ impl<'a, T: StepTime> Replica<'a, T> {
         // Who comes while there is no seat, or behind somebody who finds no blocks, changes
         // nothing before the next event: blocks and seats only get fewer until then.
         let behind = match blocked {
+            _ if self.stops => false,
             Blocked::Seats => true,
             Blocked::Blocks => self.engine.priority_classes == 1,
             Blocked::Nobody | Blocked::Tokens => false,

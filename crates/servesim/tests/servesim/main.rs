@@ -4,5 +4,6 @@
 mod agree;
 mod fleet;
 mod laws;
+mod live;
 mod reference;
 mod setting;
