@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use workload::Row;
 
+use crate::prefix::Prefix;
+
 /// Picoseconds in a second.
 pub const SECOND_PS: u64 = 1_000_000_000_000;
 
@@ -33,12 +35,15 @@ pub struct Engine {
     pub queue_timeout_ps: Option<u64>,
     /// A request that is not done so long after its arrival is given up.
     pub timeout_ps: Option<u64>,
+    /// Whether blocks that are given back keep their content until they are taken again, and
+    /// prompts that begin like it are not computed. Who was preempted finds its own.
+    pub enable_prefix_caching: bool,
 }
 
 impl Engine {
     /// vLLM's defaults for its server on an accelerator with 70 GiB or more: blocks of 16 tokens,
     /// steps of up to 8,192 tokens, up to 1,024 sequences, first come, first served, no limits
-    /// on waiting.
+    /// on waiting. Prefix caching is off, for most traces do not tell what prompts have in common.
     ///
     /// # Source
     /// vLLM v1, `vllm/engine/arg_utils.py` and `vllm/config/scheduler.py`, 2026.
@@ -54,6 +59,7 @@ impl Engine {
             max_queue: None,
             queue_timeout_ps: None,
             timeout_ps: None,
+            enable_prefix_caching: false,
         }
     }
 
@@ -120,6 +126,27 @@ impl Request {
     }
 }
 
+/// A request and what its prompt begins with, if that is known: what [`crate::serve`] is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// What is asked for.
+    pub request: Request,
+    /// What the prompt has in common with others; `None` is nothing.
+    pub prefix: Option<Prefix>,
+}
+
+impl From<Request> for Incoming {
+    fn from(request: Request) -> Self {
+        Self { request, prefix: None }
+    }
+}
+
+impl From<(Request, Prefix)> for Incoming {
+    fn from((request, prefix): (Request, Prefix)) -> Self {
+        Self { request, prefix: Some(prefix) }
+    }
+}
+
 /// A span of time in picoseconds, if it is within 213 days.
 #[must_use]
 pub fn picoseconds(span: Duration) -> Option<u64> {
@@ -170,6 +197,8 @@ pub struct Record {
     pub end_ps: u64,
     /// Tokens of its prompt.
     pub prompt: u32,
+    /// Tokens of its prompt that were in the prefix cache when it was first admitted.
+    pub cached: u32,
     /// Tokens that it got.
     pub generated: u32,
     /// How often it was preempted.

@@ -1,6 +1,6 @@
 //! Many replicas behind a router.
 
-use crate::engine::{Engine, Error, Record, Request};
+use crate::engine::{Engine, Error, Incoming, Record};
 use crate::replica::Replica;
 use crate::report::{Report, Slo};
 use crate::step_time::StepTime;
@@ -27,7 +27,7 @@ pub fn serve_fleet(
     replicas: u32,
     balance: Balance,
     slo: &Slo,
-    requests: impl IntoIterator<Item = Request>,
+    requests: impl IntoIterator<Item = impl Into<Incoming>>,
     mut each: impl FnMut(u32, &Record),
 ) -> Result<Vec<Report>, Error> {
     if replicas == 0 {
@@ -40,6 +40,7 @@ pub fn serve_fleet(
     }
     let (mut turn, mut last_arrival) = (0_u32, 0);
     for (number, request) in (0..).zip(requests) {
+        let Incoming { request, prefix } = request.into();
         let at = request.arrival_ps;
         if at < last_arrival {
             return Err(Error::Unsorted { number });
@@ -58,7 +59,9 @@ pub fn serve_fleet(
             }
             turn = least.1;
         }
-        fleet[turn as usize].push(number, &request, &mut |record: &Record| each(turn, record))?;
+        fleet[turn as usize].push(number, &request, prefix, &mut |record: &Record| {
+            each(turn, record);
+        })?;
         turn = (turn + 1) % replicas;
     }
     let mut end = 0;

@@ -19,27 +19,36 @@
 //! at the end of the step. What comes in during a step (arrivals, clients that leave, time-outs)
 //! is seen at its end, in the order of time.
 //!
-//! Source: vLLM, `vllm/v1/core/sched/scheduler.py` at commit 00024d31 (2026). Left out: prefix
-//! caching, speculative decoding, `long_prefill_token_threshold`.
+//! With prefix caching, who leaves the queue first takes what the cache has of it: full blocks, but
+//! never its last token. What is computed of a prompt can be found by whoever is admitted in the same
+//! step or later, what was generated only by the same request after a preemption. Free blocks are
+//! taken in the order in which they were given back, those of a sequence from its end.
+//!
+//! Source: vLLM, `vllm/v1/core/sched/scheduler.py` at commit 00024d31, `block_pool.py` at 002f3491
+//! (2026). Left out: speculative decoding, `long_prefill_token_threshold`. Other than there, a request
+//! that is preempted in the very step that was to compute a block does not leave it in the cache.
 
 // A replica is compiled where its step time is known, in another crate: what is small and often
 // called says `#[inline]`, or it would be a call.
+mod cache;
 mod decodes;
 mod engine;
 mod fleet;
 mod hardware;
 mod histogram;
 mod live;
+mod prefix;
 mod progression;
 mod replica;
 mod report;
 mod sequence;
 mod step_time;
 
-pub use engine::{Engine, Error, Outcome, Record, Request, SECOND_PS, picoseconds};
+pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, picoseconds};
 pub use fleet::{Balance, serve_fleet};
 pub use histogram::Histogram;
 pub use live::{Event, Live};
+pub use prefix::Prefix;
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};
 pub use step_time::{Batch, Linear, StepTime};

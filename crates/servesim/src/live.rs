@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::engine::{Engine, Error, Record, Request};
+use crate::engine::{Engine, Error, Incoming, Record};
 use crate::replica::Replica;
 use crate::report::{Report, Slo};
 use crate::step_time::StepTime;
@@ -67,7 +67,7 @@ impl<T: StepTime> Live<T> {
     /// If the engine's settings make no sense.
     pub fn new(engine: &Engine, time: T, slo: &Slo) -> Result<Self, Error> {
         let mut replica = Replica::new(engine, time, slo)?;
-        replica.stop_everywhere();
+        replica.go_step_by_step();
         Ok(Self { replica, told: Told::default(), next: 0, clock: 0 })
     }
 
@@ -76,14 +76,15 @@ impl<T: StepTime> Live<T> {
     /// # Errors
     /// If it comes before what the replica was told of last, has no prompt or no output, or times
     /// are beyond what picoseconds can count.
-    pub fn submit(&mut self, request: &Request) -> Result<u64, Error> {
+    pub fn submit(&mut self, request: impl Into<Incoming>) -> Result<u64, Error> {
+        let Incoming { request, prefix } = request.into();
         let number = self.next;
         if request.arrival_ps < self.clock {
             return Err(Error::Unsorted { number });
         }
         self.advance(request.arrival_ps)?;
         let Self { replica, told, .. } = self;
-        let place = replica.push(number, request, &mut |record| told.end(record))?;
+        let place = replica.push(number, &request, prefix, &mut |record| told.end(record))?;
         self.next += 1;
         self.told.present.extend(place.map(|place| (number, (place, 0))));
         Ok(number)
@@ -109,10 +110,8 @@ impl<T: StepTime> Live<T> {
     pub fn advance(&mut self, until_ps: u64) -> Result<(), Error> {
         self.clock = self.clock.max(until_ps);
         while self.replica.now() < until_ps {
-            // A single step, or several that take no time; without anything to do, all of it.
-            let next = if self.replica.is_idle() { until_ps } else { self.replica.now() + 1 };
             let Self { replica, told, .. } = self;
-            replica.advance(next, &mut |record| told.end(record))?;
+            replica.go(until_ps, &mut |record| told.end(record))?;
             for (number, generated) in replica.present() {
                 told.tokens(number, generated, replica.now());
             }

@@ -4,8 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::cache::{Cache, Hit};
 use crate::decodes::Decodes;
-use crate::engine::{Engine, Error, Outcome, Record, Request};
+use crate::engine::{Engine, Error, Incoming, Outcome, Record, Request};
+use crate::prefix::Prefix;
 use crate::progression::{LONGEST_STEP, MOST_STEPS, Progression};
 use crate::report::{KV_SHARES, Report, Slo};
 use crate::sequence::{List, NEVER, NONE, Phase, Sequence};
@@ -73,16 +75,21 @@ pub(crate) struct Replica<T> {
     deadlines: BinaryHeap<Reverse<Deadline>>,
     /// The one whose prompt did not fit into the last step; everyone else who runs decodes.
     partial: u32,
+    /// Blocks that nobody uses.
     free: u64,
+    /// What is in the blocks, if anybody asks.
+    cache: Option<Box<Cache>>,
     turns: u64,
     /// What the step at hand computes of prompts.
     chunks: Vec<(u32, u32)>,
     /// What runs, in order, where that is needed one by one.
     order: Vec<u32>,
+    /// Decodes that end with the step at hand.
+    done: Vec<u32>,
     /// Decodes that stood still in the last step, whose next gap is not just a step.
     late: Vec<u32>,
-    /// Whether it is asked to stop for more than arrivals.
-    stops: bool,
+    /// Whether no steps are skipped.
+    single: bool,
     slo: Slo,
     report: Report,
 }
@@ -96,12 +103,13 @@ pub fn serve(
     engine: &Engine,
     time: impl StepTime,
     slo: &Slo,
-    requests: impl IntoIterator<Item = Request>,
+    requests: impl IntoIterator<Item = impl Into<Incoming>>,
     mut each: impl FnMut(&Record),
 ) -> Result<Report, Error> {
     let mut replica = Replica::new(engine, time, slo)?;
     for (number, request) in (0..).zip(requests) {
-        replica.push(number, &request, &mut each)?;
+        let Incoming { request, prefix } = request.into();
+        replica.push(number, &request, prefix, &mut each)?;
     }
     let end = replica.drain(&mut each)?;
     Ok(replica.report(end))
@@ -131,11 +139,15 @@ impl<T: StepTime> Replica<T> {
             deadlines: BinaryHeap::new(),
             partial: NONE,
             free: u64::from(engine.kv_blocks),
+            cache: engine
+                .enable_prefix_caching
+                .then(|| Box::new(Cache::new(engine.kv_blocks, engine.block_tokens))),
             turns: 0,
             chunks: Vec::new(),
             order: Vec::new(),
+            done: Vec::new(),
             late: Vec::new(),
-            stops: false,
+            single: false,
             slo: *slo,
             report: Report::new(engine.max_num_seqs),
             engine: engine.clone(),
@@ -149,6 +161,7 @@ impl<T: StepTime> Replica<T> {
         &mut self,
         number: u64,
         request: &Request,
+        prefix: Option<Prefix>,
         each: &mut impl FnMut(&Record),
     ) -> Result<Option<u32>, Error> {
         let &Request { arrival_ps: arrival, prompt, output, .. } = request;
@@ -171,6 +184,9 @@ impl<T: StepTime> Replica<T> {
             return Ok(None);
         }
         let who = self.seat(sequence);
+        if let Some(cache) = &mut self.cache {
+            cache.enter(who, prefix, prompt);
+        }
         self.waiting[usize::from(class)].push_back(&mut self.all, who);
         self.waiting_count += 1;
         self.load_in_step += 1;
@@ -192,9 +208,9 @@ impl<T: StepTime> Replica<T> {
         Ok(Some(who))
     }
 
-    /// Makes [`Self::advance`] stop where it is asked to, though no arrival could change anything.
-    pub(crate) const fn stop_everywhere(&mut self) {
-        self.stops = true;
+    /// Makes [`Self::go`] take single steps: somebody wants to see each.
+    pub(crate) const fn go_step_by_step(&mut self) {
+        self.single = true;
     }
 
     /// The client of this request, which was given this place, leaves at a time up to which, and
@@ -246,20 +262,25 @@ impl<T: StepTime> Replica<T> {
         until: u64,
         each: &mut impl FnMut(&Record),
     ) -> Result<(), Error> {
-        while self.now < until {
-            // Those of this very time too: there is nobody who could have come before them.
-            self.expire(self.now + 1, each);
-            if self.is_idle() {
-                if until != NEVER {
-                    self.report.time.idle_ps += until - self.now;
-                    self.now = until;
-                }
-                return Ok(());
-            }
-            self.load_in_step = self.waiting_count + self.running_count;
-            self.step(until, each)?;
-        }
+        while self.now < until && self.go(until, each)? {}
         Ok(())
+    }
+
+    /// A step, or several that must be alike; without anything to do, all the time up to `until`.
+    /// Returns whether there was something to do.
+    pub(crate) fn go(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<bool, Error> {
+        // Those of this very time too: there is nobody who could have come before them.
+        self.expire(self.now + 1, each);
+        if self.is_idle() {
+            if until != NEVER {
+                self.report.time.idle_ps += until - self.now;
+                self.now = until;
+            }
+            return Ok(false);
+        }
+        self.load_in_step = self.waiting_count + self.running_count;
+        self.step(until, each)?;
+        Ok(true)
     }
 
     /// Lets go whoever leaves before a time.
@@ -306,7 +327,7 @@ impl<T: StepTime> Replica<T> {
         } else {
             self.running[class].remove(&mut self.all, who);
             self.running_count -= 1;
-            self.free += self.blocks(computed);
+            self.give_back(who, computed, 0, false);
             self.report.work.abandoned_tokens += u64::from(computed);
             if self.partial == who {
                 self.partial = NONE;
@@ -320,7 +341,7 @@ impl<T: StepTime> Replica<T> {
     fn step(&mut self, until: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         self.chunks.clear();
         if self.waiting_count == 0 && self.partial == NONE && self.late.is_empty() {
-            return self.skip(until, Blocked::Nobody, each);
+            return self.skip(until, Blocked::Nobody, 0, each);
         }
         let mut budget = self.engine.max_num_batched_tokens - self.decodes.count;
         let mut needed = self.decodes.growth(1);
@@ -334,13 +355,41 @@ impl<T: StepTime> Replica<T> {
         if needed > self.free {
             return self.crowded(each);
         }
-        self.free -= needed;
+        self.take(needed);
+        self.fill();
         let blocked = self.admit(budget);
         if self.chunks.is_empty() && self.late.is_empty() {
-            self.free += needed;
-            return self.skip(until, blocked, each);
+            return self.skip(until, blocked, needed, each);
         }
         self.compute(each)
+    }
+
+    /// Takes so many blocks, which must be free.
+    #[inline]
+    fn take(&mut self, blocks: u64) {
+        self.free -= blocks;
+        if let Some(cache) = &mut self.cache {
+            cache.take(blocks);
+        }
+    }
+
+    /// What the chunks at hand compute of prompts can be found from now on.
+    fn fill(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            for &(who, tokens) in &self.chunks {
+                cache.fill(who, self.all[who as usize].computed + tokens);
+            }
+        }
+    }
+
+    /// Gives back all blocks of somebody who has computed so many tokens, and was to compute more
+    /// in this step.
+    fn give_back(&mut self, who: u32, computed: u32, granted: u32, again: bool) {
+        let blocks = self.blocks(computed + granted);
+        self.free += match &mut self.cache {
+            Some(cache) => cache.free(who, blocks, computed, again),
+            None => blocks,
+        };
     }
 
     /// Starts whoever waits, in order, as long as there are seats, tokens and blocks.
@@ -356,12 +405,25 @@ impl<T: StepTime> Replica<T> {
                 return Blocked::Tokens;
             }
             let who = self.waiting[class].head;
-            let tokens = self.all[who as usize].tokens().min(budget);
-            let needed = self.blocks(tokens);
+            let all = self.all[who as usize].tokens();
+            let hit = match &self.cache {
+                Some(cache) => cache.find(who, all),
+                None => Hit::NOTHING,
+            };
+            let computed = hit.blocks << self.shift;
+            let tokens = (all - computed).min(budget);
+            let new = self.blocks(computed + tokens) - u64::from(hit.blocks);
+            let needed = new + u64::from(hit.idle);
             if needed > self.free {
                 return Blocked::Blocks;
             }
             self.free -= needed;
+            if let Some(cache) = &mut self.cache {
+                cache.hold(who, &hit);
+                cache.take(new);
+                cache.fill(who, computed + tokens);
+            }
+            self.report.work.cached_tokens += u64::from(computed);
             budget -= tokens;
             self.waiting[class].remove(&mut self.all, who);
             self.running[class].push_back(&mut self.all, who);
@@ -369,23 +431,28 @@ impl<T: StepTime> Replica<T> {
             self.running_count += 1;
             let one = &mut self.all[who as usize];
             one.phase = Phase::Prefill;
-            one.admitted = one.admitted.min(self.now);
+            (one.computed, one.hit) = (computed, computed);
+            if one.admitted == NEVER {
+                (one.admitted, one.cached) = (self.now, computed);
+            }
             one.turn = self.turns;
             self.turns += 1;
             self.chunks.push((who, tokens));
         }
     }
 
-    /// All steps that do nothing but decode until something happens, as one.
+    /// All steps that do nothing but decode until something happens, as one. The blocks of the
+    /// first may have been taken already.
     fn skip(
         &mut self,
         until: u64,
         blocked: Blocked,
+        taken: u64,
         each: &mut impl FnMut(&Record),
     ) -> Result<(), Error> {
         let event = self.next_event().map_or(NEVER, |(event, _)| event);
-        let most = (event - self.decodes.steps).min(MOST_STEPS);
-        let (mut steps, mut needed) = self.decodes.steps_within(self.free, most);
+        let most = if self.single { 1 } else { MOST_STEPS }.min(event - self.decodes.steps);
+        let (mut steps, mut needed) = self.decodes.steps_within(self.free + taken, most);
         if steps == 0 {
             return self.crowded(each);
         }
@@ -395,7 +462,6 @@ impl<T: StepTime> Replica<T> {
         // Who comes while there is no seat, or behind somebody who finds no blocks, changes
         // nothing before the next event: blocks and seats only get fewer until then.
         let behind = match blocked {
-            _ if self.stops => false,
             Blocked::Seats => true,
             Blocked::Blocks => self.engine.priority_classes == 1,
             Blocked::Nobody | Blocked::Tokens => false,
@@ -411,9 +477,11 @@ impl<T: StepTime> Replica<T> {
         self.report.time.output_ps += time;
         self.report.itl.add_steps(times, steps, u64::from(count));
         self.report.batch_ps[count as usize] += time;
-        self.fill(times, steps, needed);
+        self.free += taken;
+        self.use_up(times, steps, needed);
+        self.free -= taken;
         self.count(&batch, &cost, steps);
-        self.free -= needed;
+        self.take(needed - taken);
         self.decodes.advance(steps);
         self.end_decodes(each);
         Ok(())
@@ -423,11 +491,12 @@ impl<T: StepTime> Replica<T> {
     fn compute(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         let count = self.decodes.count;
         let (decodes, decode_cost) = self.decode_cost();
-        let mut batch = decodes;
+        let (mut batch, mut any_hit) = (decodes, false);
         for &(who, tokens) in &self.chunks {
             let one = &self.all[who as usize];
             let ends = one.computed + tokens == one.tokens();
             batch.add_chunk(one.computed, tokens, ends, self.window);
+            any_hit |= one.hit > 0;
         }
         let cost = match self.chunks.is_empty() {
             true => decode_cost,
@@ -435,15 +504,18 @@ impl<T: StepTime> Replica<T> {
         };
         let times = self.times(&batch, cost.time)?;
         self.pass(times.first)?;
-        if count == 0 {
-            self.report.time.input_ps += times.first;
-        } else if self.chunks.is_empty() {
+        if self.chunks.is_empty() {
             self.report.time.output_ps += times.first;
         } else {
+            let alone = |batch: &Batch| self.time.step(batch).base.min(LONGEST_STEP);
             let prefills = Batch { decodes: 0, sampled: batch.sampled - count, ..batch };
-            let input = self.time.step(&prefills).base.min(LONGEST_STEP);
-            let output = self.times(&decodes, decode_cost.time)?.first;
-            self.report.time.share(times.first, input, output);
+            let input = if count == 0 { times.first } else { alone(&prefills) };
+            let fresh = if any_hit { alone(&self.fresh_chunks()) } else { input };
+            let output = match count {
+                0 => 0,
+                _ => self.times(&decodes, decode_cost.time)?.first,
+            };
+            self.report.time.share(times.first, input, fresh, output);
         }
         self.report.batch_ps[count as usize + self.chunks.len()] += times.first;
         let share = self.kv_share(self.used());
@@ -478,6 +550,17 @@ impl<T: StepTime> Replica<T> {
         Ok(())
     }
 
+    /// The chunks of the step at hand, as if nothing had been in the cache.
+    fn fresh_chunks(&self) -> Batch {
+        let mut batch = Batch::default();
+        for &(who, tokens) in &self.chunks {
+            let one = &self.all[who as usize];
+            let ends = one.computed + tokens == one.tokens();
+            batch.add_chunk(one.computed - one.hit, tokens, ends, self.window);
+        }
+        batch
+    }
+
     /// One step for which there are too few blocks.
     fn crowded(&mut self, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
         let mut order = std::mem::take(&mut self.order);
@@ -500,6 +583,7 @@ impl<T: StepTime> Replica<T> {
                 self.chunks.push((self.partial, tokens));
             }
         }
+        self.fill();
         let partial = self.partial;
         if self.decodes.count > 0 || !self.chunks.is_empty() {
             let reached = !self.chunks.is_empty();
@@ -541,7 +625,7 @@ impl<T: StepTime> Replica<T> {
                     return;
                 }
             }
-            self.free -= needed;
+            self.take(needed);
             budget -= tokens;
             self.all[who as usize].granted = tokens;
         }
@@ -566,7 +650,7 @@ impl<T: StepTime> Replica<T> {
         let class = usize::from(one.class);
         self.report.work.preemptions += 1;
         self.report.work.preempted_tokens += u64::from(computed);
-        self.free += self.blocks(computed + granted);
+        self.give_back(who, computed, granted, true);
         self.running[class].remove(&mut self.all, who);
         self.waiting[class].push_front(&mut self.all, who);
         self.running_count -= 1;
@@ -586,7 +670,7 @@ impl<T: StepTime> Replica<T> {
             let one = &mut self.all[who as usize];
             if one.finish == event {
                 self.stop_decoding(who);
-                self.complete(who, each);
+                self.done.push(who);
             } else {
                 one.growing = false;
                 one.event = one.finish;
@@ -594,6 +678,16 @@ impl<T: StepTime> Replica<T> {
                 self.events.push(Reverse((one.event, who)));
             }
         }
+        // In the order in which the engine goes through them, for that is the order in which it
+        // takes their blocks again.
+        let mut done = std::mem::take(&mut self.done);
+        if self.cache.is_some() {
+            done.sort_unstable_by_key(|&who| self.all[who as usize].turn);
+        }
+        for who in done.drain(..) {
+            self.complete(who, each);
+        }
+        self.done = done;
     }
 
     /// The next decode that must be looked at, and the count of steps when.
@@ -652,7 +746,7 @@ impl<T: StepTime> Replica<T> {
         let record = record(one, self.now, one.generated, Outcome::Completed);
         self.tell(&record, each);
         self.report.work.useful_tokens += u64::from(computed);
-        self.free += self.blocks(computed);
+        self.give_back(who, computed, 0, false);
         self.running[class].remove(&mut self.all, who);
         self.running_count -= 1;
         self.vacate(who);
@@ -724,7 +818,7 @@ impl<T: StepTime> Replica<T> {
     }
 
     /// Adds up how full the KV cache is over so many steps that need so many more blocks.
-    fn fill(&mut self, times: Progression, steps: u64, needed: u64) {
+    fn use_up(&mut self, times: Progression, steps: u64, needed: u64) {
         let before = self.used();
         let last = self.kv_share(before + needed);
         let mut done = 0;
@@ -765,6 +859,9 @@ impl<T: StepTime> Replica<T> {
     fn vacate(&mut self, who: u32) {
         self.all[who as usize].phase = Phase::Vacant;
         self.vacant.push(who);
+        if let Some(cache) = &mut self.cache {
+            cache.leave(who);
+        }
     }
 }
 
@@ -777,6 +874,7 @@ fn record(one: &Sequence, end_ps: u64, generated: u32, outcome: Outcome) -> Reco
         first_token_ps: known(one.first_token),
         end_ps,
         prompt: one.prompt,
+        cached: one.cached,
         generated,
         preemptions: one.preemptions,
         outcome,

@@ -62,6 +62,8 @@ pub struct Report {
     pub good: u64,
     /// Prompt tokens of the requests that completed.
     pub prompt_tokens: u64,
+    /// Those of them that were in the prefix cache when the request was first admitted.
+    pub cached_tokens: u64,
     /// Tokens that requests got that completed.
     pub generated_tokens: u64,
     /// From arrival to the first step that computes something of a request.
@@ -88,7 +90,7 @@ pub struct Report {
 
 /// What was computed.
 ///
-/// Every token is accounted for: `prefill_tokens + decode_tokens` is
+/// Every token is accounted for: `prefill_tokens + decode_tokens + cached_tokens` is
 /// `useful_tokens + preempted_tokens + abandoned_tokens`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
@@ -98,6 +100,8 @@ pub struct Work {
     pub prefill_tokens: u64,
     /// Tokens computed in decodes.
     pub decode_tokens: u64,
+    /// Tokens that were found in the prefix cache instead, again after a preemption too.
+    pub cached_tokens: u64,
     /// Tokens whose KV a request held when it completed: its prompt and all outputs but the last.
     pub useful_tokens: u64,
     /// Tokens whose KV was lost to preemptions.
@@ -117,11 +121,15 @@ pub struct Work {
 /// A step that only decodes is caused by output, one that only computes prompts by input. A step
 /// that does both is divided by the Shapley value: each side bears the mean of what it costs alone
 /// and what it adds to the other, so that what they save together is shared evenly. What is
-/// computed again after a preemption counts as input.
+/// computed again after a preemption counts as input. Of a prompt's time, cached input causes what
+/// the prompts alone would take less if they had nothing cached before them: new tokens attend to
+/// those that are cached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Time {
     /// Caused by prompts.
     pub input_ps: u64,
+    /// Caused by tokens of prompts that were in the prefix cache.
+    pub cached_ps: u64,
     /// Caused by decodes.
     pub output_ps: u64,
     /// Nothing to do.
@@ -132,7 +140,7 @@ impl Time {
     /// Time in which steps ran.
     #[must_use]
     pub const fn busy_ps(&self) -> u64 {
-        self.input_ps + self.output_ps
+        self.input_ps + self.cached_ps + self.output_ps
     }
 
     /// The whole.
@@ -141,12 +149,17 @@ impl Time {
         self.busy_ps() + self.idle_ps
     }
 
-    /// A step that does both: what it takes, what its prompts would take alone, and its decodes.
-    pub(crate) const fn share(&mut self, both: u64, input: u64, output: u64) {
+    /// A step with prompts: what it takes, what its prompts would take alone, what they would if
+    /// nothing were cached before them, and what its decodes would take alone.
+    pub(crate) fn share(&mut self, both: u64, input: u64, fresh: u64, output: u64) {
         // Half of (both - output) + input, within what there is to be shared.
         let doubled = (both + input).saturating_sub(output);
-        let share = if doubled / 2 < both { doubled / 2 } else { both };
-        self.input_ps += share;
+        let share = (doubled / 2).min(both);
+        let more = u128::from(input.saturating_sub(fresh));
+        let cached = (u128::from(share) * more).checked_div(u128::from(input)).unwrap_or(0);
+        let cached = u64::try_from(cached).expect("a part of the share");
+        self.cached_ps += cached;
+        self.input_ps += share - cached;
         self.output_ps += both - share;
     }
 }
@@ -172,6 +185,7 @@ impl Report {
         self.ttft.add(first - record.arrival_ps, 1);
         let Some(times) = Times::of(record) else { return };
         self.prompt_tokens += u64::from(record.prompt);
+        self.cached_tokens += u64::from(record.cached);
         self.generated_tokens += u64::from(record.generated);
         self.latency.add(times.latency, 1);
         if let Some(tpot) = times.tpot {
@@ -212,6 +226,7 @@ impl Report {
         self.outcomes.iter_mut().zip(other.outcomes).for_each(|(to, from)| *to += from);
         self.good += other.good;
         self.prompt_tokens += other.prompt_tokens;
+        self.cached_tokens += other.cached_tokens;
         self.generated_tokens += other.generated_tokens;
         self.wait.merge(&other.wait);
         self.ttft.merge(&other.ttft);
@@ -223,6 +238,7 @@ impl Report {
             steps: left.steps + right.steps,
             prefill_tokens: left.prefill_tokens + right.prefill_tokens,
             decode_tokens: left.decode_tokens + right.decode_tokens,
+            cached_tokens: left.cached_tokens + right.cached_tokens,
             useful_tokens: left.useful_tokens + right.useful_tokens,
             preempted_tokens: left.preempted_tokens + right.preempted_tokens,
             abandoned_tokens: left.abandoned_tokens + right.abandoned_tokens,
@@ -231,6 +247,7 @@ impl Report {
             bytes: both(left.bytes, right.bytes),
         };
         self.time.input_ps += other.time.input_ps;
+        self.time.cached_ps += other.time.cached_ps;
         self.time.output_ps += other.time.output_ps;
         self.time.idle_ps += other.time.idle_ps;
         add(&mut self.batch_ps, &other.batch_ps);

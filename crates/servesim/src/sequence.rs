@@ -41,6 +41,10 @@ pub(crate) struct Sequence {
     /// While it does not decode: tokens whose KV it has.
     pub(crate) computed: u32,
     pub(crate) preemptions: u32,
+    /// Tokens that were in the prefix cache when it was first admitted.
+    pub(crate) cached: u32,
+    /// Tokens that were in the prefix cache when it was last admitted.
+    pub(crate) hit: u32,
     /// While a crowded step is planned: tokens that it is to compute.
     pub(crate) granted: u32,
     before: u32,
@@ -73,6 +77,8 @@ impl Sequence {
             generated: 0,
             computed: 0,
             preemptions: 0,
+            cached: 0,
+            hit: 0,
             granted: 0,
             before: NONE,
             behind: NONE,

@@ -7,19 +7,12 @@ use crate::agree::{Case, at_least, small_case};
 
 /// Serves a case; returns of each request which replica had it and what became of it, in order.
 fn run(case: &Case, replicas: u32, balance: Balance) -> (Vec<Report>, Vec<(u32, Record)>) {
-    let Case { engine, machine, requests, slo } = case;
+    let Case { engine, machine, requests, slo, .. } = case;
     let mut records = Vec::new();
-    let reports = serve_fleet(
-        engine,
-        machine,
-        replicas,
-        balance,
-        slo,
-        requests.iter().copied(),
-        |who, one| {
+    let reports =
+        serve_fleet(engine, machine, replicas, balance, slo, case.incoming(), |who, one| {
             records.push((who, *one));
-        },
-    );
+        });
     records.sort_by_key(|(_, record)| record.number);
     assert_eq!(records.len(), requests.len());
     (reports.unwrap(), records)
@@ -31,6 +24,7 @@ fn patient_case() -> impl Strategy<Value = Case> {
         case.machine.step += 1;
         (case.engine.timeout_ps, case.engine.queue_timeout_ps) = (None, None);
         case.requests.extend(other.requests);
+        case.prefixes.extend(other.prefixes);
         case.requests.sort_by_key(|request| request.arrival_ps);
         case.requests.iter_mut().for_each(|request| request.patience_ps = None);
         case
@@ -52,7 +46,8 @@ proptest! {
             let share = records.iter().filter(|(who, _)| *who == which);
             let share: Vec<usize> =
                 share.map(|(_, record)| usize::try_from(record.number).unwrap()).collect();
-            let requests = share.iter().map(|&number| case.requests[number]);
+            let all: Vec<_> = case.incoming().collect();
+            let requests = share.iter().map(|&number| all[number].clone());
             let mut alone = Vec::new();
             let mut expected =
                 serve(&case.engine, case.machine, &case.slo, requests, |one| alone.push(*one))
@@ -99,7 +94,7 @@ fn a_fleet_of_none_is_refused() {
         0,
         Balance::RoundRobin,
         &servesim::Slo::default(),
-        [],
+        [] as [servesim::Request; 0],
         |_, _| (),
     );
     assert_eq!(

@@ -144,7 +144,8 @@ fn what_cannot_be_simulated_is_said() {
     assert!(message(&engine, &steep, vec![one]).contains("takes too long"));
     let late = Request { arrival_ps: u64::MAX - 1, ..one };
     assert_eq!(message(&engine, &LLAMA, vec![late]), Error::RunTooLong.to_string());
-    let report = serve(&engine, LLAMA, &Slo::default(), [], |_| ()).unwrap();
+    let none: [Request; 0] = [];
+    let report = serve(&engine, LLAMA, &Slo::default(), none, |_| ()).unwrap();
     assert_eq!((report.busy(), report.per_second(1)), (None, None));
 }
 

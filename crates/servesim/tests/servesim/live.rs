@@ -1,7 +1,7 @@
 //! A replica that is driven step by step does what it does with a trace.
 
 use proptest::prelude::*;
-use servesim::{Event, Live, Record, Request, serve};
+use servesim::{Event, Incoming, Live, Record, serve};
 
 use crate::agree::{Case, at_least, small_case};
 
@@ -20,10 +20,10 @@ proptest! {
     fn step_by_step_is_as_with_a_trace(
         case in small_case(), polls in prop::collection::vec(0_u64..1_000, 0..20),
     ) {
-        let Case { engine, machine, requests, slo } = &case;
+        let Case { engine, machine, requests, slo, .. } = &case;
         let mut expected = Vec::new();
         let whole =
-            serve(engine, machine, slo, requests.iter().copied(), |one| expected.push(*one)).unwrap();
+            serve(engine, machine, slo, case.incoming(), |one| expected.push(*one)).unwrap();
         expected.sort_by_key(|record| record.number);
 
         // The same, but nobody says beforehand when a client leaves.
@@ -35,13 +35,15 @@ proptest! {
             }));
         }
         calls.sort_unstable();
+        let incoming: Vec<Incoming> = case.incoming().collect();
         let mut live = Live::new(engine, machine, slo).unwrap();
         let mut events = Vec::new();
         for (at, call) in calls {
             match call {
                 Call::Submit(number) => {
-                    let request = Request { patience_ps: None, ..requests[number] };
-                    prop_assert_eq!(live.submit(&request), Ok(number as u64));
+                    let mut one = incoming[number].clone();
+                    one.request.patience_ps = None;
+                    prop_assert_eq!(live.submit(one), Ok(number as u64));
                 }
                 Call::Abort(number) => live.abort(number, at).unwrap(),
                 Call::Poll => live.advance(at).unwrap(),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod agree;
+mod blocks;
 mod fleet;
 mod laws;
 mod live;

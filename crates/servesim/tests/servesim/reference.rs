@@ -2,18 +2,24 @@
 
 use servesim::{Batch, Engine, KV_SHARES, Linear, Outcome, Record, Report, Request, Slo, StepTime};
 
+use crate::blocks::{Blocks, Content};
+use crate::setting::Named;
+
 /// A request in the system.
 struct Sequence {
     record: Record,
     class: u8,
     output: u32,
     computed: u32,
+    /// What of that was in the cache.
+    hit: u32,
     last_token_ps: u64,
     /// Whether each step computes just the token that it got last. After a preemption it is a
     /// prompt again until it has caught up.
     decodes: bool,
-    /// Which blocks of the cache are its own.
+    /// Which blocks it uses, in order.
     blocks: Vec<u32>,
+    prefix: Option<Named>,
     /// When it leaves, and what that is called; in the order of time.
     deadlines: Vec<(u64, Outcome)>,
 }
@@ -22,6 +28,20 @@ impl Sequence {
     /// Tokens that are known: the prompt and what was generated.
     fn tokens(&self) -> u32 {
         self.record.prompt + self.record.generated
+    }
+
+    /// What its block at this place holds when it is full.
+    fn content(&self, place: u32, block_tokens: u32) -> Content {
+        let end = (place + 1) * block_tokens;
+        match &self.prefix {
+            Some(Named { names, run, salt })
+                if end <= self.record.prompt && end as usize <= names.len() * *run as usize =>
+            {
+                let names = names[..=((end - 1) / run) as usize].to_vec();
+                Content::Shared { salt: *salt, run: *run, names, end }
+            }
+            _ => Content::Own { number: self.record.number, end },
+        }
     }
 }
 
@@ -35,7 +55,7 @@ pub(crate) struct Reference<'a, T> {
     running: Vec<usize>,
     /// In the order in which they are to be admitted.
     waiting: Vec<usize>,
-    free: Vec<u32>,
+    pub(crate) kv: Blocks,
     pub(crate) records: Vec<Record>,
     pub(crate) report: Report,
     slo: &'a Slo,
@@ -45,6 +65,8 @@ pub(crate) struct Reference<'a, T> {
     pub(crate) stalls: usize,
     /// How often a prompt was computed in part.
     pub(crate) chunks: usize,
+    /// How often somebody found what it had before a preemption, prompt and output.
+    pub(crate) own_hits: usize,
 }
 
 pub(crate) fn simulate<'a, T: StepTime>(
@@ -52,6 +74,7 @@ pub(crate) fn simulate<'a, T: StepTime>(
     time: &'a T,
     slo: &'a Slo,
     requests: &[Request],
+    prefixes: &[Option<Named>],
 ) -> Reference<'a, T> {
     let mut state = Reference {
         engine,
@@ -60,26 +83,27 @@ pub(crate) fn simulate<'a, T: StepTime>(
         sequences: Vec::new(),
         running: Vec::new(),
         waiting: Vec::new(),
-        free: (0..engine.kv_blocks).collect(),
+        kv: Blocks::new(engine.kv_blocks),
         records: Vec::new(),
         report: empty(engine),
         slo,
         gaps: Vec::new(),
         stalls: 0,
         chunks: 0,
+        own_hits: 0,
     };
-    let mut coming = requests.iter().peekable();
+    let mut coming = requests.iter().zip(prefixes).peekable();
     loop {
         // What came in since the last step, in the order of time; arrivals first.
         loop {
             let leaves = state.next_to_leave().filter(|&(at, ..)| at <= state.now);
-            let comes = coming.peek().filter(|request| request.arrival_ps <= state.now);
+            let comes = coming.peek().filter(|(request, _)| request.arrival_ps <= state.now);
             match (comes, leaves) {
-                (Some(request), Some((at, ..))) if request.arrival_ps > at => {
+                (Some((request, _)), Some((at, ..))) if request.arrival_ps > at => {
                     state.leave(leaves.unwrap());
                 }
-                (Some(request), _) => {
-                    state.arrive(request);
+                (Some((request, prefix)), _) => {
+                    state.arrive(request, prefix);
                     coming.next();
                 }
                 (None, Some(leaves)) => state.leave(leaves),
@@ -87,7 +111,7 @@ pub(crate) fn simulate<'a, T: StepTime>(
             }
         }
         if state.running.is_empty() && state.waiting.is_empty() {
-            let Some(next) = coming.peek() else { break };
+            let Some((next, _)) = coming.peek() else { break };
             state.report.time.idle_ps += next.arrival_ps - state.now;
             state.now = next.arrival_ps;
             continue;
@@ -98,12 +122,12 @@ pub(crate) fn simulate<'a, T: StepTime>(
             state.execute(&scheduled);
         }
     }
-    assert_eq!(state.free.len(), engine.kv_blocks as usize, "a block was lost");
+    assert_eq!(state.kv.free.len(), engine.kv_blocks as usize, "a block was lost");
     state
 }
 
 impl<T: StepTime> Reference<'_, T> {
-    fn arrive(&mut self, request: &Request) {
+    fn arrive(&mut self, request: &Request, prefix: &Option<Named>) {
         let number = self.sequences.len();
         let arrival = request.arrival_ps;
         let mut record = Record {
@@ -113,6 +137,7 @@ impl<T: StepTime> Reference<'_, T> {
             first_token_ps: None,
             end_ps: arrival,
             prompt: request.prompt,
+            cached: 0,
             generated: 0,
             preemptions: 0,
             outcome: Outcome::Completed,
@@ -142,9 +167,11 @@ impl<T: StepTime> Reference<'_, T> {
             class: request.priority.min(self.engine.priority_classes - 1),
             output: request.output.min(self.engine.max_model_len - request.prompt),
             computed: 0,
+            hit: 0,
             last_token_ps: 0,
             decodes: false,
             blocks: Vec::new(),
+            prefix: prefix.clone(),
             deadlines,
         }));
         self.wait(number);
@@ -179,7 +206,7 @@ impl<T: StepTime> Reference<'_, T> {
 
     fn end(&mut self, number: usize, at: u64, outcome: Outcome) {
         let mut one = self.sequences[number].take().unwrap();
-        self.free.append(&mut one.blocks);
+        self.kv.give_back(std::mem::take(&mut one.blocks));
         self.tell(Record { end_ps: at, outcome, ..one.record });
     }
 
@@ -194,6 +221,7 @@ impl<T: StepTime> Reference<'_, T> {
             return;
         }
         report.prompt_tokens += u64::from(record.prompt);
+        report.cached_tokens += u64::from(record.cached);
         report.generated_tokens += u64::from(record.generated);
         report.latency.add(since(record.end_ps), 1);
         let first = record.first_token_ps.unwrap();
@@ -236,24 +264,57 @@ impl<T: StepTime> Reference<'_, T> {
             budget -= tokens;
             at += 1;
         }
+        for &(number, tokens) in &scheduled {
+            self.cache(number, tokens);
+        }
         // Then who waits, unless there are too few blocks for what runs.
         while !preempted
             && budget > 0
             && self.running.len() < self.engine.max_num_seqs as usize
             && let Some(&number) = self.waiting.first()
         {
-            let tokens = self.get(number).tokens().min(budget);
-            if !self.allocate(number, tokens) {
+            let hits = self.find(number);
+            let computed = u32::try_from(hits.len()).unwrap() * self.engine.block_tokens;
+            let tokens = (self.get(number).tokens() - computed).min(budget);
+            let wanted = (computed + tokens).div_ceil(self.engine.block_tokens) as usize;
+            // Free blocks that hold something of it are not free for the rest.
+            if wanted - hits.len() > self.kv.free.len() - self.kv.idle(&hits) {
                 break;
             }
+            self.kv.hold(&hits);
+            let now = self.now;
+            let one = self.get_mut(number);
+            (one.blocks, one.computed, one.hit) = (hits, computed, computed);
+            if one.record.admitted_ps.is_none() {
+                (one.record.admitted_ps, one.record.cached) = (Some(now), computed);
+            }
+            assert!(self.allocate(number, tokens));
+            self.cache(number, tokens);
+            self.report.work.cached_tokens += u64::from(computed);
             self.waiting.remove(0);
             self.running.push(number);
             scheduled.push((number, tokens));
             budget -= tokens;
-            let now = self.now;
-            self.get_mut(number).record.admitted_ps.get_or_insert(now);
         }
         scheduled
+    }
+
+    /// Blocks that hold the first tokens of somebody who waits, but not its last token.
+    fn find(&mut self, number: usize) -> Vec<u32> {
+        let mut hits = Vec::new();
+        if self.engine.enable_prefix_caching {
+            let (one, block) = (self.get(number), self.engine.block_tokens);
+            let (mut shared, mut own) = (0, 0);
+            for place in 0..(one.tokens() - 1) / block {
+                let content = one.content(place, block);
+                let Some(hit) = self.kv.find(&content) else { break };
+                let is_own = matches!(content, Content::Own { .. });
+                *if is_own { &mut own } else { &mut shared } += 1;
+                hits.push(hit);
+            }
+            self.own_hits += usize::from(own > 0 && shared > 0);
+        }
+        hits
     }
 
     /// Whether there are blocks for so many more tokens; takes them if there are.
@@ -261,11 +322,22 @@ impl<T: StepTime> Reference<'_, T> {
         let one = self.sequences[number].as_mut().unwrap();
         let wanted = (one.computed + tokens).div_ceil(self.engine.block_tokens) as usize;
         let missing = wanted.saturating_sub(one.blocks.len());
-        if missing > self.free.len() {
+        if missing > self.kv.free.len() {
             return false;
         }
-        one.blocks.extend(self.free.drain(self.free.len() - missing..));
+        one.blocks.extend((0..missing).map(|_| self.kv.take()));
         true
+    }
+
+    /// What is computed in this step can be found from now on.
+    fn cache(&mut self, number: usize, tokens: u32) {
+        let one = self.sequences[number].as_ref().unwrap();
+        let block = self.engine.block_tokens;
+        if self.engine.enable_prefix_caching {
+            for place in 0..(one.computed + tokens) / block {
+                self.kv.cache(one.blocks[place as usize], one.content(place, block));
+            }
+        }
     }
 
     /// The last to arrive of those that are least urgent.
@@ -275,7 +347,7 @@ impl<T: StepTime> Reference<'_, T> {
 
     fn preempt(&mut self, number: usize) {
         let one = self.sequences[number].as_mut().unwrap();
-        self.free.append(&mut one.blocks);
+        self.kv.give_back(std::mem::take(&mut one.blocks));
         self.report.work.preemptions += 1;
         self.report.work.preempted_tokens += u64::from(one.computed);
         one.record.preemptions += 1;
@@ -287,6 +359,8 @@ impl<T: StepTime> Reference<'_, T> {
     fn execute(&mut self, scheduled: &[(usize, u32)]) {
         let window = self.time.window().map_or(u32::MAX, std::num::NonZeroU32::get);
         let (mut batch, mut contexts, mut windowed) = (Batch::default(), 0, 0);
+        // The prompts alone, as if nothing had been in the cache.
+        let mut fresh = Batch::default();
         for &(number, tokens) in scheduled {
             let one = self.get(number);
             let ends = one.computed + tokens == one.tokens();
@@ -304,15 +378,21 @@ impl<T: StepTime> Reference<'_, T> {
                 let keys = one.computed + token;
                 batch.prefill_pairs += u64::from(keys);
                 batch.windowed_pairs += u64::from(keys.min(window));
+                fresh.prefill_pairs += u64::from(keys - one.hit);
+                fresh.windowed_pairs += u64::from((keys - one.hit).min(window));
             }
         }
         let sum =
             |each: Linear| each.base + each.per_context * contexts + each.per_windowed * windowed;
         let time = sum(self.time.step(&batch));
-        self.attribute(time, &batch, sum);
+        let sampled = batch.sampled - batch.decodes;
+        let prefills = Batch { decodes: 0, sampled, ..batch };
+        let Batch { prefill_pairs, windowed_pairs, .. } = fresh;
+        fresh = Batch { prefill_pairs, windowed_pairs, ..prefills };
+        self.attribute(time, &batch, &prefills, &fresh, sum);
         self.now += time;
         self.report.batch_ps[scheduled.len()] += time;
-        let used = self.engine.kv_blocks as usize - self.free.len();
+        let used = self.engine.kv_blocks as usize - self.kv.free.len();
         let share = (used - 1) * KV_SHARES / self.engine.kv_blocks as usize;
         self.report.kv_ps[share] += time;
         let work = &mut self.report.work;
@@ -349,24 +429,34 @@ impl<T: StepTime> Reference<'_, T> {
     }
 
     /// What of a step's time is caused by prompts and what by decodes.
-    fn attribute(&mut self, time: u64, batch: &Batch, sum: impl Fn(Linear) -> u64) {
+    fn attribute(
+        &mut self,
+        time: u64,
+        batch: &Batch,
+        prefills: &Batch,
+        fresh: &Batch,
+        sum: impl Fn(Linear) -> u64,
+    ) {
         let to = &mut self.report.time;
-        if batch.decodes == 0 {
-            to.input_ps += time;
-        } else if batch.prefills == 0 {
+        if batch.prefills == 0 {
             to.output_ps += time;
-        } else {
+            return;
+        }
+        let input_alone = i128::from(self.time.step(prefills).base);
+        let mut share = i128::from(time);
+        if batch.decodes > 0 {
             let decodes = batch.decodes;
-            let prefills = Batch { decodes: 0, sampled: batch.sampled - decodes, ..*batch };
-            let input_alone = i128::from(self.time.step(&prefills).base);
             let decodes = Batch { decodes, sampled: decodes, ..Batch::default() };
             let output_alone = i128::from(sum(self.time.step(&decodes)));
-            let input_added = i128::from(time) - output_alone;
-            let share = ((input_alone + input_added).max(0) / 2).min(i128::from(time));
-            let share = u64::try_from(share).unwrap();
-            to.input_ps += share;
-            to.output_ps += time - share;
+            let input_added = share - output_alone;
+            share = ((input_alone + input_added).max(0) / 2).min(share);
         }
+        // What they would take less without what is cached before them.
+        let less = (input_alone - i128::from(self.time.step(fresh).base)).max(0);
+        let cached = if less == 0 { 0 } else { share * less / input_alone };
+        to.cached_ps += u64::try_from(cached).unwrap();
+        to.input_ps += u64::try_from(share - cached).unwrap();
+        to.output_ps += time - u64::try_from(share).unwrap();
     }
 
     fn get(&self, number: usize) -> &Sequence {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use servesim::{Batch, Linear, StepTime};
+use servesim::{Batch, Linear, Prefix, StepTime};
 
 /// A made-up machine: every part of a batch costs something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,22 @@ impl Machine {
         per_windowed: 0,
         window: None,
     };
+}
+
+/// What a prompt begins with, in plain sight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) names: Vec<u64>,
+    /// Tokens that each stands for.
+    pub(crate) run: u32,
+    pub(crate) salt: u64,
+}
+
+impl Named {
+    pub(crate) fn prefix(&self) -> Prefix {
+        let run = NonZeroU32::new(self.run).unwrap();
+        Prefix::new(self.names.iter().copied(), run).salted(self.salt)
+    }
 }
 
 impl StepTime for Machine {
