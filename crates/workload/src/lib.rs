@@ -14,6 +14,7 @@
 //! Nothing here does IO, reads a clock or iterates in an unspecified order; a seed names exactly
 //! one workload on every machine.
 
+mod blocks;
 mod demo;
 mod describe;
 mod fault;
@@ -23,6 +24,7 @@ mod request;
 mod trace;
 mod workload;
 
+pub use blocks::{BlockReader, NamedRow};
 pub use demo::demo;
 pub use describe::{Description, RouteCounts};
 pub use fault::{Fault, ParseFaultError};
