@@ -20,6 +20,7 @@ mod project;
 mod secrets;
 mod serve;
 mod simulate;
+mod simulated_cmd;
 mod watch;
 
 use std::path::PathBuf;
@@ -49,6 +50,12 @@ enum Command {
     Estimate(estimate::Arguments),
     /// A workload on a model, an accelerator and an engine: throughput, latency, cost per token
     Simulate(Box<simulate::Arguments>),
+    /// A model server without a model, at the pace of one on a GPU: to load-test an application
+    ///
+    /// It speaks OpenAI's, Anthropic's and Gemini's APIs. Tokens come when the engine's scheduler would have computed
+    /// them for all requests together, as in `farthing simulate`. A token is four bytes of text. What a reply shall be
+    /// stands in the last message, such as [[sim output=120]]; `max_tokens` caps it.
+    Simulated(Box<simulated_cmd::Arguments>),
     /// Which price applies and why, and what usages cost
     Price(price_cmd::Arguments),
     /// Keys for clients: who may call, for which team, until when
@@ -78,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Bill(arguments) => bill::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Simulated(arguments) => simulated_cmd::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),
         Command::Key(arguments) => key_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),

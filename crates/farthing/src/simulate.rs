@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Offered, Simulation, UsefulTokens};
-use roofline::{Format, Formats, KvFormat, Layout, Setup, Steps};
+use roofline::Steps;
 use servesim::{Balance, Engine, Report, Request, Slo};
 
 use crate::estimate::count;
@@ -18,47 +18,17 @@ mod offered;
 mod setup;
 
 use offered::Traffic;
+pub(crate) use setup::{Replica, Serving};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]
 #[command(group = ArgGroup::new("workload").required(true).args(["trace", "rate"]))]
 pub(crate) struct Arguments {
-    /// The model: llama-3.1-8b, or a Hugging Face `config.json`
-    #[arg(long, value_name = "NAME|FILE")]
-    model: String,
-    /// The accelerator: h100, l40s, mi300x and more
-    #[arg(long, value_name = "NAME")]
-    gpu: String,
-    /// GPUs that share each matrix (tensor parallel)
-    #[arg(long, value_name = "GPUS", default_value_t = 1)]
-    tp: u32,
+    #[command(flatten)]
+    serving: Serving,
     /// Copies of all that; each request goes to the next in turn
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     replicas: u32,
-    /// The engine, with its defaults: vllm, sglang, trtllm
-    #[arg(long, value_name = "NAME", default_value = "vllm")]
-    engine: String,
-    /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4
-    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
-    weights: Format,
-    /// How weights of routed experts are kept [default: as the others]
-    #[arg(long, value_name = "FORMAT")]
-    experts: Option<Format>,
-    /// How the KV cache is kept: bf16, fp8
-    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
-    kv: KvFormat,
-    /// Sequences that run at a time [default: the engine's]
-    #[arg(long, value_name = "COUNT", value_parser = some)]
-    max_num_seqs: Option<u32>,
-    /// Tokens that a step computes [default: the engine's]
-    #[arg(long, value_name = "TOKENS", value_parser = some)]
-    max_num_batched_tokens: Option<u32>,
-    /// Tokens of a sequence, prompt and output [default: what model and memory allow]
-    #[arg(long, value_name = "TOKENS", value_parser = some)]
-    max_model_len: Option<u32>,
-    /// Own data sheets of models, accelerators or engines, before those that are carried
-    #[arg(long, value_name = "FILE")]
-    sheet: Vec<PathBuf>,
     /// Requests that came once: a CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as of Azure's traces
     #[arg(long, value_name = "FILE", conflicts_with = "rate")]
     trace: Option<PathBuf>,
@@ -116,7 +86,7 @@ fn decimal(text: &str) -> Option<f64> {
     if digits { text.parse().ok() } else { None }
 }
 
-fn some(text: &str) -> Result<u32, String> {
+pub(crate) fn some(text: &str) -> Result<u32, String> {
     match count(text)? {
         0 => Err("expected at least 1".to_owned()),
         some => Ok(some),
@@ -135,19 +105,7 @@ fn gpu_hour(text: &str) -> Result<EstimatedUsd, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let sheets = setup::sheets(&arguments.sheet)?;
-    let model = setup::model(&sheets, &arguments.model)?;
-    let experts = arguments.experts.unwrap_or(arguments.weights);
-    let formats = Formats { weights: arguments.weights, experts, kv: arguments.kv };
-    let wanted = setup::Wanted {
-        sheets: &sheets,
-        model: &model,
-        accelerator: setup::accelerator(&sheets, &arguments.gpu)?,
-        engine: setup::engine(&sheets, &arguments.engine)?,
-    };
-    let setup = wanted.setup(wanted.accelerator, Layout::tensor(arguments.tp), formats)?;
-    let memory = setup.memory().map_err(|error| wanted.explain(&setup, error))?;
-    let engine = engine(arguments, &setup)?;
+    let Replica { setup, memory, engine } = arguments.serving.replica()?;
     let slo = Slo {
         ttft_ps: arguments.ttft.and_then(servesim::picoseconds),
         tpot_ps: arguments.tpot.and_then(servesim::picoseconds),
@@ -178,32 +136,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let style = output::style();
     let why = if arguments.explain { simulation.lessons(style) } else { String::new() };
     output::print(&(simulation.text(style) + &why))
-}
-
-/// The engine's defaults on this setup, and what was asked for instead.
-fn engine(arguments: &Arguments, setup: &Setup) -> anyhow::Result<Engine> {
-    let mut engine = Engine::of(setup)?;
-    if let Some(most) = arguments.max_num_seqs {
-        engine.max_num_seqs = most;
-        // An engine that runs more than a step computes would not start.
-        engine.max_num_batched_tokens = engine.max_num_batched_tokens.max(most);
-    }
-    if let Some(most) = arguments.max_num_batched_tokens {
-        engine.max_num_batched_tokens = most;
-        if arguments.max_num_seqs.is_none() {
-            engine.max_num_seqs = engine.max_num_seqs.min(most);
-        }
-    }
-    if let Some(most) = arguments.max_model_len {
-        if most > engine.max_model_len {
-            bail!(
-                "invalid `--max-model-len`: expected at most {}, which model and KV cache allow, found {most}",
-                engine.max_model_len
-            );
-        }
-        engine.max_model_len = most;
-    }
-    Ok(engine)
 }
 
 /// What every replica is.

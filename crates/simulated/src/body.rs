@@ -14,6 +14,7 @@ use workload::Fault;
 use crate::prompt::Dialect;
 use crate::refusal::{Kind, Refusal};
 use crate::reply::{Event, Reply};
+use crate::serving::Ticket;
 use crate::stats::{Outcome, Running};
 use crate::timing::{Pace, Timing, Wait};
 use crate::{anthropic, gemini, openai, responses};
@@ -105,6 +106,8 @@ pub(crate) struct Stream {
     running: Running,
     timing: Arc<dyn Timing>,
     pace: Pace,
+    /// Where an engine decides instead.
+    ticket: Option<Ticket>,
     /// The place of the next event.
     next: u64,
     /// What is awaited before it; `None` until that is known.
@@ -128,16 +131,8 @@ enum Waiting {
     Nothing,
     Flush(Flush),
     Until(Pin<Box<Sleep>>),
-}
-
-impl Waiting {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Nothing => Poll::Ready(()),
-            Self::Flush(flush) => flush.poll(cx),
-            Self::Until(sleep) => sleep.as_mut().poll(cx),
-        }
-    }
+    /// So many tokens of the engine.
+    Tokens(u64),
 }
 
 impl From<Option<Wait>> for Waiting {
@@ -151,7 +146,13 @@ impl From<Option<Wait>> for Waiting {
 }
 
 impl Stream {
-    pub(crate) fn new(reply: Reply, running: Running, timing: Arc<dyn Timing>, pace: Pace) -> Self {
+    pub(crate) fn new(
+        reply: Reply,
+        running: Running,
+        timing: Arc<dyn Timing>,
+        pace: Pace,
+        ticket: Option<Ticket>,
+    ) -> Self {
         let head = match reply.dialect {
             Dialect::OpenAi | Dialect::Completions => openai::chunk_head(&reply),
             Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => String::new(),
@@ -162,6 +163,7 @@ impl Stream {
             running,
             timing,
             pace,
+            ticket,
             next: 0,
             waiting: None,
             text: 0,
@@ -188,9 +190,22 @@ impl Stream {
     /// What is to be awaited before an event.
     fn wait_for(&mut self, event: Event) -> Waiting {
         match self.strikes(event) {
-            Some(Fault::Stall(_)) => return self.pace.after(STALL).into(),
+            Some(Fault::Stall(_)) => {
+                if self.ticket.is_some() {
+                    self.pace.restart();
+                }
+                return self.pace.after(STALL).into();
+            }
             Some(_) => return Waiting::Flush(Flush::default()),
             None => {}
+        }
+        if self.ticket.is_some() {
+            return match self.reply.tokens(event) {
+                // An engine has begun a reply when its first token is there.
+                0 if event == Event::Start => Waiting::Tokens(1),
+                0 => Waiting::Nothing,
+                tokens => Waiting::Tokens(self.generated + tokens),
+            };
         }
         let slowness = if self.reply.fault == Some(Fault::Slow) { SLOWNESS } else { 1 };
         let gap = match self.reply.tokens(event) {
@@ -219,9 +234,23 @@ impl Stream {
                 Some(waiting) => waiting,
                 None => self.wait_for(event),
             };
-            if waiting.poll(cx).is_pending() {
-                self.waiting = Some(waiting);
-                return Poll::Pending;
+            let polled = match (&mut waiting, &mut self.ticket) {
+                (Waiting::Nothing, _) | (Waiting::Tokens(_), None) => Poll::Ready(Ok(())),
+                (Waiting::Flush(flush), _) => flush.poll(cx).map(Ok),
+                (Waiting::Until(sleep), _) => sleep.as_mut().poll(cx).map(Ok),
+                (Waiting::Tokens(tokens), Some(ticket)) => ticket.poll_until(*tokens, cx),
+            };
+            match polled {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.ended = true;
+                    self.running.end(Outcome::Broken);
+                    return Poll::Ready(Some(Err(BrokenOff)));
+                }
+                Poll::Pending => {
+                    self.waiting = Some(waiting);
+                    return Poll::Pending;
+                }
             }
             if let Some(fault) = self.strikes(event) {
                 self.ended = true;

@@ -8,7 +8,8 @@
 //! before.
 //!
 //! A token is four bytes of text, rounded up for each message, so that a test can count by hand.
-//! How long tokens take is a [`Timing`]'s decision, shortened by [`Options::speed`].
+//! How long tokens take is a [`Timing`]'s decision, shortened by [`Options::speed`], or that of an
+//! engine that serves all requests together ([`Serving`]).
 //!
 //! A client says what it wishes in the request's `metadata` (`sim_output_tokens`,
 //! `sim_reasoning_tokens`, `sim_tool_calls`, `sim_fault`) or, where a client library has no way
@@ -28,6 +29,7 @@ mod reply;
 mod responses;
 mod route;
 mod server;
+mod serving;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -37,5 +39,6 @@ mod words;
 
 pub use client::{HttpRequest, http_request};
 pub use server::{Options, Simulated};
+pub use serving::Serving;
 pub use stats::Stats;
 pub use timing::{Constant, Timing};

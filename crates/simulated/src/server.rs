@@ -22,11 +22,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use workload::{Fault, Random};
 
 use crate::body::{Body, BrokenOff, SLOWNESS, STALL, Stream};
-use crate::cache::PrefixCache;
+use crate::cache::{Input, PrefixCache};
 use crate::prompt::{self, Asked, Dialect};
 use crate::refusal::{Kind, Refusal};
 use crate::reply::Reply;
 use crate::route::{Route, route};
+use crate::serving::{Gone, Serving, Ticket};
 use crate::stats::{Counters, Outcome, Running, Stats};
 use crate::timing::{Constant, Pace, Timing, rest};
 use crate::words::BYTES_PER_TOKEN;
@@ -42,10 +43,15 @@ pub struct Options {
     pub seed: u64,
     /// How long tokens take.
     pub timing: Arc<dyn Timing>,
+    /// An engine that decides it instead. It has no prefix cache, so replies tell of none, and it does not know
+    /// [`Fault::Slow`].
+    pub engine: Option<Serving>,
     /// So many times as fast as real time; 0 counts as 1.
     pub speed: u32,
     /// What `/v1/models` lists. Every model that is asked for is served, listed or not.
     pub models: Vec<String>,
+    /// Output tokens of a reply where the request does not say; if that is not said either, 16 to 128.
+    pub output_tokens: Option<u64>,
     /// How many prefixes the cache holds.
     pub cached_prefixes: usize,
     /// A larger request body is refused with 413.
@@ -62,8 +68,10 @@ impl Default for Options {
         Self {
             seed: 0,
             timing: Arc::new(Constant::default()),
+            engine: None,
             speed: 1,
             models: vec!["simulated-1".to_owned()],
+            output_tokens: None,
             cached_prefixes: 65_536,
             body_limit_bytes: 32 << 20,
             faults_per_mille: 0,
@@ -265,6 +273,10 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     Ok(result.unwrap_or_else(|refusal| refuse(&refusal, dialect)))
 }
 
+fn too_long() -> Refusal {
+    Refusal::invalid("the prompt leaves no room for a reply in the model's context")
+}
+
 fn wrong_method() -> Refusal {
     Refusal::new(Kind::MethodNotAllowed, "this path takes another method")
 }
@@ -435,9 +447,17 @@ impl<'a> Exchange<'a> {
         if let Some(refusal) = Self::refusal(fault, false) {
             return Ok(self.refused(refusal));
         }
+        let ticket = match self.come(embedded.tokens, 1).await {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Ok(self.refused(refusal)),
+        };
         self.running.count_input(embedded.tokens, 0);
-        let gap = self.shared.options.timing.ttft(embedded.tokens, 0);
-        rest(self.pace.after(gap)).await;
+        if let Some(mut ticket) = ticket {
+            ticket.until(1).await.map_err(|_| BrokenOff)?;
+        } else {
+            let gap = self.shared.options.timing.ttft(embedded.tokens, 0);
+            rest(self.pace.after(gap)).await;
+        }
         self.whole(embedded.body, fault, embedded.identity).await
     }
 
@@ -451,7 +471,14 @@ impl<'a> Exchange<'a> {
         if let Some(refusal) = Self::refusal(fault, asked.stream) {
             return Ok(self.refused(refusal));
         }
-        let input = {
+        let input = if let Some(engine) = &self.shared.options.engine {
+            let uncached = asked.input_tokens();
+            let Some(room) = engine.room(uncached) else {
+                return Ok(self.refused(too_long()));
+            };
+            asked.cap = Some(asked.cap.unwrap_or(room).min(room));
+            Input { uncached, ..Input::default() }
+        } else {
             // The cache is whole whatever a thread that held it did: it is only a cache.
             let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
             match asked.dialect {
@@ -459,7 +486,6 @@ impl<'a> Exchange<'a> {
                 _ => cache.automatic(&asked.blocks),
             }
         };
-        self.running.count_input(input.total(), input.read);
         let kind = match asked.dialect {
             Dialect::OpenAi => "chatcmpl-",
             Dialect::Completions => "cmpl-",
@@ -469,7 +495,13 @@ impl<'a> Exchange<'a> {
         };
         let id = format!("{kind}{}", self.unique(identity));
         let created = (self.shared.options.now)().nanos().div_euclid(1_000_000_000);
+        asked.wish.output = asked.wish.output.or(self.shared.options.output_tokens);
         let reply = Reply::plan(&asked, input, id, created);
+        let ticket = match self.come(input.total(), reply.generated()).await {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Ok(self.refused(refusal)),
+        };
+        self.running.count_input(input.total(), input.read);
         if reply.dialect == Dialect::Responses {
             self.shared.store(&reply);
         }
@@ -477,11 +509,14 @@ impl<'a> Exchange<'a> {
             let timing = Arc::clone(&self.shared.options.timing);
             let mut response = response(200, "text/event-stream; charset=utf-8", Body::Whole(None));
             self.name(&mut response, identity);
-            let stream = Stream::new(reply, self.running, timing, self.pace);
+            let stream = Stream::new(reply, self.running, timing, self.pace, ticket);
             *response.body_mut() = Body::Stream(Box::new(stream));
             return Ok(Ok(response));
         }
-        self.generate(&reply).await;
+        match ticket {
+            Some(ticket) => self.wait(&reply, ticket).await?,
+            None => self.generate(&reply).await,
+        }
         let body = match reply.dialect {
             Dialect::OpenAi => openai::unary(&reply),
             Dialect::Completions => openai::completion(&reply),
@@ -490,6 +525,29 @@ impl<'a> Exchange<'a> {
             Dialect::Gemini => gemini::unary(&reply),
         };
         self.whole(body, fault, identity).await
+    }
+
+    /// A place in the engine, if there is one, for a reply of so many tokens.
+    async fn come(&self, prompt: u64, output: u64) -> Result<Option<Ticket>, Refusal> {
+        let Some(engine) = &self.shared.options.engine else { return Ok(None) };
+        engine.come(prompt, output).await.map(Some).map_err(|gone| match gone {
+            Gone::Refused(servesim::Outcome::TooLong) => too_long(),
+            Gone::Refused(_) => Refusal::new(Kind::RateLimited, "too many requests are waiting"),
+            Gone::Failed => Refusal::new(Kind::Server, "the engine has failed"),
+        })
+    }
+
+    /// Waits until the engine has generated a unary reply.
+    async fn wait(&mut self, reply: &Reply, mut ticket: Ticket) -> Result<(), BrokenOff> {
+        for token in 1..=reply.generated().max(1) {
+            if ticket.until(token).await.is_err() {
+                self.running.end(Outcome::Broken);
+                return Err(BrokenOff);
+            }
+            self.running.count_generated(reply.generated().min(1));
+        }
+        self.pace.restart();
+        Ok(())
     }
 
     /// Lets the time pass that a unary reply takes.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// Decides how long the model takes. A constant for now; a serving model can stand here.
+/// Decides how long the model takes for each request by itself.
 pub trait Timing: Send + Sync {
     /// From the request to the first token, for so many input tokens that no cache served and so
     /// many that one did.
@@ -45,6 +45,11 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn start(speed: u32) -> Self {
         Self { due: Instant::now(), speed: speed.max(1) }
+    }
+
+    /// From now on.
+    pub(crate) fn restart(&mut self) {
+        self.due = Instant::now();
     }
 
     /// Moves the deadline on by so much simulated time. `None` if no time passes.

@@ -1,13 +1,15 @@
-//! The setup that is simulated: names are looked up, and what does not fit says what would.
+//! What serves in a simulation: names are looked up, and what does not fit says what would.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use quantity::{edit_distance, grouped};
 use roofline::{
-    Accelerator, Engine, Format, Formats, Layout, MemoryError, Model, Routing, Row, Setup,
-    SetupError, Sheets,
+    Accelerator, Engine, Format, Formats, KvFormat, Layout, Memory, MemoryError, Model, Routing,
+    Row, Setup, SetupError, Sheets,
 };
+
+use super::some;
 
 /// Names told as near to one that is not known.
 const NEAR: usize = 3;
@@ -15,8 +17,103 @@ const NEAR: usize = 3;
 const ROOM: u64 = 16_384;
 const GIB: f64 = 1_073_741_824.0;
 
+/// What serves, as it is asked for.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Serving {
+    /// The model: llama-3.1-8b, or a Hugging Face `config.json`
+    #[arg(long, value_name = "NAME|FILE")]
+    model: String,
+    /// The accelerator: h100, l40s, mi300x and more
+    #[arg(long, value_name = "NAME")]
+    gpu: String,
+    /// GPUs that share each matrix (tensor parallel)
+    #[arg(long, value_name = "GPUS", default_value_t = 1)]
+    tp: u32,
+    /// The engine, with its defaults: vllm, sglang, trtllm
+    #[arg(long, value_name = "NAME", default_value = "vllm")]
+    engine: String,
+    /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    weights: Format,
+    /// How weights of routed experts are kept [default: as the others]
+    #[arg(long, value_name = "FORMAT")]
+    experts: Option<Format>,
+    /// How the KV cache is kept: bf16, fp8
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    kv: KvFormat,
+    /// Sequences that run at a time [default: the engine's]
+    #[arg(long, value_name = "COUNT", value_parser = some)]
+    max_num_seqs: Option<u32>,
+    /// Tokens that a step computes [default: the engine's]
+    #[arg(long, value_name = "TOKENS", value_parser = some)]
+    max_num_batched_tokens: Option<u32>,
+    /// Tokens of a sequence, prompt and output [default: what model and memory allow]
+    #[arg(long, value_name = "TOKENS", value_parser = some)]
+    max_model_len: Option<u32>,
+    /// Own data sheets of models, accelerators or engines, before those that are carried
+    #[arg(long, value_name = "FILE")]
+    sheet: Vec<PathBuf>,
+}
+
+/// What serves, looked up.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) setup: Setup,
+    pub(crate) memory: Memory,
+    pub(crate) engine: servesim::Engine,
+}
+
+impl Serving {
+    /// Looks it all up.
+    ///
+    /// # Errors
+    /// If a name is unknown, a sheet cannot be read, or the model does not fit.
+    pub(crate) fn replica(&self) -> anyhow::Result<Replica> {
+        let sheets = sheets(&self.sheet)?;
+        let model = model(&sheets, &self.model)?;
+        let experts = self.experts.unwrap_or(self.weights);
+        let formats = Formats { weights: self.weights, experts, kv: self.kv };
+        let wanted = Wanted {
+            sheets: &sheets,
+            model: &model,
+            accelerator: accelerator(&sheets, &self.gpu)?,
+            engine: engine(&sheets, &self.engine)?,
+        };
+        let setup = wanted.setup(wanted.accelerator, Layout::tensor(self.tp), formats)?;
+        let memory = setup.memory().map_err(|error| wanted.explain(&setup, error))?;
+        let engine = self.limits(&setup)?;
+        Ok(Replica { setup, memory, engine })
+    }
+
+    /// The engine's defaults on this setup, and what was asked for instead.
+    fn limits(&self, setup: &Setup) -> anyhow::Result<servesim::Engine> {
+        let mut engine = servesim::Engine::of(setup)?;
+        if let Some(most) = self.max_num_seqs {
+            engine.max_num_seqs = most;
+            // An engine that runs more than a step computes would not start.
+            engine.max_num_batched_tokens = engine.max_num_batched_tokens.max(most);
+        }
+        if let Some(most) = self.max_num_batched_tokens {
+            engine.max_num_batched_tokens = most;
+            if self.max_num_seqs.is_none() {
+                engine.max_num_seqs = engine.max_num_seqs.min(most);
+            }
+        }
+        if let Some(most) = self.max_model_len {
+            if most > engine.max_model_len {
+                bail!(
+                    "invalid `--max-model-len`: expected at most {}, which model and KV cache allow, found {most}",
+                    engine.max_model_len
+                );
+            }
+            engine.max_model_len = most;
+        }
+        Ok(engine)
+    }
+}
+
 /// The sheets that are carried, behind a user's own.
-pub(super) fn sheets(own: &[PathBuf]) -> anyhow::Result<Sheets> {
+fn sheets(own: &[PathBuf]) -> anyhow::Result<Sheets> {
     let mut sheets = Sheets::built_in()?;
     for file in own {
         let name = file.display().to_string();
@@ -30,7 +127,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 /// A model by its name, or by the path of its `config.json`.
-pub(super) fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
+fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
     if name.ends_with(".json") {
         let text = read(Path::new(name))?;
         return Ok(Model::from_hugging_face(name, &text)?);
@@ -38,11 +135,11 @@ pub(super) fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
     Ok(find("model", "--model", &sheets.models, Model::row, name)?.clone())
 }
 
-pub(super) fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {
+fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {
     find("GPU", "--gpu", &sheets.accelerators, Accelerator::row, name)
 }
 
-pub(super) fn engine<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Engine> {
+fn engine<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Engine> {
     find("engine", "--engine", &sheets.engines, Engine::row, name)
 }
 
@@ -82,15 +179,15 @@ fn find<'a, T>(
 }
 
 /// What was asked for, but for its size.
-pub(super) struct Wanted<'a> {
-    pub(super) sheets: &'a Sheets,
-    pub(super) model: &'a Model,
-    pub(super) accelerator: &'a Accelerator,
-    pub(super) engine: &'a Engine,
+struct Wanted<'a> {
+    sheets: &'a Sheets,
+    model: &'a Model,
+    accelerator: &'a Accelerator,
+    engine: &'a Engine,
 }
 
 impl Wanted<'_> {
-    pub(super) fn setup(
+    fn setup(
         &self,
         accelerator: &Accelerator,
         layout: Layout,
@@ -102,7 +199,7 @@ impl Wanted<'_> {
     }
 
     /// Why there is no memory; for a model that does not fit, how much is missing and what would fit.
-    pub(super) fn explain(&self, setup: &Setup, error: MemoryError) -> anyhow::Error {
+    fn explain(&self, setup: &Setup, error: MemoryError) -> anyhow::Error {
         let MemoryError::DoesNotFit { weight_bytes, other_bytes, usable_bytes, .. } = error else {
             return error.into();
         };

@@ -162,6 +162,11 @@ impl Home {
         Self::started(command)
     }
 
+    /// Another command that serves.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Gateway {
+        Self::started(self.command(arguments))
+    }
+
     /// With files of at most so many blocks of 512 or 1,024 bytes (shells differ): a full disk.
     pub(crate) fn serve_on_a_small_disk(&self, blocks: u32) -> Gateway {
         self.serve_after(&format!("trap '' XFSZ; ulimit -f {blocks}"))

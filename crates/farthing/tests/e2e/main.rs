@@ -31,6 +31,7 @@ mod rerate;
 mod retention;
 mod scripted;
 mod simulate;
+mod simulated;
 mod stalls;
 mod streams;
 mod told;

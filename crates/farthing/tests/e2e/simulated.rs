@@ -1,0 +1,74 @@
+//! `farthing simulated` behind the gateway: the scheduler's latencies are what the meter sees.
+
+use facts::{End, Verdict};
+use serde_json::json;
+
+use crate::client::Call;
+use crate::home::{Gateway, Home, PRICES, eventually, upstream};
+
+const SETUP: [&str; 7] =
+    ["simulated", "--model", "llama-3.1-8b", "--gpu", "h100", "--listen", "127.0.0.1:0"];
+
+/// The server, and a gateway before it.
+fn start(more: &[&str]) -> (Home, Gateway, Gateway) {
+    let home = Home::new("");
+    let server = home.start(&[&SETUP, more].concat());
+    home.configure(&(upstream("vllm", server.address) + PRICES));
+    let gateway = home.serve();
+    (home, server, gateway)
+}
+
+fn ask(prompt_tokens: usize, output: u64) -> Call {
+    let text = format!("[[sim output={output}]]{}", "word".repeat(prompt_tokens - 5));
+    let messages = json!([{"role": "user", "content": text}]);
+    Call::chat(json!({"model": "m", "messages": messages, "stream": true}).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_meter_sees_the_engines_tokens_and_whoever_leaves_frees_it() {
+    let (home, server, gateway) = start(&["--max-num-seqs", "1", "--speed", "20"]);
+    let said = server.said();
+    assert!(said.contains("llama-3.1-8b on 1 x h100-sxm with vllm"), "{said}");
+    // The first one has the only seat until it leaves, which else were in half a minute.
+    let mut first = ask(100, 100_000).head(&gateway).await;
+    first.piece().await.unwrap();
+    let second = ask(200, 30);
+    let (reply, ()) = tokio::join!(second.send(&gateway), async { drop(first) });
+    assert_eq!(reply.status, 200);
+    let settled = home.once_settled(2).await;
+    let of = |verdict| {
+        let mut all = settled.iter().filter(|one| one.settlement.verdict == verdict);
+        all.next().unwrap_or_else(|| panic!("one is {verdict:?}: {settled:?}"))
+    };
+    assert_eq!(of(Verdict::Aborted).attempts[0].end.end, End::ClientGone);
+    let end = &of(Verdict::Completed).attempts[0].end;
+    assert_eq!((end.metered.usage.input(), end.metered.usage.output()), (200, 30));
+    let span = end.last_token_at.unwrap().nanos() - end.first_token_at.unwrap().nanos();
+    // No step of this model on this GPU takes less than its weights take to be read, 4.8 ms.
+    assert!(span >= 29 * 4_800_000 / 20, "{span}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_and_a_prompt_without_room_are_refused() {
+    let (home, server, gateway) =
+        start(&["--max-num-seqs", "1", "--max-queue", "1", "--max-model-len", "2k"]);
+    let too_long = ask(2_010, 1).send(&gateway).await;
+    assert_eq!(too_long.status, 400);
+    // Each takes nine seconds.
+    let mut runs = ask(100, 1_900).head(&gateway).await;
+    runs.piece().await.unwrap();
+    let waits = ask(100, 1_900).begin(&gateway).await;
+    // Whoever comes next is refused once the other waits.
+    let mut refused = None;
+    while refused.is_none() {
+        let reply = ask(100, 1).begin(&gateway).await;
+        let reply = tokio::time::timeout(std::time::Duration::from_millis(50), reply.head()).await;
+        refused = reply.ok().flatten().filter(|reply| reply.status != 200);
+    }
+    assert_eq!(refused.unwrap().status, 429);
+    drop((runs, waits));
+    let bill = || home.run(&["bill", "--json"]).json();
+    eventually("all have settled", || bill()["total"]["exchanges"].as_u64() >= Some(4)).await;
+    let said = server.stop().await;
+    assert!(said.contains("refused"), "{said}");
+}
