@@ -8,15 +8,38 @@
 //! ([`PerHour::per_mtok`] takes useful tokens an hour); it never multiplies rent.
 
 mod break_even;
+mod capacity;
+mod costs;
+mod demand;
+mod fleet;
+mod gpu_price;
+mod lane;
 mod margin;
+mod mix;
 mod owned;
+mod plan;
 mod queueing;
+pub mod scenario;
 mod shapley;
+mod uncertain;
 mod unit;
 
 pub use break_even::{BreakEven, Interval, Staircase};
+pub use capacity::{Candidate, CapacityError, Highest, Service};
+pub use costs::{HourlyCost, Item, Paid, hourly_cost};
+pub use demand::{Demand, Shape, Tokens};
+pub use fleet::{Fleet, Hour, Schedule};
+pub use gpu_price::GpuPrice;
+pub use lane::{
+    ApiOffer, Bounds, Capability, Chosen, GpuOffer, Month, Part, Prices, Taken, TokenPrices, Unfit,
+    choose,
+};
 pub use margin::{concentration, gross_margin, profit_on_cost, quality_adjusted};
+pub use mix::Mix;
 pub use owned::{Power, Purchase, capital_recovery};
+pub use plan::{Lane, Offers, Own, Plan, demand, plan, revenue, taken};
 pub use queueing::{Queue, TooBusy, square_root_staffing};
+pub use scenario::{Case, Scenario, ScenarioError, Var};
 pub use shapley::{MOST_FACTORS, parts_of_change};
+pub use uncertain::{Uncertain, normal_quantile};
 pub use unit::{HOURS_PER_MONTH, HOURS_PER_YEAR, PerHour, PerMonth, PerMtok, PerYear};

@@ -1,4 +1,6 @@
-//! The planner's formulas against numbers that others published.
+//! The planner: formulas against published numbers, scenarios as they are written, plans by what must hold of them.
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod golden;
+mod plans;
+mod scenarios;

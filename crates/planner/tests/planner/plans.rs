@@ -1,0 +1,246 @@
+//! What must hold of any plan.
+
+use planner::scenario::Recorded;
+use planner::{
+    ApiOffer, Candidate, Demand, Fleet, GpuOffer, Mix, Offers, PerHour, PerMtok, Plan, Scenario,
+    Schedule, TokenPrices, Unfit, Var, choose, plan, taken,
+};
+use proptest::prelude::*;
+use roofline::{Format, Formats, Layout, Routing, Setup, Sheets};
+
+use crate::scenarios::LEAST;
+
+fn scenario(text: &str) -> Scenario {
+    let mut nothing = |_: Var, _: &Recorded| Err("nothing was recorded".to_owned());
+    Scenario::read(text, &mut nothing).unwrap()
+}
+
+fn api() -> ApiOffer {
+    let prices = TokenPrices {
+        input: PerMtok::new(2.0),
+        cached: PerMtok::new(0.5),
+        answer: PerMtok::new(8.0),
+        reasoning: PerMtok::new(8.0),
+        call: 0.0,
+    };
+    ApiOffer { name: "m".to_owned(), prices: Box::new(move |_, _| Ok(prices)) }
+}
+
+fn gpu(accelerator: &str, tensor: u32, weights: Format, price: f64) -> GpuOffer {
+    let sheets = Sheets::built_in().unwrap();
+    let find =
+        |name: &str| sheets.accelerators.iter().find(|one| one.row().is_called(name)).unwrap();
+    let model = sheets.models.iter().find(|one| one.row().is_called("llama-3.1-8b")).unwrap();
+    let engine = sheets.engines.iter().find(|one| one.row().is_called("vllm")).unwrap();
+    let setup = Setup::new(
+        model,
+        find(accelerator),
+        engine,
+        &sheets.kernels,
+        Layout::tensor(tensor),
+        Formats::all(weights),
+        Routing::default(),
+    );
+    GpuOffer {
+        candidate: Candidate::new(setup.unwrap()).unwrap(),
+        price: PerHour::new(price),
+        source: "a test".to_owned(),
+        kilowatts: 1.0,
+    }
+}
+
+const GPUS: &str = "[gpus]\nmodel = \"llama-3.1-8b\"\naccelerators = \"h100-sxm\"\n[slo]\nttft = \"1s\"\ntpot = \"50ms\"\n";
+
+fn sum_is_whole(plan: &Plan) {
+    for lane in &plan.lanes {
+        for month in &lane.months {
+            let sum: f64 = month.parts.iter().map(|part| part.cost.usd()).sum();
+            assert!((sum - month.bill.usd()).abs() < 1e-9 * month.bill.usd(), "{month:?}");
+            assert!(month.parts.iter().all(|part| part.cost.usd() >= 0.0), "{month:?}");
+        }
+        let (first, last) = (lane.months.first().unwrap(), lane.months.last().unwrap());
+        let change = last.bill.usd() - first.bill.usd();
+        let parts: f64 = lane.growth.iter().map(|(_, part)| part.usd()).sum();
+        assert!(
+            (parts - change).abs() < 1e-6 * (first.bill.usd() + last.bill.usd()),
+            "{:?}",
+            lane.growth
+        );
+    }
+}
+
+#[test]
+fn an_api_without_uncertainty_costs_what_arithmetic_says() {
+    let text = LEAST.replace(
+        "answer = 500",
+        "answer = 500\ncached = \"40%\"\nreasoning = 3\nreasoning_above = 2500",
+    ) + "[task]\nturns = 2\ncalls_per_turn = 1.5\nretries = \"10%\"\nfailures = \"2%\"\nsuccess_rate = \"80%\"\n";
+    let scenario = scenario(&text);
+    let offers = Offers { apis: vec![api()], gpus: Vec::new() };
+    let case = scenario.likely();
+    let plan = plan(&scenario, &case, &offers);
+    // Two turns of one call and half a second: 2,000 and 2,500 tokens, then with the first answer 2,500 and 3,000.
+    let input = 2_000.0 + 0.5 * 2_500.0 + 2_500.0 + 0.5 * 3_000.0;
+    let output = 500.0 + 0.5 * 1_500.0 + 1_500.0 + 0.5 * 1_500.0;
+    let tasks = 50_000.0 * 730.0 / 24.0;
+    let bill = tasks * 1.1 * (input * (0.6 * 2.0 + 0.4 * 0.5) + output * 8.0) / 1e6;
+    let lane = &plan.lanes[0];
+    assert!((lane.months[0].bill.usd() - bill).abs() < 1e-6 * bill, "{:?} {bill}", lane.months[0]);
+    let useful = tasks * 0.98 * output;
+    let per_mtok = lane.per_useful_output_mtok(&plan.demand, 0).unwrap().usd();
+    assert!((per_mtok - bill / useful * 1e6).abs() < 1e-9 * per_mtok);
+    let (task, success) = lane.per_task(&case, &plan.demand, 0);
+    assert!((task.unwrap() - bill / tasks).abs() < 1e-12);
+    assert!((success.unwrap() - bill / tasks / 0.8).abs() < 1e-12);
+    sum_is_whole(&plan);
+}
+
+#[test]
+fn bills_grow_by_parts_that_add_up_while_prices_fall() {
+    let text = LEAST.to_owned()
+        + "[growth]\nusers = \"8%/month\"\ntasks_per_user = \"3%/month\"\ncalls_per_turn = \"2%/month\"\n\
+           output = \"1%/month\"\napi_price = \"-3%/month\"\ngpu_price = \"-1%/month\"\n"
+        + GPUS;
+    let mut scenario = scenario(&text);
+    scenario.months = 6;
+    let offers = Offers { apis: vec![api()], gpus: vec![gpu("h100-sxm", 1, Format::Bf16, 3.0)] };
+    let plan = plan(&scenario, &scenario.likely(), &offers);
+    assert_eq!(plan.lanes.len(), 2, "{:?}", plan.ruled_out);
+    sum_is_whole(&plan);
+    let lane = &plan.lanes[0];
+    let at = |month| lane.per_useful_mtok(&plan.demand, month).unwrap();
+    assert!(at(5) < at(0) && lane.months[5].bill > lane.months[0].bill);
+    let price = lane.growth.last().unwrap().1;
+    assert!(price.usd() < 0.0, "{:?}", lane.growth);
+}
+
+#[test]
+fn the_closed_form_prunes_and_leaves_the_winner_of_an_exhaustive_search() {
+    let text = LEAST.replace("\"50,000/day\"", "\"400k/day\"") + GPUS;
+    let scenario = scenario(&text);
+    let case = scenario.likely();
+    let offers = vec![
+        gpu("h100-sxm", 1, Format::Bf16, 3.0),
+        gpu("h100-sxm", 1, Format::Fp8, 3.0),
+        gpu("h100-sxm", 2, Format::Fp8, 3.0),
+        gpu("l40s", 1, Format::Fp8, 1.0),
+        gpu("a100-sxm", 1, Format::Bf16, 6.0),
+        gpu("h200-sxm", 1, Format::Fp8, 9.0),
+    ];
+    let demands = planner::demand(&scenario, &case);
+    let taken = taken(&scenario).unwrap();
+    let both = (demands.as_slice(), &scenario.profile);
+    let found = choose(&offers, &case, taken, both, &scenario.slo).unwrap();
+    let bills: Vec<f64> = offers
+        .iter()
+        .map(|offer| {
+            let alone = [offer.clone()];
+            let Ok(found) = choose(&alone, &case, taken, both, &scenario.slo) else {
+                return f64::MAX;
+            };
+            let of_month = |(month, demand)| {
+                let fleet = (demand, &scenario.profile);
+                offer
+                    .fleet(&case, taken, fleet, found.capability.highest.rate, month)
+                    .1
+                    .total()
+                    .usd()
+            };
+            (0..).zip(&demands).map(of_month).sum()
+        })
+        .collect();
+    let least = bills.iter().copied().fold(f64::MAX, f64::min);
+    assert_eq!(bills[found.offer], least, "{bills:?}");
+    assert!(found.simulated < offers.len(), "{} simulated", found.simulated);
+}
+
+#[test]
+fn what_cannot_be_met_says_so_and_what_is_best() {
+    let slo = GPUS.replace("50ms", "1ms");
+    let scenario = scenario(&(LEAST.to_owned() + &slo));
+    let offers = Offers { apis: vec![api()], gpus: vec![gpu("h100-sxm", 1, Format::Bf16, 3.0)] };
+    let plan = plan(&scenario, &scenario.likely(), &offers);
+    assert_eq!(plan.lanes.len(), 1);
+    let why = &plan.ruled_out[0].1;
+    assert!(
+        why.starts_with(
+            "the SLO cannot be met; the best, for calls that come one by one, is TTFT "
+        ),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_call_that_is_too_long_for_a_setup_rules_it_out() {
+    let scenario = scenario(&(LEAST.replace("\"2k\"", "\"500k\"") + GPUS));
+    let case = scenario.likely();
+    let demand = planner::demand(&scenario, &case);
+    let mix = Mix::new(&demand[0].shapes, &case, 20);
+    let unfit = gpu("h100-sxm", 1, Format::Bf16, 3.0).capability(&mix, &scenario.slo).unwrap_err();
+    assert!(matches!(unfit, Unfit::TooLong { found: 500_500, .. }), "{unfit}");
+}
+
+#[test]
+fn a_prefix_cache_saves_gpu_time_and_idle_is_a_line_of_its_own() {
+    let text = LEAST.replace("\"50,000/day\"", "\"1M/day\"") + GPUS;
+    let offers = || Offers { apis: Vec::new(), gpus: vec![gpu("h100-sxm", 1, Format::Bf16, 3.0)] };
+    let bill = |text: &str| {
+        let scenario = scenario(text);
+        let plan = plan(&scenario, &scenario.likely(), &offers());
+        sum_is_whole(&plan);
+        let lane = plan.lanes[0].clone();
+        let idle = lane.months[0].parts.iter().find(|part| part.name == "idle").unwrap().cost;
+        assert!(idle.usd() > 0.0);
+        lane.months[0].bill
+    };
+    let cached = text.replace("answer = 500", "answer = 500\ncached = \"80%\"");
+    assert!(bill(&cached) < bill(&text));
+}
+
+fn fleet(case: &planner::Case, schedule: Schedule, scenario: &Scenario, rate: f64) -> (f64, Fleet) {
+    let demand = Demand::of(case, &scenario.profile, 0, None);
+    let week = demand.per_second(&scenario.profile);
+    (demand.attempts(), Fleet::of(case, schedule, &week, rate))
+}
+
+proptest! {
+    #[test]
+    fn more_demand_never_needs_fewer_gpus_and_idle_gpus_never_make_a_token_cheaper(
+        tasks in 1.0..1e8_f64, more in 1.0..5.0_f64, rate in 0.1..20.0_f64, zones in 1.0..5.0_f64,
+        peak in 1.0..10.0_f64, which in 0_usize..3,
+    ) {
+        let hours = format!("hours = {{ peak_hour = 14, peak_to_floor = {peak:.6} }}\n[tokens]");
+        let scenario = scenario(&LEAST.replace("[tokens]", &hours));
+        let schedule = [Schedule::Owned, Schedule::Fixed, Schedule::Autoscaled][which];
+        let case = scenario.likely().with(Var::Tasks, tasks).with(Var::Zones, zones.floor());
+        let (calls, few) = fleet(&case, schedule, &scenario, rate);
+        let (_, many) = fleet(&case.with(Var::Tasks, tasks * more), schedule, &scenario, rate);
+        prop_assert!(many.most() >= few.most() && many.paid >= few.paid * (1.0 - 1e-12));
+        prop_assert!(many.for_load >= few.for_load);
+        // Every hour has enough of them when one fails, or one zone.
+        for hour in &few.week {
+            let zones = case.at(Var::Zones);
+            let left = if zones > 1.0 {
+                f64::from(hour.replicas) * (zones - 1.0) / zones
+            } else {
+                f64::from(hour.replicas) - 1.0
+            };
+            prop_assert!(left * rate >= hour.per_second * (1.0 - 1e-9), "{hour:?}");
+        }
+        // The same fleet with less to do: each token costs more, never less.
+        let per_token = |calls: f64| PerHour::new(few.paid).per_mtok(calls);
+        prop_assert!(per_token(calls * 0.5) >= per_token(calls));
+    }
+
+    #[test]
+    fn autoscaling_never_pays_for_more_than_a_fixed_fleet(
+        tasks in 1e4..1e8_f64, rate in 0.1..20.0_f64, peak in 1.0..10.0_f64,
+    ) {
+        let hours = format!("hours = {{ peak_hour = 14, peak_to_floor = {peak:.6} }}\n[tokens]");
+        let scenario = scenario(&LEAST.replace("[tokens]", &hours));
+        let case = scenario.likely().with(Var::Tasks, tasks);
+        let paid = |schedule| fleet(&case, schedule, &scenario, rate).1.paid;
+        prop_assert!(paid(Schedule::Autoscaled) <= paid(Schedule::Fixed) * (1.0 + 1e-12));
+        prop_assert!(paid(Schedule::Fixed) <= paid(Schedule::Owned) * (1.0 + 1e-12));
+    }
+}
