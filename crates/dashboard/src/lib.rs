@@ -144,7 +144,8 @@ impl Dashboard {
                 ("text/javascript; charset=utf-8", include_str!("page/app.js").into())
             }
             "/farthing/style.css" => {
-                ("text/css; charset=utf-8", include_str!("page/style.css").into())
+                let own = include_str!("page/style.css");
+                ("text/css; charset=utf-8", [report::page::STYLE, own].concat().into())
             }
             "/farthing/api/bill" => {
                 let mut routes = self.routes.answer(now);

@@ -1,28 +1,28 @@
 //! `farthing simulate`: a workload on a serving setup, and what a token costs there.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
-use report::simulation::{Offered, Simulation, UsefulTokens};
-use roofline::Steps;
-use servesim::{Balance, Engine, Report, Request, Slo};
+use report::simulation::{Charts, Search, Simulation};
+use servesim::{Goal, Keeper, Slo};
 
 use crate::estimate::count;
 use crate::output;
 
 mod offered;
+mod serve;
 mod setup;
 
 use offered::Traffic;
+use serve::Job;
 pub(crate) use setup::{Replica, Serving};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]
-#[command(group = ArgGroup::new("workload").required(true).args(["trace", "rate"]))]
+#[command(group = ArgGroup::new("workload").required(true).args(["trace", "input"]))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     serving: Serving,
@@ -36,13 +36,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FACTOR", default_value = "1", conflicts_with = "rate", value_parser = positive)]
     scale: Positive,
     /// Requests a second, arriving at random (Poisson)
-    #[arg(long, value_name = "PER_SECOND", requires = "input", requires = "output", value_parser = positive)]
+    #[arg(long, value_name = "PER_SECOND", requires = "input", value_parser = positive)]
     rate: Option<Positive>,
+    /// Searches the highest rate at which this share keeps the SLO: p99 (each limit), or 99% (of the requests, all
+    /// limits) [default: p99]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "p99",
+        conflicts_with_all = ["rate", "scale"], value_parser = kept_by)]
+    find_rate: Option<KeptBy>,
     /// Input tokens of each: 2000, 2,000 or 2k
-    #[arg(long = "in", id = "input", value_name = "TOKENS", conflicts_with = "trace", value_parser = some)]
+    #[arg(long = "in", id = "input", value_name = "TOKENS", conflicts_with = "trace", requires = "output", value_parser = some)]
     input: Option<u32>,
     /// Output tokens of each
-    #[arg(long = "out", id = "output", value_name = "TOKENS", conflicts_with = "trace", value_parser = some)]
+    #[arg(long = "out", id = "output", value_name = "TOKENS", requires = "input", value_parser = some)]
     output: Option<u32>,
     /// Requests [default: all of the trace, or 10,000]
     #[arg(long, value_name = "COUNT", value_parser = some)]
@@ -65,6 +70,9 @@ pub(crate) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Also as one page with plots: latency against load, batches through time, cost against utilisation
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A number above 0 with its text.
@@ -84,6 +92,23 @@ fn positive(text: &str) -> Result<Positive, String> {
 fn decimal(text: &str) -> Option<f64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if digits { text.parse().ok() } else { None }
+}
+
+/// Who must keep the SLO at a rate that is searched.
+#[derive(Debug, Clone, Copy)]
+struct KeptBy {
+    share: f64,
+    keeper: Keeper,
+}
+
+fn kept_by(text: &str) -> Result<KeptBy, String> {
+    let percent = text.strip_prefix('p').map(|percent| (Keeper::EachLimit, percent));
+    let percent = percent.or_else(|| Some((Keeper::Request, text.strip_suffix('%')?)));
+    let share = percent.and_then(|(keeper, percent)| {
+        let share = decimal(percent).filter(|percent| (1.0..=100.0).contains(percent))? / 100.0;
+        Some(KeptBy { share, keeper })
+    });
+    share.ok_or_else(|| "expected a percentile such as `p99`, or a share such as `95%`".to_owned())
 }
 
 pub(crate) fn some(text: &str) -> Result<u32, String> {
@@ -112,126 +137,45 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         latency_ps: None,
     };
     let traffic = Traffic::of(arguments)?;
-    let job = Job { engine: &engine, steps: &setup.compile(), slo: &slo, traffic: &traffic };
-    let served = job.all(arguments.replicas)?;
-    let offered = Offered {
-        source: traffic.source(),
-        requests: served.tally.requests,
-        last_arrival_ps: served.tally.last_arrival_ps,
+    let steps = setup.compile();
+    let replicas = arguments.replicas;
+    let job = Job { engine: &engine, steps: &steps, replicas, slo: &slo, traffic: &traffic };
+    let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
+    let (search, run) = match goal {
+        Some(goal) => {
+            let (guess, found, run) = job.highest_rate(&goal, &setup)?;
+            (Some(Search { goal, guess, found }), run)
+        }
+        None => (None, job.run(1.0)?),
     };
     let simulation = Simulation {
         setup: &setup,
         memory: &memory,
         engine: &engine,
-        replicas: arguments.replicas,
-        offered: &offered,
+        replicas,
+        source: &traffic.source(),
         slo: &slo,
-        run: &served.report,
-        useful: served.tally.useful,
+        search: search.as_ref(),
+        run: &run,
         gpu_hour: arguments.gpu_hour,
     };
+    if let Some(file) = &arguments.html {
+        let rate = search.as_ref().and_then(|search| search.found.best());
+        let faster = match rate {
+            Some(trial) => trial.rate / traffic.shape()?.per_second,
+            None => 1.0,
+        };
+        let (_, timeline) = job.watch(faster, true)?;
+        let sweep = job.sweep(&setup)?;
+        let page = simulation.html(&Charts { sweep: &sweep, timeline: &timeline });
+        let cannot = || format!("cannot write {}", file.display());
+        std::fs::write(file, page).with_context(cannot)?;
+        eprintln!("farthing: wrote {}", file.display());
+    }
     if arguments.json {
         return output::print(&simulation.json());
     }
     let style = output::style();
     let why = if arguments.explain { simulation.lessons(style) } else { String::new() };
     output::print(&(simulation.text(style) + &why))
-}
-
-/// What every replica is.
-#[derive(Clone, Copy)]
-struct Job<'a> {
-    engine: &'a Engine,
-    steps: &'a Steps,
-    slo: &'a Slo,
-    traffic: &'a Traffic,
-}
-
-/// What became of requests.
-struct Served {
-    report: Report,
-    tally: Tally,
-}
-
-/// What is counted of them beside the reports.
-#[derive(Default)]
-struct Tally {
-    requests: u64,
-    last_arrival_ps: u64,
-    useful: UsefulTokens,
-}
-
-impl Job<'_> {
-    /// Serves all requests by so many replicas in turn. Each is paid for until the last one has ended.
-    fn all(self, replicas: u32) -> anyhow::Result<Served> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let each = replicas.div_ceil(u32::try_from(threads)?);
-        let parts = std::thread::scope(|scope| {
-            let some = (0..replicas).step_by(each as usize);
-            let some = some.map(|from| from..replicas.min(from.saturating_add(each)));
-            let run = |some| scope.spawn(move || self.some(&some, replicas));
-            let handles: Vec<_> = some.map(run).collect();
-            let ended = handles.into_iter().map(|handle| {
-                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            ended.collect::<anyhow::Result<Vec<_>>>()
-        })?;
-        let ends = parts.iter().flat_map(|(reports, _)| reports);
-        let span = ends.map(|report| report.time.total_ps()).max().unwrap_or(0);
-        span.checked_mul(u64::from(replicas))
-            .context("all replicas together would run for more than 213 days of simulated time")?;
-        let mut tally = Tally::default();
-        parts.iter().for_each(|(_, part)| tally.add(part));
-        let paid_to_the_end =
-            parts.into_iter().flat_map(|(reports, _)| reports).map(|mut report| {
-                report.time.idle_ps += span - report.time.total_ps();
-                report
-            });
-        let report = paid_to_the_end.reduce(|mut all, report| {
-            all.merge(&report);
-            all
-        });
-        let served = report.map(|report| Served { report, tally });
-        served
-            .filter(|served| served.tally.requests > 0)
-            .with_context(|| format!("no requests in {}", self.traffic))
-    }
-
-    /// Serves the requests of some replicas that follow each other. What they get in turn of all is what
-    /// they get in turn of theirs, so that the workload is gone through once a thread.
-    fn some(self, numbers: &Range<u32>, of: u32) -> anyhow::Result<(Vec<Report>, Tally)> {
-        let mut tally = Tally::default();
-        let mut failed = None;
-        let all = self.traffic.requests()?.zip((0..of).cycle());
-        let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
-        let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
-        let Tally { requests, last_arrival_ps, useful } = &mut tally;
-        let own = own.inspect(|request: &Request| {
-            *requests += 1;
-            *last_arrival_ps = request.arrival_ps;
-        });
-        let Self { engine, steps, slo, .. } = self;
-        let replicas = numbers.end - numbers.start;
-        let balance = Balance::RoundRobin;
-        let reports =
-            servesim::serve_fleet(engine, steps, replicas, balance, slo, own, |_, record| {
-                if slo.is_kept_by(record) {
-                    useful.input += u64::from(record.prompt);
-                    useful.output += u64::from(record.generated);
-                }
-            });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok((reports?, tally)),
-        }
-    }
-}
-
-impl Tally {
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.last_arrival_ps = self.last_arrival_ps.max(other.last_arrival_ps);
-        self.useful.input += other.useful.input;
-        self.useful.output += other.useful.output;
-    }
 }

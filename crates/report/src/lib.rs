@@ -3,7 +3,7 @@
 //! Money in JSON and CSV is a decimal string of US dollars, exact to the pico-dollar; in tables it
 //! is rounded and says its unit. What is unknown or unpriced is said so and is never `0`. Labels come
 //! from clients and are hostile until escaped: [`table`] and [`exchange::line`] escape what would
-//! move a cursor, [`csv`] what a spreadsheet would run.
+//! move a cursor, [`csv`] what a spreadsheet would run, [`page`] what would be markup.
 
 pub mod bill;
 pub mod contracts;
@@ -12,6 +12,8 @@ pub mod estimate;
 pub mod exchange;
 pub mod json;
 pub mod number;
+pub mod page;
+pub mod plot;
 pub mod price;
 pub mod record;
 pub mod rerate;

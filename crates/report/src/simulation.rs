@@ -5,10 +5,12 @@
 
 use quantity::EstimatedUsd;
 use roofline::{Memory, Setup};
-use servesim::{Engine, Outcome, Report, SECOND_PS, Slo};
+use servesim::{Engine, Goal, HighestRate, Outcome, Report, SECOND_PS, Slo, Timeline};
 
+mod html;
 mod json;
 mod lessons;
+mod search;
 mod text;
 
 /// A simulated run, ready to be rendered.
@@ -22,27 +24,27 @@ pub struct Simulation<'a> {
     pub engine: &'a Engine,
     /// Copies of the setup; each request goes to the next in turn.
     pub replicas: u32,
-    /// What came in.
-    pub offered: &'a Offered,
+    /// Where the requests are from.
+    pub source: &'a Source,
     /// What a request must keep to be served well.
     pub slo: &'a Slo,
+    /// How the rate was found, if it was searched.
+    pub search: Option<&'a Search>,
     /// What all replicas came to, each up to the end of the last.
     pub run: &'a Report,
-    /// Tokens of requests that were served well.
-    pub useful: UsefulTokens,
     /// What an accelerator costs by the hour.
     pub gpu_hour: Option<EstimatedUsd>,
 }
 
-/// What came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offered {
-    /// Where it is from.
-    pub source: Source,
-    /// How many requests.
-    pub requests: u64,
-    /// When the last one came, after the first.
-    pub last_arrival_ps: u64,
+/// A search for the highest rate; the run is at the best rate that was tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// What a rate had to keep.
+    pub goal: Goal,
+    /// The guess in closed form from which it went, in requests a second.
+    pub guess: f64,
+    /// What was found.
+    pub found: HighestRate,
 }
 
 /// Where a workload is from. Figures are texts as they were asked for.
@@ -57,8 +59,8 @@ pub enum Source {
     },
     /// Poisson arrivals of one size.
     Poisson {
-        /// Requests per second.
-        rate: String,
+        /// Requests per second; `None` where it was searched.
+        rate: Option<String>,
         /// Tokens of each prompt.
         input: u32,
         /// Tokens of each reply.
@@ -68,13 +70,13 @@ pub enum Source {
     },
 }
 
-/// Tokens of requests that completed, within the SLO if there is one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UsefulTokens {
-    /// Of prompts.
-    pub input: u64,
-    /// Of replies.
-    pub output: u64,
+/// What is drawn of a run besides.
+#[derive(Debug, Clone, Copy)]
+pub struct Charts<'a> {
+    /// The same workload at other rates, in requests a second and in their order.
+    pub sweep: &'a [(f64, Report)],
+    /// The run through time.
+    pub timeline: &'a Timeline,
 }
 
 /// How a figure is spread over the time in which steps ran.
@@ -136,8 +138,8 @@ impl Simulation<'_> {
 
     /// Requests per second while they came; `None` if they came at once.
     fn offered_per_second(&self) -> Option<f64> {
-        let Offered { requests, last_arrival_ps, .. } = *self.offered;
-        let gaps = requests.saturating_sub(1);
+        let last_arrival_ps = self.run.last_arrival_ps;
+        let gaps = self.run.requests().saturating_sub(1);
         (last_arrival_ps > 0).then(|| gaps as f64 * SECOND_PS as f64 / last_arrival_ps as f64)
     }
 
@@ -149,16 +151,22 @@ impl Simulation<'_> {
         self.run.count(Outcome::Completed)
     }
 
-    /// Time of all accelerators by what caused it: input, output, idle. Sums to the total.
-    fn parts(&self) -> [Part; 3] {
+    /// Time of all accelerators by what caused it: input, cached input, output, idle. Sums to the total.
+    fn parts(&self) -> [Part; 4] {
         let time = self.run.time;
         let all = u64::from(self.accelerators_of_replica());
         let part = |name, ps: u64, tokens| Part { name, gpu_ps: ps.saturating_mul(all), tokens };
         [
-            part("input", time.input_ps, Some(self.run.prompt_tokens)),
+            part("input", time.input_ps, Some(self.run.prompt_tokens - self.run.cached_tokens)),
+            part("cached input", time.cached_ps, Some(self.run.cached_tokens)),
             part("output", time.output_ps, Some(self.run.generated_tokens)),
             part("idle", time.idle_ps, None),
         ]
+    }
+
+    /// Those of them that there are, for without a prefix cache nothing is cached.
+    fn shown_parts(&self) -> impl Iterator<Item = Part> {
+        self.parts().into_iter().filter(|part| part.gpu_ps > 0 || part.tokens != Some(0))
     }
 
     /// Time of all accelerators.
@@ -179,7 +187,7 @@ impl Simulation<'_> {
 
     /// What all accelerators cost for each million useful tokens of replies.
     fn cost_per_useful_mtok(&self) -> Option<EstimatedUsd> {
-        self.cost_per(self.gpu_ps(), self.useful.output, 1e6)
+        self.cost_per(self.gpu_ps(), self.run.good_generated_tokens, 1e6)
     }
 
     /// Operations and bytes by what the accelerators could have done while they were busy: MFU and MBU.
@@ -203,21 +211,10 @@ impl Simulation<'_> {
         self.run.work.preempted_tokens + self.run.work.abandoned_tokens
     }
 
-    /// Whether requests came faster than they were served: at the end of the arrivals a queue stood that was a
-    /// good part of the whole.
-    fn is_overloaded(&self) -> bool {
-        let last = self.offered.last_arrival_ps;
-        let waited = self.run.wait.quantile_ps(0.95).unwrap_or(0);
-        // A queue that grows is longest at the end. With a step or two a request does not wait for room.
-        waited > last / 20
-            && waited > SECOND_PS
-            && self.span_ps() - last.min(self.span_ps()) > last / 20
-    }
-
     /// What the reader must know of the figures.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.is_overloaded() {
+        if self.run.falls_behind() {
             notes.push(
                 "requests came faster than they were served: the queue grew to the end, so latencies depend on how \
                  long the run is"

@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::page::escape;
+
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
@@ -147,6 +149,42 @@ impl Table {
             }
         }
         table.rendered(style)
+    }
+
+    /// The table as HTML, with all columns; minor figures are marked, so that a narrow page can leave
+    /// them out.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let line = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
+            let cells =
+                self.columns.iter().zip(cells).enumerate().map(|(index, (column, cell))| {
+                    let class = match column.align {
+                        Align::Left => "text",
+                        Align::Right if column.turn.is_some() => "number minor",
+                        Align::Right => "number",
+                    };
+                    let (tag, scope) = match (tag, index) {
+                        ("th", _) => ("th", " scope=\"col\""),
+                        (_, 0) => ("th", " scope=\"row\""),
+                        _ => ("td", ""),
+                    };
+                    format!(
+                        "<{tag} class=\"{class}\"{scope}>{}</{tag}>",
+                        escape(cell).replace('\n', "<br>")
+                    )
+                });
+            format!("<tr>{}</tr>\n", cells.collect::<String>())
+        };
+        let head = line("th", &mut self.columns.iter().map(|column| column.header.as_str()));
+        let row = |row: &Vec<String>| line("td", &mut row.iter().map(String::as_str));
+        let rows: String = self.rows.iter().map(row).collect();
+        let total = self
+            .total
+            .as_ref()
+            .map_or_else(String::new, |total| format!("<tfoot>{}</tfoot>\n", row(total)));
+        format!(
+            "<div class=\"scroll\"><table>\n<thead>{head}</thead>\n<tbody>\n{rows}</tbody>\n{total}</table></div>\n"
+        )
     }
 
     /// The width with every label cut as far as it stays readable.

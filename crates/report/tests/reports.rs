@@ -682,7 +682,9 @@ fn every_key_of_the_json_forms_is_explained() {
         read(&diff.json());
         read(&scheduled.json());
     });
-    read(&simulation::simulated(None, servesim::Slo::default(), |run| run.json()));
+    let slo = servesim::Slo::default();
+    let goal = servesim::Goal { slo, share: 0.99, keeper: servesim::Keeper::EachLimit };
+    read(&simulation::searched(None, slo, Some(goal), |run| run.json()));
     // Keys that are labels of the fixture.
     found.remove("release");
     let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();

@@ -6,8 +6,9 @@
 //! all steps between two events are one closed form. A plain simulator that goes step by step
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
-//! [`serve_fleet`] does the same with many replicas behind a router, and a [`Live`] replica is driven
-//! step by step, by requests that come while it runs.
+//! [`serve_fleet`] does the same with many replicas behind a router, [`Goal::highest_rate`] searches
+//! the highest rate that keeps an SLO, and a [`Live`] replica is driven step by step, by requests
+//! that come while it runs.
 //!
 //! # The rules
 //!
@@ -41,8 +42,10 @@ mod prefix;
 mod progression;
 mod replica;
 mod report;
+mod search;
 mod sequence;
 mod step_time;
+mod timeline;
 
 pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, picoseconds};
 pub use fleet::{Balance, serve_fleet};
@@ -51,4 +54,6 @@ pub use live::{Event, Live};
 pub use prefix::Prefix;
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};
+pub use search::{Goal, HighestRate, Keeper, Limit, MOST_TRIALS, Trial, at_rate, closed_form};
 pub use step_time::{Batch, Linear, StepTime};
+pub use timeline::{Moment, Timeline};

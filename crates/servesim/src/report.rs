@@ -21,14 +21,17 @@ impl Slo {
     /// Whether a request completed and kept it.
     #[must_use]
     pub fn is_kept_by(&self, record: &Record) -> bool {
-        Times::of(record).is_some_and(|times| self.is_kept_in(&times))
+        Times::of(record).is_some_and(|times| self.kept_in(&times) == [true; 3])
     }
 
-    fn is_kept_in(&self, times: &Times) -> bool {
+    /// Which of its limits are kept: TTFT, TPOT, latency.
+    fn kept_in(&self, times: &Times) -> [bool; 3] {
         let keeps = |time: u64, most: Option<u64>| most.is_none_or(|most| time <= most);
-        keeps(times.ttft, self.ttft_ps)
-            && keeps(times.tpot.unwrap_or(0), self.tpot_ps)
-            && keeps(times.latency, self.latency_ps)
+        [
+            keeps(times.ttft, self.ttft_ps),
+            keeps(times.tpot.unwrap_or(0), self.tpot_ps),
+            keeps(times.latency, self.latency_ps),
+        ]
     }
 }
 
@@ -60,6 +63,17 @@ pub struct Report {
     pub outcomes: [u64; Outcome::ALL.len()],
     /// Requests that completed within the SLO.
     pub good: u64,
+    /// Prompt tokens of those.
+    pub good_prompt_tokens: u64,
+    /// Tokens that those got.
+    pub good_generated_tokens: u64,
+    /// Requests that completed within each of its limits: TTFT, TPOT, latency. What has no limit
+    /// is kept.
+    pub kept: [u64; 3],
+    /// When the last request arrived.
+    pub last_arrival_ps: u64,
+    /// When the last one ended, or left.
+    pub last_end_ps: u64,
     /// Prompt tokens of the requests that completed.
     pub prompt_tokens: u64,
     /// Those of them that were in the prefix cache when the request was first admitted.
@@ -178,6 +192,8 @@ impl Report {
     /// Takes in what became of a request.
     pub(crate) fn add(&mut self, record: &Record, slo: &Slo) {
         self.outcomes[record.outcome as usize] += 1;
+        self.last_arrival_ps = self.last_arrival_ps.max(record.arrival_ps);
+        self.last_end_ps = self.last_end_ps.max(record.end_ps);
         if let Some(admitted) = record.admitted_ps {
             self.wait.add(admitted - record.arrival_ps, 1);
         }
@@ -191,7 +207,32 @@ impl Report {
         if let Some(tpot) = times.tpot {
             self.tpot.add(tpot, 1);
         }
-        self.good += u64::from(slo.is_kept_in(&times));
+        let kept = slo.kept_in(&times);
+        self.kept.iter_mut().zip(kept).for_each(|(count, kept)| *count += u64::from(kept));
+        if kept == [true; 3] {
+            self.good += 1;
+            self.good_prompt_tokens += u64::from(record.prompt);
+            self.good_generated_tokens += u64::from(record.generated);
+        }
+    }
+
+    /// All requests, however they ended.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+
+    /// Whether requests came faster than they were served: at the end of the arrivals a queue stood
+    /// that was a good part of the whole. What it tells of latencies depends on how long the run is.
+    #[must_use]
+    pub fn falls_behind(&self) -> bool {
+        let last = self.last_arrival_ps;
+        let waited = self.wait.quantile_ps(0.95).unwrap_or(0);
+        // A queue that grows is longest at the end. With a step or two a request does not wait for
+        // room.
+        waited > last / 20
+            && waited > crate::SECOND_PS
+            && self.last_end_ps.saturating_sub(last) > last / 20
     }
 
     /// How many requests ended so.
@@ -225,6 +266,11 @@ impl Report {
         let both = |left: Option<u128>, right: Option<u128>| Some(left? + right?);
         self.outcomes.iter_mut().zip(other.outcomes).for_each(|(to, from)| *to += from);
         self.good += other.good;
+        self.good_prompt_tokens += other.good_prompt_tokens;
+        self.good_generated_tokens += other.good_generated_tokens;
+        self.kept.iter_mut().zip(other.kept).for_each(|(to, from)| *to += from);
+        self.last_arrival_ps = self.last_arrival_ps.max(other.last_arrival_ps);
+        self.last_end_ps = self.last_end_ps.max(other.last_end_ps);
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
         self.generated_tokens += other.generated_tokens;

@@ -26,8 +26,17 @@ pub(super) struct Traffic {
 }
 
 enum Kind {
-    Trace { file: PathBuf, scale: Positive },
-    Poisson { rate: Positive, input: u32, output: u32, seed: u64 },
+    Trace {
+        file: PathBuf,
+        scale: Positive,
+    },
+    /// Without a rate, one a second.
+    Poisson {
+        rate: Option<Positive>,
+        input: u32,
+        output: u32,
+        seed: u64,
+    },
 }
 
 impl Traffic {
@@ -37,10 +46,13 @@ impl Traffic {
             let kind = Kind::Trace { file: file.clone(), scale: scale.clone() };
             return Ok(Self { kind, most: *requests });
         }
-        let (Some(rate), Some(input), Some(output)) = (rate.clone(), *input, *output) else {
-            return Err(anyhow!("expected --trace, or --rate with --in and --out"));
+        let (Some(input), Some(output)) = (*input, *output) else {
+            return Err(anyhow!("expected --trace, or --in and --out"));
         };
-        let kind = Kind::Poisson { rate, input, output, seed: *seed };
+        if rate.is_none() && arguments.find_rate.is_none() {
+            return Err(anyhow!("expected --rate, or --find-rate"));
+        }
+        let kind = Kind::Poisson { rate: rate.clone(), input, output, seed: *seed };
         Ok(Self { kind, most: Some(requests.unwrap_or(REQUESTS)) })
     }
 
@@ -50,14 +62,16 @@ impl Traffic {
                 Source::Trace { file: file.display().to_string(), scale: scale.text.clone() }
             }
             &Kind::Poisson { ref rate, input, output, seed } => {
-                Source::Poisson { rate: rate.text.clone(), input, output, seed }
+                let rate = rate.as_ref().map(|rate| rate.text.clone());
+                Source::Poisson { rate, input, output, seed }
             }
         }
     }
 
-    /// From the first one.
+    /// From the first one, all coming so many times as fast.
     pub(super) fn requests(
         &self,
+        faster: f64,
     ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Request>>>> {
         let most = self.most.map_or(usize::MAX, |most| most as usize);
         Ok(match &self.kind {
@@ -66,12 +80,13 @@ impl Traffic {
                 let open = File::open(file).with_context(|| format!("cannot read {name}"))?;
                 let reader = BufReader::new(open);
                 let lines = Lines { name, reader, azure: AzureReader::default(), line: 0 };
-                let scale = scale.value;
+                let scale = scale.value * faster;
                 let faster = move |row: Row| Row { at: row.at.div_f64(scale), ..row };
                 Box::new(lines.take(most).map(move |row| request(&faster(row?))))
             }
             &Kind::Poisson { ref rate, input, output, seed } => {
-                let gap = Duration::from_secs_f64(1.0 / rate.value);
+                let rate = rate.as_ref().map_or(1.0, |rate| rate.value);
+                let gap = Duration::from_secs_f64(1.0 / (rate * faster));
                 let rows = Poisson::new(seed, gap, input.into(), output.into());
                 Box::new(rows.take(most).map(|row| request(&row)))
             }

@@ -43,7 +43,7 @@ fn one_seed_is_one_result_and_its_parts_sum() {
     assert_eq!(count(&json["work"]["decode_tokens"]), 499_000);
     assert_eq!(count(&json["latency"]["itl"]["count"]), 499_000);
     let time = &json["gpu_time"];
-    let parts = ["input", "output", "idle"].map(|part| &time[part]);
+    let parts = ["input", "cached_input", "output", "idle"].map(|part| &time[part]);
     let total = parts.iter().map(|part| count(&part["gpu_ps"])).sum::<u64>();
     assert_eq!(total, count(&time["total"]["gpu_ps"]));
     assert_eq!(total, count(&json["span_ps"]));
@@ -64,6 +64,40 @@ fn one_seed_is_one_result_and_its_parts_sum() {
     );
     let figures = json["figures"].as_array().unwrap();
     assert!(figures.iter().all(|figure| !figure["source"].as_str().unwrap().is_empty()));
+}
+
+#[test]
+fn the_highest_rate_within_an_slo_is_found_and_simulated() {
+    let home = Home::new("");
+    let shape = ["--in", "2k", "--out", "500", "--requests", "2,000", "--json"];
+    let find = |more: &[&str]| simulate(&home, &[&shape, more]).json();
+    let tight = find(&["--find-rate", "--ttft", "500ms", "--tpot", "20ms"]);
+    let search = &tight["search"];
+    let rate = number(&search["highest_rate"]);
+    assert!(number(&search["fails_at"]) / rate < 1.0101, "{search}");
+    assert!(search["simulations"].as_array().unwrap().len() <= 10, "{search}");
+    // The run that is told is the one at that rate.
+    assert!((number(&tight["offered"]["per_second"]) / rate - 1.0).abs() < 0.05, "{tight}");
+    assert!(count(&tight["latency"]["tpot"]["p99_ns"]) < 20_200_000, "{}", tight["latency"]);
+    let two = find(&["--find-rate=p99", "--ttft", "500ms", "--tpot", "20ms", "--replicas", "2"]);
+    assert!(number(&two["search"]["highest_rate"]) > 1.5 * rate, "{}", two["search"]);
+    let lax = find(&["--find-rate=90%", "--ttft", "500ms", "--tpot", "20ms"]);
+    assert!(number(&lax["search"]["highest_rate"]) > rate, "{}", lax["search"]);
+    let none = simulate(&home, &[&shape[..6], &["--find-rate", "--tpot", "2ms"]]).ok();
+    assert!(none.contains("No rate keeps p99 TPOT <= 2.0 ms: even at "), "{none}");
+    // A trace is played faster and slower.
+    let trace = home.data().with_extension("csv");
+    let rows: String = (0..600)
+        .map(|n| format!("2023-11-16 18:{:02}:{:02}.5,{},40\n", n / 60, n % 60, 100 + n))
+        .collect();
+    std::fs::write(&trace, HEADER.to_owned() + &rows).unwrap();
+    let file = ["--trace", trace.to_str().unwrap(), "--json", "--find-rate", "--ttft", "200ms"];
+    let of_trace = simulate(&home, &[&file]).json();
+    assert!(number(&of_trace["search"]["highest_rate"]) > 10.0, "{}", of_trace["search"]);
+    let at_once = format!("{HEADER}{0}{0}", "2023-11-16 18:15:46.68,374,44\n");
+    std::fs::write(&trace, at_once).unwrap();
+    let told = complaint(simulate(&home, &[&file]), 1);
+    assert!(told.contains("come at once: there is no rate"), "{told}");
 }
 
 #[test]
@@ -266,6 +300,8 @@ fn arguments_that_make_no_sense_are_refused() {
         (&["--rate", "NaN", "--in", "1", "--out", "1"], "0.000001 to 1000000"),
         (&["--rate", "1", "--in", "0", "--out", "1"], "at least 1"),
         (&["--rate", "1", "--in", "1"], "--out"),
+        (&["--in", "1", "--out", "1", "--find-rate=99"], "such as `p99`"),
+        (&["--rate", "1", "--in", "1", "--out", "1", "--find-rate"], "cannot be used with"),
         (&["--rate", "1", "--in", "1", "--out", "1", "--trace", "x"], "cannot be used with"),
         (&["--rate", "1", "--in", "1", "--out", "1", "--gpu-hour=-2"], "US dollars above 0"),
         (&["--rate", "1", "--in", "1", "--out", "1", "--gpu-hour", "inf"], "US dollars above 0"),

@@ -7,7 +7,7 @@ use servesim::{Histogram, Outcome};
 use crate::json::Json;
 use crate::object;
 
-use super::{Simulation, Source, Spread};
+use super::{Search, Simulation, Source, Spread};
 
 impl Simulation<'_> {
     /// The run as JSON, schema `farthing.simulation/1`. Times of the run are whole picoseconds, so that parts sum;
@@ -51,6 +51,7 @@ impl Simulation<'_> {
                 "ttft_ns" => self.slo.ttft_ps.map(nanos),
                 "tpot_ns" => self.slo.tpot_ps.map(nanos),
             },
+            "search" => self.search.map(Search::json),
             "span_ps" => self.span_ps(),
             "requests" => object! {
                 "completed" => self.completed(),
@@ -64,9 +65,10 @@ impl Simulation<'_> {
             },
             "tokens" => object! {
                 "input" => run.prompt_tokens,
+                "cached_input" => run.cached_tokens,
                 "output" => run.generated_tokens,
-                "useful_input" => self.useful.input,
-                "useful_output" => self.useful.output,
+                "useful_input" => self.run.good_prompt_tokens,
+                "useful_output" => self.run.good_generated_tokens,
                 "input_per_second" => decimal(self.per_second(run.prompt_tokens), 3),
                 "output_per_second" => decimal(self.per_second(run.generated_tokens), 3),
             },
@@ -102,15 +104,14 @@ impl Simulation<'_> {
     }
 
     fn offered_json(&self) -> Json {
-        let Self { offered, .. } = self;
-        let (file, scale, rate, input, output, seed) = match &offered.source {
+        let (file, scale, rate, input, output, seed) = match self.source {
             Source::Trace { file, scale } => (Some(file), Some(scale), None, None, None, None),
             Source::Poisson { rate, input, output, seed } => {
-                (None, None, Some(rate), Some(*input), Some(*output), Some(*seed))
+                (None, None, rate.as_ref(), Some(*input), Some(*output), Some(*seed))
             }
         };
         object! {
-            "requests" => offered.requests,
+            "requests" => self.run.requests(),
             "per_second" => decimal(self.offered_per_second(), 6),
             "trace" => file,
             "scale" => scale,
@@ -122,7 +123,7 @@ impl Simulation<'_> {
     }
 
     fn money_json(&self) -> Json {
-        let [input, output, idle] = self.parts();
+        let [input, cached, output, idle] = self.parts();
         let all = self.gpu_ps();
         let part = |gpu_ps: u64, tokens: Option<u64>| {
             let per_mtok = tokens.and_then(|tokens| self.cost_per(gpu_ps, tokens, 1e6));
@@ -134,6 +135,7 @@ impl Simulation<'_> {
         };
         object! {
             "input" => part(input.gpu_ps, input.tokens),
+            "cached_input" => part(cached.gpu_ps, cached.tokens),
             "output" => part(output.gpu_ps, output.tokens),
             "idle" => part(idle.gpu_ps, idle.tokens),
             "total" => part(all, None),
@@ -175,7 +177,7 @@ fn spread_json(spread: Spread, above: f64, upto: u64) -> Json {
     }
 }
 
-const fn nanos(ps: u64) -> u64 {
+pub(super) const fn nanos(ps: u64) -> u64 {
     ps / 1000
 }
 
@@ -184,7 +186,7 @@ fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
-fn decimal(value: Option<f64>, places: usize) -> Option<String> {
+pub(super) fn decimal(value: Option<f64>, places: usize) -> Option<String> {
     value.map(|value| format!("{value:.places$}"))
 }
 

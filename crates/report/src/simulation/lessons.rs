@@ -21,6 +21,9 @@ impl Simulation<'_> {
             out += &format!("\n{}\n{}", style.heading(title), parts.concat());
         };
         let words = |text: String| style.wrapped_words(&text);
+        if let Some(search) = self.search {
+            lesson("How the rate was found", &[search.table(style)]);
+        }
         lesson("Decode waits for memory", &[words(self.memory_bound(&mean))]);
         lesson(
             "A batch shares the weights",
@@ -28,7 +31,7 @@ impl Simulation<'_> {
         );
         lesson("Output is dearer than input", &[words(self.dearer(&mean))]);
         lesson("Context is paid twice", &[words(self.twice(&mean))]);
-        lesson("From a benchmark's peak to what is paid", &[self.bridge(&mean, style)]);
+        lesson("From a benchmark's peak to what is paid", &[self.bridge(&mean).render(style)]);
         out
     }
 
@@ -103,7 +106,12 @@ impl Simulation<'_> {
             let tokens = part.tokens.filter(|tokens| *tokens > 0)?;
             Some(part.gpu_ps as f64 / 1e6 / tokens as f64)
         };
-        let [input, output, _] = self.parts();
+        let [input, cached, output, _] = self.parts();
+        let input = Part {
+            gpu_ps: input.gpu_ps + cached.gpu_ps,
+            tokens: Some(self.run.prompt_tokens),
+            ..input
+        };
         let (Some(input), Some(output)) = (micros(&input), micros(&output)) else {
             return "No request completed.".to_owned();
         };
@@ -136,7 +144,7 @@ impl Simulation<'_> {
     }
 
     /// GPU time per million output tokens, growing from what a benchmark shows to what is paid.
-    fn bridge(&self, mean: &Mean, style: Style) -> String {
+    pub(super) fn bridge(&self, mean: &Mean) -> Table {
         let mut table = Table::default().text("counting").number("GPU seconds\nper output Mtok");
         if self.gpu_hour.is_some() {
             table = table.number("USD per\noutput Mtok");
@@ -144,7 +152,7 @@ impl Simulation<'_> {
         let most = self.possible(mean);
         let gpus = f64::from(self.accelerators_of_replica());
         let peak = self.decode_seconds(most, mean) / f64::from(most) * gpus * 1e6;
-        let [input, output, _] = self.parts();
+        let [input, cached, output, _] = self.parts();
         let per_mtok = |gpu_ps: u64, tokens: u64| {
             (tokens > 0).then(|| gpu_ps as f64 / SECOND_PS as f64 / tokens as f64 * 1e6)
         };
@@ -155,11 +163,14 @@ impl Simulation<'_> {
                 Some(peak),
             ),
             ("decode as it ran, at this load".to_owned(), per_mtok(output.gpu_ps, tokens)),
-            ("and the prompts".to_owned(), per_mtok(output.gpu_ps + input.gpu_ps, tokens)),
+            (
+                "and the prompts".to_owned(),
+                per_mtok(output.gpu_ps + input.gpu_ps + cached.gpu_ps, tokens),
+            ),
             ("and idle time".to_owned(), per_mtok(self.gpu_ps(), tokens)),
             (
                 "and only replies within the SLO".to_owned(),
-                per_mtok(self.gpu_ps(), self.useful.output),
+                per_mtok(self.gpu_ps(), self.run.good_generated_tokens),
             ),
         ];
         let lines = lines.into_iter().take(if self.has_slo() { 5 } else { 4 });
@@ -171,7 +182,7 @@ impl Simulation<'_> {
             }
             table.row(cells);
         }
-        table.render(style)
+        table
     }
 
     fn decode_seconds(&self, sequences: u32, mean: &Mean) -> f64 {
@@ -184,7 +195,7 @@ impl Simulation<'_> {
 }
 
 /// What requests and batches were like in the mean.
-struct Mean {
+pub(super) struct Mean {
     prompt: u32,
     output: u32,
     /// Tokens that a decode attends to half-way through its reply.
@@ -194,7 +205,7 @@ struct Mean {
 
 impl Mean {
     /// `None` if no request completed.
-    fn of(run: &Simulation<'_>) -> Option<Self> {
+    pub(super) fn of(run: &Simulation<'_>) -> Option<Self> {
         let of_each = |tokens: u64| u32::try_from(tokens.checked_div(run.completed())?).ok();
         let (prompt, output) =
             (of_each(run.run.prompt_tokens)?, of_each(run.run.generated_tokens)?);

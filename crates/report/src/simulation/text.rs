@@ -18,14 +18,22 @@ impl Simulation<'_> {
         let mut out = style.heading(&self.headline()) + "\n";
         out += &style.faint_words(&self.offered_line());
         out += &style.faint_words(&self.setup_line());
+        if let Some(search) = self.search {
+            out += &style.wrapped_words(&search.sentence());
+        }
         out.push('\n');
-        out += &self.throughput(style);
+        out += &self.throughput().render(style);
         out.push('\n');
-        out += &self.latencies(style);
+        out += &self.latencies().render(style);
         out.push('\n');
-        out += &self.load(style);
+        out += &self.load().render(style);
+        out += &style.faint_words(&self.work_line());
         out.push('\n');
-        out += &self.money(style);
+        out += &self.money().render(style);
+        out += &match self.money_line() {
+            Some(line) => style.wrapped_words(&line),
+            None => style.faint_words("With --gpu-hour USD this is money, and cost per Mtok."),
+        };
         out.push('\n');
         for note in self.notes() {
             out += &style.wrapped_words(&format!("Note: {note}."));
@@ -37,7 +45,7 @@ impl Simulation<'_> {
         out
     }
 
-    fn headline(&self) -> String {
+    pub(super) fn headline(&self) -> String {
         let setup = self.setup;
         let count = grouped(u64::from(self.accelerators_of_replica()));
         let replicas = match self.replicas {
@@ -53,7 +61,7 @@ impl Simulation<'_> {
             rate(per_second),
         );
         if self.has_slo() {
-            let share = per_mille(i128::from(self.run.good), i128::from(self.offered.requests));
+            let share = per_mille(i128::from(self.run.good), i128::from(self.run.requests()));
             line += &format!(", {} of them within the SLO", percent(share));
         }
         if let Some(cost) = self.cost_per_useful_mtok() {
@@ -62,13 +70,13 @@ impl Simulation<'_> {
         printable(&line)
     }
 
-    fn offered_line(&self) -> String {
-        let requests = grouped(self.offered.requests);
+    pub(super) fn offered_line(&self) -> String {
+        let requests = grouped(self.run.requests());
         let came = match self.offered_per_second() {
             Some(rate) => format!("{} a second", decimals(rate, 2)),
             None => "all at once".to_owned(),
         };
-        let from = match &self.offered.source {
+        let from = match self.source {
             Source::Trace { file, scale } if scale == "1" => format!("from {file}, {came}"),
             Source::Trace { file, scale } => {
                 format!("from {file}, played {scale} times as fast, {came}")
@@ -83,7 +91,7 @@ impl Simulation<'_> {
         printable(&format!("{requests} requests {from}; {lasted} were simulated"))
     }
 
-    fn setup_line(&self) -> String {
+    pub(super) fn setup_line(&self) -> String {
         let (memory, engine) = (self.memory, self.engine);
         let gib = |bytes: f64| decimals(bytes / GIB, 1);
         let formats = self.setup.formats;
@@ -108,11 +116,11 @@ impl Simulation<'_> {
         )
     }
 
-    fn throughput(&self, style: Style) -> String {
+    pub(super) fn throughput(&self) -> Table {
         let mut table = Table::default().text("throughput").number("total").number("per second");
         table = table.number("share");
         let run = self.run;
-        let requests = self.offered.requests;
+        let requests = self.run.requests();
         let mut row = |name: &str, count: u64, share: Option<u64>| {
             let per_second = rate(self.per_second(count));
             table.row([name.to_owned(), grouped(count), per_second, percent(share)]);
@@ -137,16 +145,20 @@ impl Simulation<'_> {
             row(&format!("goodput: {}", slo(self.slo)), run.good, of_requests(run.good));
         }
         row("input tokens", run.prompt_tokens, None);
+        if run.cached_tokens > 0 {
+            let share = per_mille(i128::from(run.cached_tokens), i128::from(run.prompt_tokens));
+            row("of them in the prefix cache", run.cached_tokens, share);
+        }
         row("output tokens", run.generated_tokens, None);
         if self.has_slo() {
             let all = i128::from(run.generated_tokens);
-            let useful = self.useful.output;
+            let useful = self.run.good_generated_tokens;
             row("useful output tokens", useful, per_mille(i128::from(useful), all));
         }
-        table.render(style)
+        table
     }
 
-    fn latencies(&self, style: Style) -> String {
+    pub(super) fn latencies(&self) -> Table {
         let mut table = Table::default().text("latency, ms");
         for header in ["p50", "p95", "p99", "mean"] {
             table = table.number(header);
@@ -165,10 +177,10 @@ impl Simulation<'_> {
             let cells = [quantile(0.5), quantile(0.95), quantile(0.99), millis(times.mean_ps())];
             table.row([name.to_owned()].into_iter().chain(cells));
         }
-        table.render(style)
+        table
     }
 
-    fn load(&self, style: Style) -> String {
+    pub(super) fn load(&self) -> Table {
         let mut table = Table::default().text("while busy");
         for header in ["mean", "p50", "p95", "most"] {
             table = table.number(header);
@@ -198,21 +210,24 @@ impl Simulation<'_> {
             let none = || "-".to_owned();
             table.row([name.to_owned(), share, none(), none(), none()]);
         }
-        let work = run.work;
+        table
+    }
+
+    pub(super) fn work_line(&self) -> String {
+        let work = self.run.work;
         let computed = work.prefill_tokens + work.decode_tokens;
         let wasted = self.wasted_tokens();
         let share = percent(per_mille(i128::from(wasted), i128::from(computed)));
-        let line = format!(
+        format!(
             "{} steps; {} preemptions; {} of {} computed tokens wasted ({share})",
             grouped(work.steps),
             grouped(work.preemptions),
             grouped(wasted),
             grouped(computed),
-        );
-        table.render(style) + &style.faint_words(&line)
+        )
     }
 
-    fn money(&self, style: Style) -> String {
+    pub(super) fn money(&self) -> Table {
         let mut table = Table::default().text("GPU time caused by").number("GPU seconds");
         table = table.number("share");
         let priced = self.gpu_hour.is_some();
@@ -231,34 +246,34 @@ impl Simulation<'_> {
             }
             cells
         };
-        for part in self.parts() {
+        for part in self.shown_parts() {
             table.row(cells(part.name, part.gpu_ps, part.tokens));
         }
         table.total(cells("total", all, None));
-        let mut out = table.render(style);
-        let Some(gpu_hour) = self.gpu_hour else {
-            return out
-                + &style.faint_words("With --gpu-hour USD this is money, and cost per Mtok.");
-        };
-        let hourly = gpu_hour.usd() * f64::from(self.accelerators());
-        let useful_per_hour = self.per_second(self.useful.output).map(|rate| rate * 3600.0);
+        table
+    }
+
+    /// What a useful token costs, and of what that is made; `None` without a price.
+    pub(super) fn money_line(&self) -> Option<String> {
+        let hourly = self.gpu_hour?.usd() * f64::from(self.accelerators());
+        let useful_per_hour =
+            self.per_second(self.run.good_generated_tokens).map(|rate| rate * 3600.0);
         let gpus = match self.accelerators() {
             1 => "1 GPU".to_owned(),
             some => format!("{} GPUs", grouped(u64::from(some))),
         };
-        out += &style.wrapped_words(&format!(
+        Some(format!(
             "Per useful output Mtok {} USD: {} USD an hour for {gpus}, idle or not, by {} useful output tokens an hour. Per \
              1,000 completed requests {} USD.",
             money(self.cost_per_useful_mtok(), 4),
             money(EstimatedUsd::new(hourly), 4),
             useful_per_hour.map_or("-".to_owned(), |rate| decimals(rate, 0)),
-            money(self.cost_per(all, self.completed(), 1e3), 4),
-        ));
-        out
+            money(self.cost_per(self.gpu_ps(), self.completed(), 1e3), 4),
+        ))
     }
 
     /// What the figures rest on.
-    fn certainty(&self) -> String {
+    pub(super) fn certainty(&self) -> String {
         let (basis, _) = self.setup.certainty();
         let kernels: Vec<String> = self
             .setup
@@ -277,7 +292,7 @@ impl Simulation<'_> {
     }
 
     /// The sources of each sheet's figures.
-    fn sources(&self) -> impl Iterator<Item = String> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = String> {
         let setup = self.setup;
         [setup.model.row(), setup.accelerator.row(), setup.engine.row()]
             .into_iter()
@@ -312,16 +327,22 @@ fn basis_text(basis: Basis) -> &'static str {
 }
 
 /// The limits of an SLO.
-fn slo(slo: &Slo) -> String {
+pub(super) fn slo(slo: &Slo) -> String {
+    limits(slo).collect::<Vec<_>>().join(", ")
+}
+
+/// Each limit of an SLO.
+pub(super) fn limits(slo: &Slo) -> impl Iterator<Item = String> {
     let limits = [("TTFT", slo.ttft_ps), ("TPOT", slo.tpot_ps), ("whole", slo.latency_ps)];
-    let limits = limits.into_iter().filter_map(|(name, limit)| {
-        Some(format!("{name} <= {} ms", decimals(limit? as f64 / 1e9, 0)))
-    });
-    limits.collect::<Vec<_>>().join(", ")
+    limits.into_iter().filter_map(|(name, limit)| {
+        let ms = limit? as f64 / 1e9;
+        let places = if ms < 10.0 { 1 } else { 0 };
+        Some(format!("{name} <= {} ms", decimals(ms, places)))
+    })
 }
 
 /// So many per second, with as many decimals as small rates need; `-` for none.
-fn rate(rate: Option<f64>) -> String {
+pub(super) fn rate(rate: Option<f64>) -> String {
     rate.map_or("-".to_owned(), |rate| decimals(rate, 2))
 }
 
@@ -334,7 +355,7 @@ pub(super) fn decimals(value: f64, decimals: usize) -> String {
 }
 
 /// Modelled dollars; what would round to nothing is shown as less than the last digit.
-fn dollars(amount: EstimatedUsd, places: usize) -> String {
+pub(super) fn dollars(amount: EstimatedUsd, places: usize) -> String {
     let text = decimals(amount.usd(), places);
     if amount.usd() > 0.0 && !text.contains(|c: char| c.is_ascii_digit() && c != '0') {
         return format!("<{:.places$}", 0.1_f64.powi(i32::try_from(places).unwrap_or(0)));

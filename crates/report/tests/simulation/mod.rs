@@ -2,14 +2,24 @@
 
 use quantity::EstimatedUsd;
 use report::Style;
-use report::simulation::{Offered, Simulation, Source, UsefulTokens};
+use report::simulation::{Search, Simulation, Source};
 use roofline::{Formats, Layout, Routing, Setup, Sheets};
-use servesim::{Engine, Request, SECOND_PS, Slo, serve};
+use servesim::{Engine, Goal, Keeper, Request, SECOND_PS, Slo, at_rate, serve};
 
 /// Requests that come a second apart, on two GPUs.
 pub(crate) fn simulated<T>(
     gpu_hour: Option<f64>,
     slo: Slo,
+    tell: impl FnOnce(&Simulation<'_>) -> T,
+) -> T {
+    searched(gpu_hour, slo, None, tell)
+}
+
+/// The same, perhaps at the highest rate of a goal.
+pub(crate) fn searched<T>(
+    gpu_hour: Option<f64>,
+    slo: Slo,
+    goal: Option<Goal>,
     tell: impl FnOnce(&Simulation<'_>) -> T,
 ) -> T {
     let sheets = Sheets::built_in().unwrap();
@@ -32,18 +42,24 @@ pub(crate) fn simulated<T>(
         priority: 0,
         patience_ps: None,
     });
-    let run = serve(&engine, setup.compile(), &slo, requests, |_| {}).unwrap();
+    let steps = setup.compile();
+    let at = |rate: f64| serve(&engine, &steps, &slo, at_rate(requests.clone(), rate), |_| {});
+    let search = goal.map(|goal| {
+        let found = goal.highest_rate(4.0, 0.1, at).unwrap();
+        Search { goal, guess: 4.0, found }
+    });
+    let best = search.as_ref().map_or(1.0, |search| search.found.best().unwrap().rate);
+    let run = at(best).unwrap();
     let source = Source::Trace { file: "a\u{1b}[2J.csv".to_owned(), scale: "2".to_owned() };
-    let offered = Offered { source, requests: 40, last_arrival_ps: 39 * SECOND_PS };
     tell(&Simulation {
         setup: &setup,
         memory: &memory,
         engine: &engine,
         replicas: 1,
-        offered: &offered,
+        source: &source,
         slo: &slo,
+        search: search.as_ref(),
         run: &run,
-        useful: UsefulTokens { input: 40_000, output: 2000 },
         gpu_hour: gpu_hour.and_then(EstimatedUsd::new),
     })
 }
@@ -78,9 +94,10 @@ fn what_a_simulation_costs_is_its_hours_times_its_gpus() {
     assert!((usd(&time["total"]["modelled_usd"]) - 2.0 * seconds / 1000.0).abs() < 1e-6);
     let per_mtok = usd(&time["modelled_usd_per_useful_output_mtok"]);
     assert!((per_mtok - 2.0 * seconds / 1000.0 / 2000.0 * 1e6).abs() < 1e-5, "{per_mtok}");
-    let parts = ["input", "output", "idle"].map(|part| count(&time[part]["gpu_ps"]));
+    let parts =
+        ["input", "cached_input", "output", "idle"].map(|part| count(&time[part]["gpu_ps"]));
     assert_eq!(parts.iter().sum::<u64>(), count(&time["total"]["gpu_ps"]));
-    assert!(parts.iter().all(|part| *part > 0), "{parts:?}");
+    assert!(parts[0] > 0 && parts[1] == 0 && parts[2] > 0 && parts[3] > 0, "{parts:?}");
     assert!(time["idle"]["modelled_usd_per_mtok"].is_null());
 }
 
@@ -92,4 +109,41 @@ fn a_simulation_without_a_price_or_an_slo_has_no_money_and_no_goodput() {
     assert!(json["requests"]["within_slo"].is_null());
     let text = simulated(None, Slo::default(), |run| run.text(Style::default()));
     assert!(!text.contains("goodput") && !text.contains('$'), "{text}");
+}
+
+#[test]
+fn a_search_tells_its_answer_what_stands_in_the_way_and_how_many_simulations_it_took() {
+    let goal = |slo: Slo, share, keeper| Some(Goal { slo, share, keeper });
+    let text = |slo: Slo, share, keeper| {
+        searched(Some(2.69), slo, goal(slo, share, keeper), |run| {
+            let style = Style { width: 400, ..Style::default() };
+            (run.text(style) + &run.lessons(style), run.run.clone(), run.search.cloned().unwrap())
+        })
+    };
+    let slo = half_a_second();
+    let (told, run, search) = text(slo, 0.99, Keeper::EachLimit);
+    let rate = search.found.rate.unwrap();
+    assert!(
+        told.contains(&format!(
+            "The highest rate that keeps p99 TTFT <= 500 ms and p99 TPOT <= 50 ms is {rate:.2} requests/s: at "
+        )),
+        "{told}"
+    );
+    let simulations = format!("Found by {} simulations", search.found.trials.len());
+    assert!(told.contains(&simulations) && told.contains("How the rate was found"), "{told}");
+    // The run that is shown is the one at that rate.
+    let last = run.last_arrival_ps as f64 / SECOND_PS as f64;
+    assert!((last * rate - 39.0).abs() < 1e-6, "{last} {rate}");
+    let (told, ..) = text(slo, 0.955, Keeper::Request);
+    assert!(
+        told.contains("keeps TTFT <= 500 ms, TPOT <= 50 ms for 95.5% of the requests"),
+        "{told}"
+    );
+    let hopeless = Slo { tpot_ps: Some(SECOND_PS / 1000), ..slo };
+    let (told, _, search) = text(hopeless, 0.99, Keeper::EachLimit);
+    assert_eq!(search.found.rate, None);
+    assert!(
+        told.contains("No rate keeps p99 TTFT <= 500 ms and p99 TPOT <= 1.0 ms: even at 0.100"),
+        "{told}"
+    );
 }

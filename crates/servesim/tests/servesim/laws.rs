@@ -6,7 +6,7 @@ use workload::Random;
 use crate::setting::Machine;
 
 /// About Llama-3.1-8B on an H100: 6.5 ms for the weights, 20 us a token of a prompt.
-const LLAMA: Machine = Machine {
+pub(crate) const LLAMA: Machine = Machine {
     step: 6_500_000_000,
     bucket: 8,
     per_bucket: 50_000_000,
@@ -17,7 +17,7 @@ const LLAMA: Machine = Machine {
 };
 
 /// Poisson arrivals of requests of one size.
-fn poisson(number: u32, per_second: f64, prompt: u32, output: u32) -> Vec<Request> {
+pub(crate) fn poisson(number: u32, per_second: f64, prompt: u32, output: u32) -> Vec<Request> {
     let mut random = Random::new(7);
     let gap = std::time::Duration::from_secs_f64(1.0 / per_second);
     let mut arrival_ps = 0;

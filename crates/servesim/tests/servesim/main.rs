@@ -7,4 +7,5 @@ mod fleet;
 mod laws;
 mod live;
 mod reference;
+mod search;
 mod setting;

@@ -215,6 +215,8 @@ impl<T: StepTime> Reference<'_, T> {
         let report = &mut self.report;
         let since = |time: u64| time - record.arrival_ps;
         report.outcomes[record.outcome as usize] += 1;
+        report.last_arrival_ps = report.last_arrival_ps.max(record.arrival_ps);
+        report.last_end_ps = report.last_end_ps.max(record.end_ps);
         record.admitted_ps.into_iter().for_each(|time| report.wait.add(since(time), 1));
         record.first_token_ps.into_iter().for_each(|time| report.ttft.add(since(time), 1));
         if record.outcome != Outcome::Completed {
@@ -225,14 +227,24 @@ impl<T: StepTime> Reference<'_, T> {
         report.generated_tokens += u64::from(record.generated);
         report.latency.add(since(record.end_ps), 1);
         let first = record.first_token_ps.unwrap();
-        let mut good = self.slo.ttft_ps.is_none_or(|most| since(first) <= most)
-            && self.slo.latency_ps.is_none_or(|most| since(record.end_ps) <= most);
+        let mut kept = [
+            self.slo.ttft_ps.is_none_or(|most| since(first) <= most),
+            true,
+            self.slo.latency_ps.is_none_or(|most| since(record.end_ps) <= most),
+        ];
         if record.generated > 1 {
             let tpot = (record.end_ps - first) / u64::from(record.generated - 1);
             report.tpot.add(tpot, 1);
-            good &= self.slo.tpot_ps.is_none_or(|most| tpot <= most);
+            kept[1] = self.slo.tpot_ps.is_none_or(|most| tpot <= most);
         }
-        report.good += u64::from(good);
+        for (count, kept) in report.kept.iter_mut().zip(kept) {
+            *count += u64::from(kept);
+        }
+        if kept.into_iter().all(|kept| kept) {
+            report.good += 1;
+            report.good_prompt_tokens += u64::from(record.prompt);
+            report.good_generated_tokens += u64::from(record.generated);
+        }
     }
 
     /// Who computes how many tokens in the next step.

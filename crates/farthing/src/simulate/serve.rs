@@ -1,0 +1,204 @@
+//! Serving the workload on all cores: once, or at the rates of a search.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context;
+use roofline::{Setup, Steps};
+use servesim::{Balance, Engine, Goal, HighestRate, Report, SECOND_PS, Slo, Timeline};
+
+use super::offered::Traffic;
+
+/// No search goes so far down that a run lasts longer: picoseconds count to 213 days.
+const LONGEST_RUN_S: f64 = 150.0 * 86_400.0;
+
+/// A workload and the replicas that it is served by, all alike.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) steps: &'a Steps,
+    pub(super) replicas: u32,
+    pub(super) slo: &'a Slo,
+    pub(super) traffic: &'a Traffic,
+}
+
+impl Job<'_> {
+    /// Serves all requests, which come so many times as fast as in the workload, by the replicas in
+    /// turn. Each is paid for until the last one has ended.
+    pub(super) fn run(self, faster: f64) -> anyhow::Result<Report> {
+        Ok(self.watch(faster, false)?.0)
+    }
+
+    /// The same, with the run through time if that is asked for.
+    pub(super) fn watch(
+        self,
+        faster: f64,
+        through_time: bool,
+    ) -> anyhow::Result<(Report, Timeline)> {
+        let replicas = self.replicas;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let each = replicas.div_ceil(u32::try_from(threads)?);
+        let parts = std::thread::scope(|scope| {
+            let some = (0..replicas).step_by(each as usize);
+            let some = some.map(|from| from..replicas.min(from.saturating_add(each)));
+            let run = |some| scope.spawn(move || self.some(&some, faster, through_time));
+            let handles: Vec<_> = some.map(run).collect();
+            let ended = handles.into_iter().map(|handle| {
+                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            ended.collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        let (reports, timelines): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let mut timeline = Timeline::default();
+        timelines.iter().for_each(|part| timeline.merge(part));
+        let reports = reports.into_iter().flatten();
+        let span = reports.clone().map(|report| report.time.total_ps()).max().unwrap_or(0);
+        span.checked_mul(u64::from(replicas))
+            .context("all replicas together would run for more than 213 days of simulated time")?;
+        let paid_to_the_end = reports.map(|mut report| {
+            report.time.idle_ps += span - report.time.total_ps();
+            report
+        });
+        let all = paid_to_the_end.reduce(|mut all, report| {
+            all.merge(&report);
+            all
+        });
+        let all = all.filter(|report| report.requests() > 0);
+        let all = all.with_context(|| format!("no requests in {}", self.traffic))?;
+        Ok((all, timeline))
+    }
+
+    /// Serves the requests of some replicas that follow each other. What they get in turn of all is what
+    /// they get in turn of theirs, so that the workload is gone through once a thread.
+    fn some(
+        self,
+        numbers: &Range<u32>,
+        faster: f64,
+        through_time: bool,
+    ) -> anyhow::Result<(Vec<Report>, Timeline)> {
+        let mut failed = None;
+        let mut timeline = Timeline::default();
+        let all = self.traffic.requests(faster)?.zip((0..self.replicas).cycle());
+        let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
+        let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
+        let Self { engine, steps, slo, .. } = self;
+        let replicas = numbers.end - numbers.start;
+        let balance = Balance::RoundRobin;
+        let reports =
+            servesim::serve_fleet(engine, steps, replicas, balance, slo, own, |_, record| {
+                if through_time {
+                    timeline.add(record);
+                }
+            });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((reports?, timeline)),
+        }
+    }
+
+    /// Searches the highest rate that meets a goal, from a guess in closed form, and tells what became of
+    /// the requests at the best rate that was tried.
+    pub(super) fn highest_rate(
+        self,
+        goal: &Goal,
+        setup: &Setup,
+    ) -> anyhow::Result<(f64, HighestRate, Report)> {
+        let shape = self.traffic.shape()?;
+        let lengths = (shape.mean_prompt, shape.mean_output);
+        let guess = servesim::closed_form(setup, self.engine, self.slo, self.replicas, lengths)?;
+        let least = (guess / 100.0).max(shape.requests as f64 / LONGEST_RUN_S);
+        let mut runs = Vec::new();
+        let found = goal.highest_rate(guess, least, |rate| {
+            let report = self.run(rate / shape.per_second)?;
+            runs.push((rate, report.clone()));
+            anyhow::Ok(report)
+        })?;
+        let best = found.best().map_or(guess, |trial| trial.rate);
+        let best = runs.into_iter().find(|(rate, _)| rate.total_cmp(&best).is_eq());
+        let (_, report) = best.context("a search simulates at least once")?;
+        Ok((guess, found, report))
+    }
+}
+
+/// Shares of the highest throughput at which a sweep looks.
+const SWEEP: [f64; 12] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+/// A sweep goes up by so much until requests come faster than they are served.
+const FURTHER: f64 = 1.1;
+/// And no further than so often.
+const MOST_FURTHER: usize = 12;
+
+impl Job<'_> {
+    /// The workload at rates from hardly any to more than is served, on all cores.
+    pub(super) fn sweep(self, setup: &Setup) -> anyhow::Result<Vec<(f64, Report)>> {
+        let shape = self.traffic.shape()?;
+        let lengths = (shape.mean_prompt, shape.mean_output);
+        let any = Slo::default();
+        let most = servesim::closed_form(setup, self.engine, &any, self.replicas, lengths)?;
+        let least = shape.requests as f64 / LONGEST_RUN_S;
+        let at = |rate: f64| {
+            let rate = rate.max(least);
+            self.run(rate / shape.per_second).map(|report| (rate, report))
+        };
+        let next = AtomicUsize::new(0);
+        let worker = || {
+            let own = std::iter::from_fn(|| SWEEP.get(next.fetch_add(1, Ordering::Relaxed)));
+            own.map(|share| at(share * most)).collect::<anyhow::Result<Vec<_>>>()
+        };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut runs = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+            let ended = workers.into_iter().map(|worker| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            ended.collect::<anyhow::Result<Vec<_>>>()
+        })?
+        .concat();
+        runs.sort_by(|left, right| left.0.total_cmp(&right.0));
+        for _ in 0..MOST_FURTHER {
+            match runs.last() {
+                Some((rate, report)) if !report.falls_behind() => {
+                    let next = at(rate * FURTHER)?;
+                    runs.push(next);
+                }
+                _ => break,
+            }
+        }
+        // Beyond that, latencies are as long as the run: one such point is enough.
+        let keeps_up = runs.iter().take_while(|(_, report)| !report.falls_behind()).count();
+        runs.truncate(keeps_up + 1);
+        Ok(runs)
+    }
+}
+
+/// What the requests of a workload are like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) requests: u64,
+    /// While they came.
+    pub(super) per_second: f64,
+    pub(super) mean_prompt: u32,
+    pub(super) mean_output: u32,
+}
+
+impl Traffic {
+    /// Goes through all requests once.
+    pub(super) fn shape(&self) -> anyhow::Result<Shape> {
+        let (mut requests, mut last, mut prompt, mut output) = (0_u64, 0, 0_u64, 0_u64);
+        for request in self.requests(1.0)? {
+            let request = request?;
+            requests += 1;
+            last = request.arrival_ps;
+            prompt += u64::from(request.prompt);
+            output += u64::from(request.output);
+        }
+        anyhow::ensure!(requests > 0, "no requests in {self}");
+        let mean = |all: u64| u32::try_from(all.div_ceil(requests.max(1))).unwrap_or(u32::MAX);
+        let per_second = requests.saturating_sub(1) as f64 * SECOND_PS as f64 / last as f64;
+        let spread = per_second.is_finite() && per_second > 0.0;
+        spread.then_some(()).with_context(|| {
+            format!("the requests in {self} come at once: there is no rate that could be scaled")
+        })?;
+        let (mean_prompt, mean_output) = (mean(prompt), mean(output));
+        Ok(Shape { requests, per_second, mean_prompt, mean_output })
+    }
+}
