@@ -160,7 +160,7 @@ impl Simulation<'_> {
             part("input", time.input_ps, Some(self.run.prompt_tokens - self.run.cached_tokens)),
             part("cached input", time.cached_ps, Some(self.run.cached_tokens)),
             part("output", time.output_ps, Some(self.run.generated_tokens)),
-            part("idle", time.idle_ps, None),
+            part("idle", time.idle_ps + time.cold_ps, None),
         ]
     }
 

@@ -77,24 +77,29 @@ fn main() {
         })
     };
     if engine.enable_prefix_caching {
-        for (who, replicas, faster) in [("4 replicas", 4, 1), ("16 replicas", 16, 4)] {
-            bench(&format!("{who} in turn, prefix caching"), faster, &|| {
-                fleet(replicas, Balance::RoundRobin, faster)
+        let cached_first = Balance::PrefixAware { slack: 8 };
+        let all = [
+            ("4 replicas in turn", 4, Balance::RoundRobin, 1),
+            ("4 replicas, most cached first", 4, cached_first, 1),
+            ("16 replicas in turn", 16, Balance::RoundRobin, 4),
+            ("16 replicas, most cached first", 16, cached_first, 4),
+        ];
+        for (who, replicas, balance, faster) in all {
+            bench(who, faster, &|| fleet(replicas, balance, faster));
+        }
+    } else {
+        for faster in [1, 2, 4] {
+            bench("one replica", faster, &|| {
+                serve(&engine, &llama, &slo, requests(faster), |_| ()).unwrap()
             });
         }
-        return;
-    }
-    for faster in [1, 2, 4] {
-        bench("one replica", faster, &|| {
-            serve(&engine, &llama, &slo, requests(faster), |_| ()).unwrap()
-        });
-    }
-    let all = [
-        ("200 replicas in turn", Balance::RoundRobin),
-        ("200 replicas, the least loaded", Balance::LeastLoaded),
-    ];
-    for (who, balance) in all {
-        bench(who, 400, &|| fleet(200, balance, 400));
+        let all = [
+            ("200 replicas in turn", Balance::RoundRobin),
+            ("200 replicas, the least loaded", Balance::LeastLoaded),
+        ];
+        for (who, balance) in all {
+            bench(who, 400, &|| fleet(200, balance, 400));
+        }
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();

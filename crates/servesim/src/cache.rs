@@ -158,6 +158,13 @@ impl Cache {
         }
     }
 
+    /// How many blocks are cached of a prompt that begins so.
+    pub(crate) fn cached(&self, prefix: &Prefix, prompt: u32) -> u32 {
+        let shared = prefix.tokens(prompt) >> self.shift;
+        let limit = prompt.saturating_sub(1) >> self.shift;
+        self.walk(prefix, limit.min(shared)).blocks
+    }
+
     /// What is cached of a waiting sequence that has so many tokens. The last token is always
     /// computed, for it gives the next one.
     pub(crate) fn find(&self, who: u32, tokens: u32) -> Hit {

@@ -3,16 +3,48 @@
 use crate::engine::{Engine, Error, Incoming, Record};
 use crate::replica::Replica;
 use crate::report::{Report, Slo};
+use crate::sequence::NEVER;
 use crate::step_time::StepTime;
 
-/// Which replica gets a request.
+/// Which replica gets a request. Of several that are as good, the next in turn does.
+///
+/// A replica's load is the number of its requests, waiting or running. What ends with a step is gone
+/// when the step has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Balance {
     /// Each in its turn.
     RoundRobin,
-    /// The one with the fewest requests, waiting or running; of several the next in turn. What
-    /// ends with a step is gone when the step has ended.
+    /// The one with the least load.
     LeastLoaded,
+    /// Of those whose load is above the least by no more than `slack`, the one whose cache has most
+    /// of the prompt, and of several the one with the least load.
+    PrefixAware {
+        /// Requests by which a load may be above the least.
+        slack: u32,
+    },
+}
+
+/// When replicas are started and stopped.
+///
+/// As often as it says, the load of the replicas that take requests, over the load that each should
+/// have, tells how many are wanted. Missing ones are started at once, and take requests after their
+/// cold start. Those too many are stopped, the newest first, once there have been too many for the
+/// whole of a time: as many as were too many throughout. Who is stopped serves what it has, and no
+/// more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaling {
+    /// Replicas at the start, and at least; not zero.
+    pub least: u32,
+    /// Replicas at most.
+    pub most: u32,
+    /// Requests, waiting or running, that a replica should have; not zero.
+    pub target_load: u32,
+    /// Time between two looks; not zero.
+    pub every_ps: u64,
+    /// From the start of a replica, from which on it is paid for, until it takes requests.
+    pub cold_start_ps: u64,
+    /// For so long there must have been too many before any is stopped.
+    pub hold_ps: u64,
 }
 
 /// Serves requests with so many equal replicas, and tells of each which replica had it and what
@@ -28,45 +60,301 @@ pub fn serve_fleet(
     balance: Balance,
     slo: &Slo,
     requests: impl IntoIterator<Item = impl Into<Incoming>>,
-    mut each: impl FnMut(u32, &Record),
+    each: impl FnMut(u32, &Record),
 ) -> Result<Vec<Report>, Error> {
-    if replicas == 0 {
-        let expected = "at least 1".to_owned();
-        return Err(Error::Setting { what: "replicas", found: 0, expected });
-    }
-    let mut fleet = Vec::new();
-    for _ in 0..replicas {
-        fleet.push(Replica::new(engine, &time, slo)?);
-    }
-    let (mut turn, mut last_arrival) = (0_u32, 0);
+    positive("replicas", replicas)?;
+    let mut fleet = Fleet::new(engine, &time, replicas, balance, false, slo, each)?;
     for (number, request) in (0..).zip(requests) {
-        let Incoming { request, prefix } = request.into();
-        let at = request.arrival_ps;
-        if at < last_arrival {
-            return Err(Error::Unsorted { number });
+        fleet.push(number, request.into())?;
+    }
+    fleet.finish()
+}
+
+/// Serves requests with as many equal replicas as they need; otherwise as [`serve_fleet`]. Reports are
+/// in the order in which replicas were started, and of the time from there until they were stopped and
+/// done.
+///
+/// # Errors
+/// As [`crate::serve`].
+pub fn serve_scaled(
+    engine: &Engine,
+    time: impl StepTime,
+    scaling: &Scaling,
+    balance: Balance,
+    slo: &Slo,
+    requests: impl IntoIterator<Item = impl Into<Incoming>>,
+    each: impl FnMut(u32, &Record),
+) -> Result<Vec<Report>, Error> {
+    positive("least replicas", scaling.least)?;
+    positive("target_load", scaling.target_load)?;
+    positive("every_ps", u32::try_from(scaling.every_ps).unwrap_or(u32::MAX))?;
+    if scaling.most < scaling.least {
+        let expected = format!("at least {}, the least replicas", scaling.least);
+        return Err(Error::Setting { what: "most replicas", found: scaling.most, expected });
+    }
+    let mut fleet = Fleet::new(engine, &time, scaling.least, balance, true, slo, each)?;
+    let mut next = scaling.every_ps;
+    // Since when there have been too many, and how many were wanted at most.
+    let mut spare: Option<(u64, u32)> = None;
+    for (number, request) in (0..).zip(requests) {
+        let incoming: Incoming = request.into();
+        while next <= incoming.request.arrival_ps {
+            fleet.scale(next, scaling, &mut spare)?;
+            next = next.checked_add(scaling.every_ps).ok_or(Error::RunTooLong)?;
         }
-        last_arrival = at;
-        if balance == Balance::LeastLoaded {
-            let mut least = (u32::MAX, 0);
-            // In turn order, so that the first of several is the next.
-            for which in (turn..replicas).chain(0..turn) {
-                let replica = &mut fleet[which as usize];
-                replica.advance(at, &mut |record: &Record| each(which, record))?;
-                let load = replica.load(at);
-                if load < least.0 {
-                    least = (load, which);
+        fleet.push(number, incoming)?;
+    }
+    fleet.finish()
+}
+
+fn positive(what: &'static str, found: u32) -> Result<(), Error> {
+    let expected = || "at least 1".to_owned();
+    if found == 0 { Err(Error::Setting { what, found, expected: expected() }) } else { Ok(()) }
+}
+
+struct Fleet<'a, T, F> {
+    engine: &'a Engine,
+    time: &'a T,
+    slo: &'a Slo,
+    balance: Balance,
+    /// Whether anybody asks for loads.
+    watched: bool,
+    each: F,
+    members: Vec<Member<'a, T>>,
+    /// By member: its load, or `CLOSED`.
+    loads: Vec<u32>,
+    /// By member: the time up to which its load is known; `NEVER` while it has none.
+    known: Vec<u64>,
+    /// How many take requests, or will when they have started.
+    current: u32,
+    /// The first time at which one that was started takes requests.
+    opens: u64,
+    /// The member whose turn it is.
+    turn: usize,
+    last_arrival: u64,
+}
+
+/// The load of a replica that takes no requests.
+const CLOSED: u32 = u32::MAX;
+
+struct Member<'a, T> {
+    /// `None` once it is stopped.
+    replica: Option<Replica<&'a T>>,
+    /// When it was started, and when it takes requests.
+    begun: u64,
+    opens: u64,
+    report: Report,
+}
+
+impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
+    fn new(
+        engine: &'a Engine,
+        time: &'a T,
+        replicas: u32,
+        balance: Balance,
+        watched: bool,
+        slo: &'a Slo,
+        each: F,
+    ) -> Result<Self, Error> {
+        let mut fleet = Self {
+            engine,
+            time,
+            slo,
+            balance,
+            watched: watched || balance != Balance::RoundRobin,
+            each,
+            members: Vec::new(),
+            loads: Vec::new(),
+            known: Vec::new(),
+            current: 0,
+            opens: NEVER,
+            turn: 0,
+            last_arrival: 0,
+        };
+        for _ in 0..replicas {
+            fleet.start(0, 0)?;
+        }
+        Ok(fleet)
+    }
+
+    /// Starts a replica at a time that takes requests at a later one.
+    fn start(&mut self, begun: u64, opens: u64) -> Result<(), Error> {
+        let mut replica = Replica::new(self.engine, self.time, self.slo)?;
+        replica.begin(opens, self.watched);
+        let report = Report::default();
+        self.members.push(Member { replica: Some(replica), begun, opens, report });
+        self.loads.push(if opens > begun { CLOSED } else { 0 });
+        self.known.push(NEVER);
+        self.opens = self.opens.min(if opens > begun { opens } else { NEVER });
+        self.current += 1;
+        Ok(())
+    }
+
+    /// Those that have started by now take requests.
+    fn open(&mut self, at: u64) {
+        if at < self.opens {
+            return;
+        }
+        self.opens = NEVER;
+        for (load, member) in self.loads.iter_mut().zip(&self.members) {
+            if member.replica.is_some() && *load == CLOSED {
+                if member.opens <= at {
+                    *load = 0;
+                } else {
+                    self.opens = self.opens.min(member.opens);
                 }
             }
-            turn = least.1;
         }
-        fleet[turn as usize].push(number, &request, prefix, &mut |record: &Record| {
-            each(turn, record);
-        })?;
-        turn = (turn + 1) % replicas;
     }
-    let mut end = 0;
-    for (which, replica) in (0..).zip(&mut fleet) {
-        end = end.max(replica.drain(&mut |record: &Record| each(which, record))?);
+
+    /// Finds out the load of each at a time.
+    fn look(&mut self, at: u64) -> Result<(), Error> {
+        for (which, known) in self.known.iter_mut().enumerate() {
+            if *known <= at
+                && let Some(replica) = &mut self.members[which].replica
+            {
+                replica.settle(at, &mut |record| (self.each)(number(which), record))?;
+                (self.loads[which], *known) = load(replica, at);
+            }
+        }
+        Ok(())
     }
-    Ok(fleet.into_iter().map(|replica| replica.report(end)).collect())
+
+    /// A request comes.
+    fn push(&mut self, place: u64, incoming: Incoming) -> Result<(), Error> {
+        let Incoming { request, prefix } = incoming;
+        let at = request.arrival_ps;
+        if at < self.last_arrival {
+            return Err(Error::Unsorted { number: place });
+        }
+        self.last_arrival = at;
+        self.open(at);
+        let which = match self.balance {
+            Balance::RoundRobin => self.in_turn(|load| load != CLOSED),
+            Balance::LeastLoaded => {
+                self.look(at)?;
+                let least = self.least();
+                self.in_turn(|load| load == least)
+            }
+            Balance::PrefixAware { slack } => {
+                self.look(at)?;
+                let most = self.least().saturating_add(slack).min(CLOSED - 1);
+                let all = (self.turn..self.loads.len()).chain(0..self.turn);
+                let good = all.filter(|&which| self.loads[which] <= most);
+                let cached = |which: usize| match (&self.members[which].replica, &prefix) {
+                    (Some(replica), Some(prefix)) => replica.cached(prefix, request.prompt),
+                    _ => 0,
+                };
+                // The first of several is the next in turn.
+                let best =
+                    good.min_by_key(|&which| (std::cmp::Reverse(cached(which)), self.loads[which]));
+                best.expect("the least loaded is among them")
+            }
+        };
+        let member = &mut self.members[which];
+        let replica = member.replica.as_mut().expect("only those that run take requests");
+        replica.push(place, &request, prefix, &mut |record| (self.each)(number(which), record))?;
+        (self.loads[which], self.known[which]) = load(replica, at);
+        self.turn = if which + 1 == self.members.len() { 0 } else { which + 1 };
+        Ok(())
+    }
+
+    /// The first from the one whose turn it is that is good; there is one.
+    fn in_turn(&self, is_good: impl Fn(u32) -> bool) -> usize {
+        let good = |load: &u32| is_good(*load);
+        let (before, behind) = self.loads.split_at(self.turn);
+        let next = behind.iter().position(good).map(|at| at + self.turn);
+        next.or_else(|| before.iter().position(good)).expect("one at least takes requests")
+    }
+
+    fn least(&self) -> u32 {
+        self.loads.iter().copied().min().unwrap_or(CLOSED)
+    }
+
+    /// Starts and stops replicas.
+    fn scale(
+        &mut self,
+        at: u64,
+        scaling: &Scaling,
+        spare: &mut Option<(u64, u32)>,
+    ) -> Result<(), Error> {
+        self.open(at);
+        self.look(at)?;
+        let loads = self.loads.iter().filter(|&&load| load != CLOSED);
+        let load: u64 = loads.map(|&load| u64::from(load)).sum();
+        let wanted = u32::try_from(load.div_ceil(scaling.target_load.into())).unwrap_or(u32::MAX);
+        let wanted = wanted.clamp(scaling.least, scaling.most);
+        if wanted >= self.current {
+            *spare = None;
+            let opens = at.checked_add(scaling.cold_start_ps).filter(|&opens| opens < NEVER);
+            let opens = opens.ok_or(Error::RunTooLong)?;
+            for _ in self.current..wanted {
+                self.start(at, opens)?;
+            }
+            return Ok(());
+        }
+        let (since, most) = spare.map_or((at, wanted), |(since, most)| (since, most.max(wanted)));
+        *spare = Some((since, most));
+        if at - since >= scaling.hold_ps {
+            *spare = None;
+            for which in (0..self.members.len()).rev() {
+                if self.current > most && self.members[which].replica.is_some() {
+                    self.stop(which, at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// It takes no more requests; what it has, it serves.
+    fn stop(&mut self, which: usize, at: u64) -> Result<(), Error> {
+        let member = &mut self.members[which];
+        let Some(mut replica) = member.replica.take() else { return Ok(()) };
+        let mut end = at;
+        if member.opens <= at {
+            let last = replica.drain(&mut |record| (self.each)(number(which), record))?;
+            end = last.max(at);
+        }
+        member.report = member.paid(replica, end);
+        (self.loads[which], self.known[which]) = (CLOSED, NEVER);
+        self.current -= 1;
+        Ok(())
+    }
+
+    /// Runs until nothing is left.
+    fn finish(mut self) -> Result<Vec<Report>, Error> {
+        let mut end = 0;
+        for (which, member) in self.members.iter_mut().enumerate() {
+            if let Some(replica) = &mut member.replica
+                && self.loads[which] != CLOSED
+            {
+                end = end.max(replica.drain(&mut |record| (self.each)(number(which), record))?);
+            }
+        }
+        let reports = self.members.into_iter().map(|mut member| match member.replica.take() {
+            Some(replica) => member.paid(replica, end),
+            None => member.report,
+        });
+        Ok(reports.collect())
+    }
+}
+
+impl<T: StepTime> Member<'_, T> {
+    /// What a replica came to that was paid for until a time.
+    fn paid(&self, replica: Replica<&T>, end: u64) -> Report {
+        let mut report = replica.report(end.max(self.opens));
+        report.time.cold_ps = self.opens.min(end) - self.begun;
+        report
+    }
+}
+
+/// The load of a replica at a time, and up to when that is known.
+fn load<T: StepTime>(replica: &Replica<T>, at: u64) -> (u32, u64) {
+    // What ends with the step at hand is there until it has ended.
+    let nothing = replica.is_idle() && replica.now() <= at;
+    (replica.load(at), if nothing { NEVER } else { replica.now() })
+}
+
+fn number(which: usize) -> u32 {
+    u32::try_from(which).expect("memory ends before u32 does")
 }

@@ -6,9 +6,9 @@
 //! all steps between two events are one closed form. A plain simulator that goes step by step
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
-//! [`serve_fleet`] does the same with many replicas behind a router, [`Goal::highest_rate`] searches
-//! the highest rate that keeps an SLO, and a [`Live`] replica is driven step by step, by requests
-//! that come while it runs.
+//! [`serve_fleet`] does the same with many replicas behind a router, [`serve_scaled`] with as many as
+//! are needed, [`Goal::highest_rate`] searches the highest rate that keeps an SLO, and a [`Live`]
+//! replica is driven step by step, by requests that come while it runs.
 //!
 //! # The rules
 //!
@@ -48,7 +48,7 @@ mod step_time;
 mod timeline;
 
 pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, picoseconds};
-pub use fleet::{Balance, serve_fleet};
+pub use fleet::{Balance, Scaling, serve_fleet, serve_scaled};
 pub use histogram::Histogram;
 pub use live::{Event, Live};
 pub use prefix::Prefix;

@@ -90,6 +90,8 @@ pub(crate) struct Replica<T> {
     late: Vec<u32>,
     /// Whether no steps are skipped.
     single: bool,
+    /// Whether its load is asked for.
+    watched: bool,
     slo: Slo,
     report: Report,
 }
@@ -148,6 +150,7 @@ impl<T: StepTime> Replica<T> {
             done: Vec::new(),
             late: Vec::new(),
             single: false,
+            watched: false,
             slo: *slo,
             report: Report::new(engine.max_num_seqs),
             engine: engine.clone(),
@@ -236,6 +239,26 @@ impl<T: StepTime> Replica<T> {
             Phase::Decode => (one.number, self.generated(one)),
             _ => (one.number, one.generated),
         })
+    }
+
+    /// Begins at a time instead of 0. Of one that is `watched`, [`Self::load`] is exact even if
+    /// requests leave.
+    pub(crate) const fn begin(&mut self, at: u64, watched: bool) {
+        (self.now, self.watched) = (at, watched);
+    }
+
+    /// Runs until what happens before a time has been seen.
+    pub(crate) fn settle(&mut self, at: u64, each: &mut impl FnMut(&Record)) -> Result<(), Error> {
+        self.advance(at, each)?;
+        if self.now == at {
+            self.expire(at, each);
+        }
+        Ok(())
+    }
+
+    /// Tokens of a prompt that are in the cache now.
+    pub(crate) fn cached(&self, prefix: &Prefix, prompt: u32) -> u32 {
+        self.cache.as_ref().map_or(0, |cache| cache.cached(prefix, prompt) << self.shift)
     }
 
     /// Runs until nothing is left; returns when that was.
@@ -462,6 +485,8 @@ impl<T: StepTime> Replica<T> {
         // Who comes while there is no seat, or behind somebody who finds no blocks, changes
         // nothing before the next event: blocks and seats only get fewer until then.
         let behind = match blocked {
+            // But they may leave before, and that changes its load.
+            _ if self.watched => false,
             Blocked::Seats => true,
             Blocked::Blocks => self.engine.priority_classes == 1,
             Blocked::Nobody | Blocked::Tokens => false,

@@ -148,6 +148,8 @@ pub struct Time {
     pub output_ps: u64,
     /// Nothing to do.
     pub idle_ps: u64,
+    /// Starting: paid for, but not serving yet.
+    pub cold_ps: u64,
 }
 
 impl Time {
@@ -160,7 +162,7 @@ impl Time {
     /// The whole.
     #[must_use]
     pub const fn total_ps(&self) -> u64 {
-        self.busy_ps() + self.idle_ps
+        self.busy_ps() + self.idle_ps + self.cold_ps
     }
 
     /// A step with prompts: what it takes, what its prompts would take alone, what they would if
@@ -296,6 +298,7 @@ impl Report {
         self.time.cached_ps += other.time.cached_ps;
         self.time.output_ps += other.time.output_ps;
         self.time.idle_ps += other.time.idle_ps;
+        self.time.cold_ps += other.time.cold_ps;
         add(&mut self.batch_ps, &other.batch_ps);
         add(&mut self.kv_ps, &other.kv_ps);
     }

@@ -1,9 +1,14 @@
 //! Many replicas behind a router.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
-use servesim::{Balance, Record, Report, serve, serve_fleet};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use servesim::{Balance, Record, Report, Scaling, serve, serve_fleet, serve_scaled};
 
 use crate::agree::{Case, at_least, small_case};
+use crate::plain_fleet::simulate;
 
 /// Serves a case; returns of each request which replica had it and what became of it, in order.
 fn run(case: &Case, replicas: u32, balance: Balance) -> (Vec<Report>, Vec<(u32, Record)>) {
@@ -16,6 +21,37 @@ fn run(case: &Case, replicas: u32, balance: Balance) -> (Vec<Report>, Vec<(u32, 
     records.sort_by_key(|(_, record)| record.number);
     assert_eq!(records.len(), requests.len());
     (reports.unwrap(), records)
+}
+
+fn balances() -> impl Strategy<Value = Balance> {
+    prop_oneof![
+        Just(Balance::RoundRobin),
+        Just(Balance::LeastLoaded),
+        (0_u32..6).prop_map(|slack| Balance::PrefixAware { slack }),
+    ]
+}
+
+fn scalings() -> impl Strategy<Value = Scaling> {
+    let counts = (1_u32..4, 0_u32..5, 1_u32..4);
+    (counts, 1_u64..60, 0_u64..100, 0_u64..80).prop_map(|(counts, every_ps, cold, hold_ps)| {
+        let (least, more, target_load) = counts;
+        Scaling { least, most: least + more, target_load, every_ps, cold_start_ps: cold, hold_ps }
+    })
+}
+
+/// Twice as many requests as a single replica is tested with.
+fn busy_case() -> impl Strategy<Value = Case> {
+    (small_case(), small_case(), 1_u64..6).prop_map(|(mut case, mut other, pause)| {
+        // The second lot comes when the first has been served, or nearly.
+        let pause = pause * case.requests.last().map_or(0, |one| one.arrival_ps);
+        other.requests.iter_mut().for_each(|one| one.arrival_ps += pause);
+        let all = case.requests.iter().chain(&other.requests).copied();
+        let named = case.prefixes.iter().chain(&other.prefixes).cloned();
+        let mut both: Vec<_> = all.zip(named).collect();
+        both.sort_by_key(|(request, _)| request.arrival_ps);
+        (case.requests, case.prefixes) = both.into_iter().unzip();
+        case
+    })
 }
 
 /// A step takes some time, nobody leaves, and there are more requests.
@@ -32,13 +68,12 @@ fn patient_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(at_least(2_000))]
+    #![proptest_config(at_least(10_000))]
 
     #[test]
     fn each_replica_serves_its_share_as_if_alone(
-        case in small_case(), replicas in 1_u32..5, least_loaded: bool,
+        case in small_case(), replicas in 1_u32..5, balance in balances(),
     ) {
-        let balance = if least_loaded { Balance::LeastLoaded } else { Balance::RoundRobin };
         let (reports, records) = run(&case, replicas, balance);
         let span = reports[0].time.total_ps();
         let mut merged = reports[0].clone();
@@ -69,6 +104,36 @@ proptest! {
     }
 
     #[test]
+    fn a_fleet_agrees_with_plain_replicas_behind_a_plain_router(
+        case in busy_case(), scaling in scalings(), balance in balances(), fixed: bool,
+    ) {
+        let Case { engine, machine, slo, .. } = &case;
+        let mut found = Vec::new();
+        let mut each = |who: u32, one: &Record| found.push((who, *one));
+        // No look comes before the last request.
+        let never = u64::MAX / 2;
+        let scaling = if fixed { Scaling { every_ps: never, ..scaling } } else { scaling };
+        let reports = if fixed {
+            serve_fleet(engine, machine, scaling.least, balance, slo, case.incoming(), each)
+        } else {
+            serve_scaled(engine, machine, &scaling, balance, slo, case.incoming(), &mut each)
+        };
+        found.sort_by_key(|(_, record)| record.number);
+        let (expected, records, _) = simulate(&case, &scaling, balance);
+        for (found, expected) in found.iter().zip(&records) {
+            prop_assert_eq!(found, expected);
+        }
+        prop_assert_eq!(found.len(), records.len());
+        let reports = reports.unwrap();
+        for (found, expected) in reports.iter().zip(&expected) {
+            prop_assert_eq!(found.time, expected.time);
+            prop_assert_eq!(found.work, expected.work);
+            prop_assert!(found == expected, "{found:?}\n{expected:?}");
+        }
+        prop_assert_eq!(reports.len(), expected.len());
+    }
+
+    #[test]
     fn the_router_does_what_it_says(case in patient_case(), replicas in 1_u32..5) {
         let (_, records) = run(&case, replicas, Balance::RoundRobin);
         for (number, (who, _)) in (0..).zip(&records) {
@@ -82,6 +147,26 @@ proptest! {
             }
             prop_assert_eq!(loads[*who as usize], *loads.iter().min().unwrap(), "{:?}", loads);
         }
+    }
+}
+
+#[test]
+fn in_the_fleets_everything_happens() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::<&str, u32>::new();
+    for _ in 0..4_000 {
+        let all = (busy_case(), scalings(), balances()).new_tree(&mut runner).unwrap();
+        let (case, scaling, balance) = all.current();
+        let found = simulate(&case, &scaling, balance).2;
+        let mut see = |what, times: usize| *seen.entry(what).or_default() += u32::from(times > 0);
+        see("started", found.started);
+        see("stopped", found.stopped);
+        see("stopped while starting", found.stopped_while_starting);
+        see("stopped with work", found.stopped_with_work);
+        see("chosen for its cache", found.for_its_cache);
+    }
+    for (what, cases) in seen {
+        assert!(cases >= 20, "`{what}` happens in {cases} of 4,000 cases");
     }
 }
 

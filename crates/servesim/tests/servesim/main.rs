@@ -6,6 +6,7 @@ mod blocks;
 mod fleet;
 mod laws;
 mod live;
+mod plain_fleet;
 mod reference;
 mod search;
 mod setting;

@@ -30,18 +30,28 @@ impl Sequence {
         self.record.prompt + self.record.generated
     }
 
-    /// What its block at this place holds when it is full.
     fn content(&self, place: u32, block_tokens: u32) -> Content {
-        let end = (place + 1) * block_tokens;
-        match &self.prefix {
-            Some(Named { names, run, salt })
-                if end <= self.record.prompt && end as usize <= names.len() * *run as usize =>
-            {
-                let names = names[..=((end - 1) / run) as usize].to_vec();
-                Content::Shared { salt: *salt, run: *run, names, end }
-            }
-            _ => Content::Own { number: self.record.number, end },
+        content(self.record.number, self.record.prompt, &self.prefix, place, block_tokens)
+    }
+}
+
+/// What a sequence's block at this place holds when it is full.
+fn content(
+    number: u64,
+    prompt: u32,
+    prefix: &Option<Named>,
+    place: u32,
+    block_tokens: u32,
+) -> Content {
+    let end = (place + 1) * block_tokens;
+    match prefix {
+        Some(Named { names, run, salt })
+            if end <= prompt && end as usize <= names.len() * *run as usize =>
+        {
+            let names = names[..=((end - 1) / run) as usize].to_vec();
+            Content::Shared { salt: *salt, run: *run, names, end }
         }
+        _ => Content::Own { number, end },
     }
 }
 
@@ -49,7 +59,9 @@ impl Sequence {
 pub(crate) struct Reference<'a, T> {
     engine: &'a Engine,
     time: &'a T,
-    now: u64,
+    pub(crate) now: u64,
+    /// How many waited or ran in the last step, and came since.
+    in_step: usize,
     sequences: Vec<Option<Sequence>>,
     /// In the order of admission.
     running: Vec<usize>,
@@ -76,22 +88,7 @@ pub(crate) fn simulate<'a, T: StepTime>(
     requests: &[Request],
     prefixes: &[Option<Named>],
 ) -> Reference<'a, T> {
-    let mut state = Reference {
-        engine,
-        time,
-        now: 0,
-        sequences: Vec::new(),
-        running: Vec::new(),
-        waiting: Vec::new(),
-        kv: Blocks::new(engine.kv_blocks),
-        records: Vec::new(),
-        report: empty(engine),
-        slo,
-        gaps: Vec::new(),
-        stalls: 0,
-        chunks: 0,
-        own_hits: 0,
-    };
+    let mut state = Reference::new(engine, time, slo, 0);
     let mut coming = requests.iter().zip(prefixes).peekable();
     loop {
         // What came in since the last step, in the order of time; arrivals first.
@@ -126,7 +123,83 @@ pub(crate) fn simulate<'a, T: StepTime>(
     state
 }
 
-impl<T: StepTime> Reference<'_, T> {
+impl<'a, T: StepTime> Reference<'a, T> {
+    /// Nothing to do yet, from a time on.
+    pub(crate) fn new(engine: &'a Engine, time: &'a T, slo: &'a Slo, now: u64) -> Self {
+        Self {
+            engine,
+            time,
+            now,
+            in_step: 0,
+            sequences: Vec::new(),
+            running: Vec::new(),
+            waiting: Vec::new(),
+            kv: Blocks::new(engine.kv_blocks),
+            records: Vec::new(),
+            report: empty(engine),
+            slo,
+            gaps: Vec::new(),
+            stalls: 0,
+            chunks: 0,
+            own_hits: 0,
+        }
+    }
+
+    /// Takes every step that begins before a time; lets go who leaves before it.
+    pub(crate) fn settle(&mut self, at: u64) {
+        while self.now < at {
+            self.leave_before(self.now + 1);
+            if self.running.is_empty() && self.waiting.is_empty() {
+                if at == u64::MAX {
+                    return;
+                }
+                self.report.time.idle_ps += at - self.now;
+                self.now = at;
+                return;
+            }
+            self.in_step = self.running.len() + self.waiting.len();
+            let scheduled = self.schedule();
+            self.stalls += self.running.len() - scheduled.len();
+            if !scheduled.is_empty() {
+                self.execute(&scheduled);
+            }
+        }
+        if self.now == at {
+            self.leave_before(at);
+        }
+    }
+
+    fn leave_before(&mut self, at: u64) {
+        while let Some(leaves) = self.next_to_leave().filter(|leaves| leaves.0 < at) {
+            self.leave(leaves);
+        }
+    }
+
+    /// A request comes that nobody knew of.
+    pub(crate) fn push(&mut self, request: &Request, prefix: &Option<Named>) {
+        self.settle(request.arrival_ps);
+        self.leave_before(request.arrival_ps);
+        let before = self.waiting.len();
+        self.arrive(request, prefix);
+        self.in_step += self.waiting.len() - before;
+    }
+
+    /// The requests that it has at a time up to which it is settled.
+    pub(crate) fn load(&self, at: u64) -> usize {
+        if self.now > at { self.in_step } else { self.running.len() + self.waiting.len() }
+    }
+
+    /// Tokens of a prompt that are in the cache.
+    pub(crate) fn cached(&self, request: &Request, prefix: &Option<Named>) -> u32 {
+        let block = self.engine.block_tokens;
+        let places = 0..(request.prompt - 1) / block;
+        let found = places.take_while(|&place| {
+            let content = content(u64::MAX, request.prompt, prefix, place, block);
+            self.kv.find(&content).is_some()
+        });
+        u32::try_from(found.count()).unwrap() * block
+    }
+
     fn arrive(&mut self, request: &Request, prefix: &Option<Named>) {
         let number = self.sequences.len();
         let arrival = request.arrival_ps;

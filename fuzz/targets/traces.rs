@@ -1,0 +1,13 @@
+//! Traces from any text: read or refused, in the order of time, and no prompt has more blocks than tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use workload::{AzureReader, BlockReader};
+
+fuzz_target!(|text: &str| {
+    let rows: Vec<_> = AzureReader::rows(text).map_while(Result::ok).collect();
+    assert!(rows.is_sorted_by_key(|row| row.at));
+    let rows: Vec<_> = BlockReader::rows(text).map_while(Result::ok).collect();
+    assert!(rows.is_sorted_by_key(|row| row.row.at));
+    assert!(rows.iter().all(|row| row.names.len() as u64 <= row.row.input.get()));
+});
