@@ -13,6 +13,7 @@ mod journal_cmd;
 mod key_cmd;
 mod key_file;
 mod output;
+mod plan;
 mod price_alarm;
 mod price_cmd;
 mod process;
@@ -56,6 +57,8 @@ enum Command {
     /// them for all requests together, as in `farthing simulate`. A token is four bytes of text. What a reply shall be
     /// stands in the last message, such as [[sim output=120]]; `max_tokens` caps it.
     Simulated(Box<simulated_cmd::Arguments>),
+    /// A scenario's demand: what it will cost, on which GPUs or behind which API, and what matters most
+    Plan(plan::Arguments),
     /// Which price applies and why, and what usages cost
     Price(price_cmd::Arguments),
     /// Keys for clients: who may call, for which team, until when
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Estimate(arguments) => estimate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Simulated(arguments) => simulated_cmd::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),
         Command::Key(arguments) => key_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),

@@ -18,7 +18,7 @@ mod setup;
 
 use offered::Traffic;
 use serve::Job;
-pub(crate) use setup::{Replica, Serving};
+pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]

@@ -57,6 +57,8 @@ impl Fleet {
         let for_load = load(peak);
         let most = with_failures(for_load);
         let needed = |hour: usize| match schedule {
+            // Nobody waits for what nobody asks for.
+            Schedule::Autoscaled if week[hour] <= 0.0 => 0,
             Schedule::Autoscaled => with_failures(load(week[hour])),
             Schedule::Owned | Schedule::Fixed => most,
         };

@@ -181,7 +181,8 @@ impl GpuOffer {
     /// [`Unfit`]: what stands in the way.
     pub fn capability(&self, mix: &Mix, slo: &Slo) -> Result<Capability, Unfit> {
         self.fits(mix)?;
-        let closed_form = self.candidate.closed_form(mix, slo).map_err(CapacityError::from)?;
+        let closed_form =
+            self.candidate.closed_form(mix.computed(), slo).map_err(CapacityError::from)?;
         let highest = match self.candidate.highest_rate(mix, slo)? {
             Highest::Rate(service) => service,
             Highest::Never(best) => return Err(Unfit::Slo(best)),
@@ -252,6 +253,15 @@ impl GpuOffer {
 }
 
 impl Capability {
+    /// The same for calls of somewhat other lengths: all rates move as their closed form does.
+    #[must_use]
+    pub fn moved_to(&self, closed_form: f64) -> Self {
+        let factor = closed_form / self.closed_form;
+        let moved = |service: &Service| Service { rate: service.rate * factor, ..*service };
+        let levels = self.levels.iter().map(moved).collect();
+        Self { highest: moved(&self.highest), levels, closed_form }
+    }
+
     /// The share of a replica's time at a rate, between those that were simulated.
     fn at(&self, rate: f64, of: fn(&Service) -> f64) -> f64 {
         let mut below = (0.0, 0.0);
@@ -341,7 +351,7 @@ pub fn choose(
     let mut order = Vec::new();
     for (index, offer) in offers.iter().enumerate() {
         let most = offer.fits(&mix).and_then(|()| {
-            let most = offer.candidate.closed_form(&mix, slo);
+            let most = offer.candidate.closed_form(mix.computed(), slo);
             most.map_err(|error| CapacityError::from(error).into())
         });
         match most {

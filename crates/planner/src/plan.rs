@@ -61,8 +61,8 @@ pub struct Own {
     pub offered: usize,
 }
 
-/// Lengths that changed by less than this are served as they were.
-const SAME_LENGTHS: f64 = 0.02;
+/// Calls whose lengths changed by more than this are simulated anew; by less, rates move as their closed form does.
+const NEAR: f64 = 0.2;
 
 /// Makes a plan for one case of a scenario.
 #[must_use]
@@ -150,18 +150,28 @@ fn own(
     let Chosen { offer: index, capability: first, simulated, .. } = chosen;
     let offer = &offers[index];
     let profile = &scenario.profile;
-    let mut capability = first.clone();
-    let mut lengths = demand[0].mean_lengths();
+    let computed = |demand: &Demand| {
+        let (input, output) = demand.mean_lengths();
+        (input * (1.0 - case.at(Var::Cached)), output)
+    };
+    let mut simulated_at = (first.clone(), computed(&demand[0]));
     let mut months = Vec::new();
     let mut at_first = None;
     for (month, demand) in (0..).zip(demand) {
-        let now = demand.mean_lengths();
-        let changed = |before: f64, now: f64| (now / before - 1.0).abs() > SAME_LENGTHS;
-        if changed(lengths.0, now.0) || changed(lengths.1, now.1) {
+        let lengths = computed(demand);
+        let far = |before: f64, now: f64| (now / before.max(1e-9) - 1.0).abs() > NEAR;
+        if far(simulated_at.1.0, lengths.0) || far(simulated_at.1.1, lengths.1) {
             let mix = Mix::new(&demand.shapes, case, crate::capacity::CALLS);
-            capability = offer.capability(&mix, &scenario.slo).map_err(|why| (index, why))?;
-            lengths = now;
+            let anew = offer.capability(&mix, &scenario.slo).map_err(|why| (index, why))?;
+            simulated_at = (anew, lengths);
         }
+        let capability = if lengths == simulated_at.1 {
+            simulated_at.0.clone()
+        } else {
+            let closed_form = offer.candidate.closed_form(lengths, &scenario.slo);
+            let unfit = |why| (index, crate::CapacityError::from(why).into());
+            simulated_at.0.moved_to(closed_form.map_err(unfit)?)
+        };
         let (fleet, cost) =
             offer.fleet(case, taken, (demand, profile), capability.highest.rate, month);
         months.push(offer.month(demand, &fleet, &cost, &capability));

@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod json;
 pub mod number;
 pub mod page;
+pub mod plan;
 pub mod plot;
 pub mod price;
 pub mod record;

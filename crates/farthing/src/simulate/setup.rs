@@ -113,7 +113,7 @@ impl Serving {
 }
 
 /// The sheets that are carried, behind a user's own.
-fn sheets(own: &[PathBuf]) -> anyhow::Result<Sheets> {
+pub(crate) fn sheets(own: &[PathBuf]) -> anyhow::Result<Sheets> {
     let mut sheets = Sheets::built_in()?;
     for file in own {
         let name = file.display().to_string();
@@ -127,7 +127,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 /// A model by its name, or by the path of its `config.json`.
-fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
+pub(crate) fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
     if name.ends_with(".json") {
         let text = read(Path::new(name))?;
         return Ok(Model::from_hugging_face(name, &text)?);
@@ -135,11 +135,11 @@ fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
     Ok(find("model", "--model", &sheets.models, Model::row, name)?.clone())
 }
 
-fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {
+pub(crate) fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {
     find("GPU", "--gpu", &sheets.accelerators, Accelerator::row, name)
 }
 
-fn engine<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Engine> {
+pub(crate) fn engine<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Engine> {
     find("engine", "--engine", &sheets.engines, Engine::row, name)
 }
 

@@ -24,6 +24,7 @@ mod many;
 mod operation;
 mod outages;
 mod passthrough;
+mod plan;
 mod prices;
 mod refusals;
 mod regions;

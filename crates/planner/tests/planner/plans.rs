@@ -3,7 +3,7 @@
 use planner::scenario::Recorded;
 use planner::{
     ApiOffer, Candidate, Demand, Fleet, GpuOffer, Mix, Offers, PerHour, PerMtok, Plan, Scenario,
-    Schedule, TokenPrices, Unfit, Var, choose, plan, taken,
+    Schedule, TokenPrices, Unfit, Var, choose, needs, plan, taken,
 };
 use proptest::prelude::*;
 use roofline::{Format, Formats, Layout, Routing, Setup, Sheets};
@@ -243,4 +243,64 @@ proptest! {
         prop_assert!(paid(Schedule::Autoscaled) <= paid(Schedule::Fixed) * (1.0 + 1e-12));
         prop_assert!(paid(Schedule::Fixed) <= paid(Schedule::Owned) * (1.0 + 1e-12));
     }
+}
+
+#[test]
+fn what_would_have_to_be_true_makes_the_target_just_met() {
+    let text = LEAST.to_owned()
+        + "[task]\nrevenue = 0.02\nsuccess_rate = \"90%\"\n[target]\nbudget = \"10k/month\"\ngross_margin = \"50%\"\n"
+        + GPUS;
+    let scenario = scenario(&text);
+    let case = scenario.likely();
+    let offers = Offers { apis: vec![api()], gpus: vec![gpu("h100-sxm", 1, Format::Fp8, 3.0)] };
+    let plan = plan(&scenario, &case, &offers);
+    let bill = |lane: usize, case: &planner::Case| {
+        planner::plan(&scenario, case, &offers).lanes[lane].months[0].bill.usd()
+    };
+    let tasks = case.at(Var::Tasks);
+    let allowed = |revenue: f64, tasks: f64| (revenue * 0.9 * tasks * 0.5).min(10_000.0);
+    let first = bill(0, &case);
+    assert!(first > allowed(0.02, tasks), "{first}");
+    for (at, lane) in plan.lanes.iter().enumerate() {
+        let found = needs(&scenario, &case, &offers, lane);
+        assert_eq!(found.len(), 5, "{found:?}");
+        for need in found {
+            let Some(needed) = need.needed else { continue };
+            let (case, scale) = match need.what {
+                "price of a token, of what it is" => (case, needed),
+                "USD per GPU hour" => (case.with(Var::GpuHour, needed), 1.0),
+                "tokens per task" => {
+                    let scale = needed / need.now;
+                    let input = case.with(Var::Input, case.at(Var::Input) * scale);
+                    (input.with(Var::Answer, case.at(Var::Answer) * scale), 1.0)
+                }
+                "input read from the prompt cache" => (case.with(Var::Cached, needed), 1.0),
+                "revenue of a successful task, USD" => (case.with(Var::Revenue, needed), 1.0),
+                "tasks a month" => (case.with(Var::Tasks, needed), 1.0),
+                other => panic!("{other}"),
+            };
+            let (bill, most) =
+                (bill(at, &case) * scale, allowed(case.at(Var::Revenue), case.at(Var::Tasks)));
+            assert!(bill <= most * 1.000_001, "{}: {bill} of {most}", need.what);
+            // An API's bill has no steps: there it is met to the cent. The cache alone may do more than is needed.
+            if at == 0 && need.what != "revenue of a successful task, USD" {
+                assert!(bill >= most * 0.999, "{}: {bill} of {most}", need.what);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_matters_most_comes_first_and_luck_is_the_same_for_all() {
+    let text = LEAST
+        .replace("answer = 500", "answer = { low = 100, likely = 500, high = 900 }")
+        .replace("\"2k\"", "{ distribution = \"uniform\", low = \"1.9k\", high = \"2.1k\" }");
+    let scenario = scenario(&text);
+    let offers = Offers { apis: vec![api()], gpus: Vec::new() };
+    let swings = planner::swings(&scenario, &offers);
+    let order: Vec<Var> = swings.iter().map(|swing| swing.var).collect();
+    assert_eq!(order, [Var::Answer, Var::Input]);
+    let tasks = scenario.likely().at(Var::Tasks);
+    let expected = tasks * (1_920.0 * 2.0 + 500.0 * 8.0) / 1e6;
+    assert!((swings[1].bills[0].unwrap() - expected).abs() < 1e-6 * expected, "{swings:?}");
 }

@@ -1,0 +1,252 @@
+//! `farthing plan`: what a scenario will cost, where, and what matters most.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use planner::scenario::{Gpus, Terms};
+use planner::{
+    ApiOffer, Candidate, GpuOffer, GpuPrice, Offers, PerHour, PerMtok, Scenario, TokenPrices, Var,
+    needs, plan, swings,
+};
+use quantity::{Billable, TokenClass, Unit, UnixTime};
+use report::plan::PlanReport;
+use roofline::{Formats, Layout, Routing, Setup};
+use tariff::{Book, Found, Key};
+
+use crate::bill::book_line;
+use crate::config::Config;
+use crate::{Place, output, simulate};
+
+mod recorded;
+
+use recorded::Recordings;
+
+/// What `--init` writes.
+const STARTING: &str = include_str!("../../../examples/support-chat.toml");
+
+/// A scenario's demand: what it will cost, on which GPUs or behind which API, and what matters most
+///
+/// Money here is modelled, in US dollars, by months of 730 hours; none of it is booked. Prices of APIs are those of the price
+/// book in each month, with changes that are known; prices of GPUs are as the scenario says, or the usual ones.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The scenario: a TOML file
+    scenario: PathBuf,
+    /// Write a commented scenario to start from, and do nothing else
+    #[arg(long, conflicts_with = "json")]
+    init: bool,
+    /// Own data sheets of models, accelerators or engines, before those that are carried
+    #[arg(long, value_name = "FILE")]
+    sheet: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let file = &arguments.scenario;
+    if arguments.init {
+        return init(file);
+    }
+    let config = Config::load(&arguments.place)?;
+    let now = gateway::Clock::system().now();
+    let name = file.display().to_string();
+    let hint = "\n\nhint: --init writes one to start from";
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read `{name}`{hint}"))?;
+    let mut recordings = Recordings::new(&config, file, now);
+    let mut lookup = |var: Var, asked: &planner::scenario::Recorded| {
+        recordings.value(var, asked).map_err(|error| format!("{error:#}"))
+    };
+    let mut scenario = Scenario::read(&text, &mut lookup).with_context(|| name.clone())?;
+    let start = *scenario.start.get_or_insert(now);
+    let (offers, mut left_out) = offers(&scenario, &config.book, start, &arguments.sheet, file)
+        .with_context(|| name.clone())?;
+    let case = scenario.likely();
+    let mut found = plan(&scenario, &case, &offers);
+    left_out.append(&mut found.ruled_out);
+    found.ruled_out = left_out;
+    if found.lanes.is_empty() {
+        let why = found.ruled_out.iter().map(|(name, why)| format!("\n  {name}: {why}"));
+        bail!("{name}: nothing that is offered can serve this:{}", why.collect::<String>());
+    }
+    let needs: Vec<_> =
+        found.lanes.iter().map(|lane| needs(&scenario, &case, &offers, lane)).collect();
+    let swings = swings(&scenario, &offers);
+    let book = book_line(&config.book);
+    let report = PlanReport {
+        scenario: &scenario,
+        case: &case,
+        offers: &offers,
+        plan: &found,
+        needs: &needs,
+        swings: &swings,
+        book: &book,
+    };
+    output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
+}
+
+fn init(file: &Path) -> anyhow::Result<()> {
+    let shown = file.display();
+    let new = OpenOptions::new().write(true).create_new(true).open(file);
+    let mut new =
+        new.with_context(|| format!("cannot make `{shown}`, which must not be there yet"))?;
+    new.write_all(STARTING.as_bytes()).with_context(|| format!("cannot write `{shown}`"))?;
+    eprintln!(
+        "farthing: a scenario to start from is in `{shown}`; `farthing plan {shown}` answers it"
+    );
+    Ok(())
+}
+
+/// What a scenario names, with prices; and setups that cannot be had, with the reason.
+fn offers(
+    scenario: &Scenario,
+    book: &Book,
+    start: UnixTime,
+    sheet: &[PathBuf],
+    file: &Path,
+) -> anyhow::Result<(Offers, Vec<(String, String)>)> {
+    let mut offers = Offers::default();
+    let mut left_out = Vec::new();
+    for (index, model) in scenario.api.iter().flat_map(|api| &api.models).enumerate() {
+        let found = book.find(model).with_context(|| format!("invalid `api.models[{index}]`"))?;
+        let tier = scenario.api.as_ref().and_then(|api| api.tier.clone());
+        offers.apis.push(api(book.clone(), found, tier, start));
+    }
+    if let Some(gpus) = &scenario.gpus {
+        left_out = gpu_offers(scenario, gpus, sheet, file, &mut offers.gpus)?;
+    }
+    Ok((offers, left_out))
+}
+
+/// A month in the mean.
+const MONTH: Duration = Duration::from_secs(2_628_000);
+
+/// A model's prices, each month as it begins. Prices that hold by the hour of the day are those of the hour of the start.
+fn api(book: Book, found: Found, tier: Option<String>, start: UnixTime) -> ApiOffer {
+    let tiered = tier.as_ref().map_or(String::new(), |tier| format!(", {tier}"));
+    let name = format!("{}/{}{tiered}", found.provider, found.model);
+    let prices = move |month: u32, input: u64| {
+        let at = start.plus(MONTH.saturating_mul(month));
+        let key = Key { hours_of: Some(start), ..Key::new(&found.provider, &found.model, at) };
+        let row = book.quote(&key.on(tier.as_deref())).map_err(|error| error.to_string())?;
+        let price = |item: Billable| -> Option<f64> {
+            let (_, price) = row.price_for(item)?;
+            // A price of a list becomes a modelled one by its text; booked money never does.
+            price.at_input(input).price().usd_per_million().parse().ok()
+        };
+        let of = |class: TokenClass| {
+            let usd = price(Billable::Tokens(class));
+            usd.map(PerMtok::new).ok_or_else(|| format!("the book has no price for `{class}`"))
+        };
+        Ok(TokenPrices {
+            input: of(TokenClass::InputUncached)?,
+            cached: of(TokenClass::CacheRead).or_else(|_| of(TokenClass::InputUncached))?,
+            answer: of(TokenClass::OutputText)?,
+            reasoning: of(TokenClass::Reasoning)?,
+            call: price(Billable::Unit(Unit::Call)).map_or(0.0, |usd| usd / 1e6),
+        })
+    };
+    ApiOffer { name, prices: Box::new(prices) }
+}
+
+/// Puts what GPUs may serve to the offers; what cannot be had, with the reason.
+fn gpu_offers(
+    scenario: &Scenario,
+    gpus: &Gpus,
+    sheet: &[PathBuf],
+    file: &Path,
+    offers: &mut Vec<GpuOffer>,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let sheets = simulate::sheets(sheet)?;
+    // A file beside the scenario is named as seen from there.
+    let beside = file.parent().unwrap_or(Path::new("")).join(&gpus.model);
+    let model = match gpus.model.ends_with(".json") && beside.exists() {
+        true => beside.display().to_string(),
+        false => gpus.model.clone(),
+    };
+    let model = simulate::model(&sheets, &model).context("invalid `gpus.model`")?;
+    let engine = simulate::engine(&sheets, &gpus.engine).context("invalid `gpus.engine`")?;
+    let mut left_out = Vec::new();
+    for (index, name) in gpus.accelerators.iter().enumerate() {
+        let accelerator = simulate::accelerator(&sheets, name)
+            .with_context(|| format!("invalid `gpus.accelerators[{index}]`"))?;
+        let name = accelerator.row().name();
+        let price = price(scenario, gpus.terms, name);
+        let (price, source) =
+            price.with_context(|| format!("invalid `gpus.accelerators[{index}]`"))?;
+        // Without a figure of the whole, half as much again as the chip for its share of the server.
+        let watts = accelerator
+            .all_in_watts()
+            .or_else(|_| accelerator.tdp_watts().map(|watts| watts * 1.5));
+        let kilowatts = match (watts, gpus.terms) {
+            (Ok(watts), _) => watts / 1e3,
+            (Err(error), Terms::Owned) => return Err(error.into()),
+            (Err(_), _) => 0.0,
+        };
+        for &tensor in &gpus.tensor_parallel {
+            for &weights in &gpus.weights {
+                let formats = Formats { weights, experts: weights, kv: gpus.kv };
+                let layout = Layout::tensor(tensor);
+                let routing = Routing::default();
+                let setup = Setup::new(
+                    &model,
+                    accelerator,
+                    engine,
+                    &sheets.kernels,
+                    layout,
+                    formats,
+                    routing,
+                );
+                let candidate = setup.map_err(|error| error.to_string());
+                let candidate = candidate
+                    .and_then(|setup| Candidate::new(setup).map_err(|error| error.to_string()));
+                match candidate {
+                    Ok(candidate) => {
+                        let source = source.clone();
+                        offers.push(GpuOffer { candidate, price, source, kilowatts });
+                    }
+                    Err(why) => left_out.push((format!("{tensor} x {name}, {weights}"), why)),
+                }
+            }
+        }
+    }
+    Ok(left_out)
+}
+
+/// What a GPU costs by the hour, and who says so.
+fn price(
+    scenario: &Scenario,
+    terms: Terms,
+    accelerator: &str,
+) -> anyhow::Result<(PerHour, String)> {
+    if terms == Terms::Owned {
+        return Ok((PerHour::ZERO, "bought, as the scenario says".to_owned()));
+    }
+    if let Some(price) = scenario.likely().get(Var::GpuHour) {
+        return Ok((PerHour::new(price), "as the scenario says".to_owned()));
+    }
+    let usual = GpuPrice::usual(accelerator, terms).ok_or_else(|| {
+        anyhow!(
+            "no price of {accelerator} with terms `{}` is known; expected `gpus.price`",
+            terms.name()
+        )
+    });
+    let (usual, all) = usual?;
+    let dearest = all.last().unwrap_or(&usual).price.usd();
+    let source = format!(
+        "middle of {} offers of {} to {} USD: {}, {} ({})",
+        all.len(),
+        all.first().unwrap_or(&usual).price.usd(),
+        dearest,
+        usual.provider,
+        usual.as_of,
+        usual.source
+    );
+    Ok((usual.price, source))
+}

@@ -1,0 +1,176 @@
+//! `farthing plan`: scenarios that ship, those of one's own, and what is said of wrong ones.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::home::Home;
+
+fn example(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    root.join(format!("{name}.toml")).display().to_string()
+}
+
+/// A file beside the configuration.
+fn beside(home: &Home, name: &str) -> PathBuf {
+    home.config().with_file_name(name)
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_str().unwrap_or_else(|| panic!("a decimal text: {value}")).parse().unwrap()
+}
+
+/// Every key of a JSON value.
+fn keys(json: &Value, found: &mut Vec<String>) {
+    match json {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                found.push(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_examples_are_answered_and_their_parts_add_up() {
+    let home = Home::new("");
+    let page = include_str!("../../../../docs/json.md");
+    for name in ["support-chat", "agent", "rag", "nightly-batch"] {
+        let json = home.run(&["plan", &example(name), "--json"]).json();
+        assert_eq!(json["schema"], "farthing.plan/1");
+        let lanes = json["lanes"].as_array().unwrap();
+        assert_eq!(lanes.len(), 3, "{name}: {}", json["ruled_out"]);
+        for lane in lanes {
+            let months = lane["months"].as_array().unwrap();
+            for month in months {
+                let parts = month["parts"].as_array().unwrap();
+                let sum: f64 = parts.iter().map(|part| number(&part["modelled_usd"])).sum();
+                let bill = number(&month["modelled_usd"]);
+                assert!(bill > 0.0 && (sum - bill).abs() < 1e-4, "{name}: {sum} {bill}");
+            }
+            let grown: f64 = lane["growth"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| number(&part["modelled_usd"]))
+                .sum();
+            let bills = [months.first(), months.last()]
+                .map(|month| number(&month.unwrap()["modelled_usd"]));
+            assert!((grown - (bills[1] - bills[0])).abs() < 1e-4, "{name}: {grown}");
+            if let Some(own) = lane["own"].as_object() {
+                let items = own["hour"].as_array().unwrap();
+                let sum: f64 = items.iter().map(|item| number(&item["modelled_usd"])).sum();
+                assert!(
+                    (sum - number(&own["modelled_usd_per_hour"])).abs() < 1e-4,
+                    "{name}: {sum}"
+                );
+                assert_eq!(own["week"].as_array().unwrap().len(), 168);
+            }
+        }
+        let mut found = Vec::new();
+        keys(&json, &mut found);
+        for key in found {
+            assert!(page.contains(&format!("`{key}`")), "`{key}` of {name} is not in docs/json.md");
+        }
+        let text = home.run(&["plan", &example(name)]).ok();
+        let assumed = text.find("What is assumed").unwrap();
+        assert!(assumed < text.find("What it costs").unwrap(), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    }
+}
+
+#[test]
+fn a_support_chat_of_fifty_thousand_conversations_a_day_costs_what_its_list_prices_say() {
+    let home = Home::new("");
+    let file = scenario(
+        &home,
+        "start = \"2026-11-01\"\nmonths = 1\n[demand]\ntasks = \"50,000/day\"\n[tokens]\ninput = \"2,000\"\nanswer = 500\n\
+         [api]\nmodels = \"gpt-5-mini\"\n",
+    );
+    let json = home.run(&["plan", &file.display().to_string(), "--json"]).json();
+    // 0.25 USD an Mtok of input and 2 of output, for 730 / 24 days.
+    let exact = 50_000.0 * 730.0 / 24.0 * (2_000.0 * 0.25 + 500.0 * 2.0) / 1e6;
+    let bill = number(&json["lanes"][0]["months"][0]["modelled_usd"]);
+    assert!((bill - exact).abs() < 1e-4, "{bill} {exact}");
+}
+
+fn scenario(home: &Home, text: &str) -> PathBuf {
+    let file = beside(home, "scenario.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn init_writes_a_scenario_once_and_it_is_the_first_example() {
+    let home = Home::new("");
+    let file = beside(&home, "mine.toml");
+    let shown = file.display().to_string();
+    let ran = home.run(&["plan", &shown, "--init"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, std::fs::read_to_string(example("support-chat")).unwrap());
+    let again = home.run(&["plan", &shown, "--init"]);
+    assert!(again.code == Some(1) && again.err.contains("must not be there yet"), "{}", again.err);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+}
+
+#[test]
+fn a_wrong_scenario_is_told_file_line_and_key() {
+    let home = Home::new("");
+    let complaint = |text: &str| {
+        let file = scenario(&home, text);
+        let ran = home.run(&["plan", &file.display().to_string()]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
+        assert!(ran.err.contains("scenario.toml: "), "{}", ran.err);
+        ran.err
+    };
+    const LEAST: &str = "[demand]\ntasks = \"5/day\"\n[tokens]\ninput = 1000\nanswer = 100\n";
+    let found = complaint(&LEAST.replace("100\n", "\"lots\"\n"));
+    assert!(found.contains("line 5: invalid `tokens.answer`: expected a count"), "{found}");
+    let found = complaint(&format!("{LEAST}[api]\nmodels = [\"gpt-5-minii\"]\n"));
+    assert!(found.contains("`api.models[0]`") && found.contains("did you mean"), "{found}");
+    let gpus = "[gpus]\nmodel = \"llama-3.1-8b\"\naccelerators = [\"h100-sxn\"]\n";
+    let found = complaint(&format!("{LEAST}{gpus}"));
+    assert!(found.contains("`gpus.accelerators[0]`") && found.contains("h100-sxm"), "{found}");
+    let ledger =
+        LEAST.replace("input = 1000", "input = { from = \"ledger\", route = \"support\" }");
+    let found = complaint(&format!("{ledger}[api]\nmodels = \"gpt-5-mini\"\n"));
+    assert!(found.contains("line 4: invalid `tokens.input`: there is no journal"), "{found}");
+    let slo = "[gpus]\nmodel = \"llama-3.1-8b\"\naccelerators = \"l40s\"\n[slo]\ntpot = \"1ms\"\n";
+    let found = complaint(&format!("{LEAST}{slo}"));
+    assert!(
+        found.contains("the SLO cannot be met; the best, for calls that come one by one"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_trace_tells_what_calls_are_like() {
+    let home = Home::new("");
+    let rows = (0..60).map(|minute| {
+        format!("2026-11-16 18:{minute:02}:00,{},{}\n", 1_000, 100 + minute % 2 * 100)
+    });
+    let trace = format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{}", rows.collect::<String>());
+    std::fs::write(beside(&home, "trace.csv"), trace).unwrap();
+    let from = "{ from = \"trace\", file = \"trace.csv\" }";
+    let file = scenario(
+        &home,
+        &format!(
+            "[demand]\ntasks = {from}\n[tokens]\ninput = {from}\nanswer = {from}\nspread = {from}\n\
+             [api]\nmodels = \"gpt-5-mini\"\n"
+        ),
+    );
+    let json = home.run(&["plan", &file.display().to_string(), "--json"]).json();
+    let assumed = |key: &str| {
+        let all = json["assumptions"].as_array().unwrap();
+        let one = all.iter().find(|one| one["key"] == key).unwrap();
+        assert_eq!(one["origin"], "recorded");
+        number(&one["value"])
+    };
+    assert!((assumed("demand.tasks") - 60.0 / (59.0 / 60.0) * 730.0).abs() < 1e-3);
+    assert_eq!((assumed("tokens.input"), assumed("tokens.answer")), (1_000.0, 150.0));
+    assert!((assumed("tokens.spread") - 1.0 / 3.0).abs() < 1e-5);
+}

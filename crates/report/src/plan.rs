@@ -1,0 +1,140 @@
+//! A plan: assumptions first, then the answer, then why, then what would change it. All money is modelled.
+
+use planner::scenario::{Input, Kind, Origin};
+use planner::{Case, Lane, Need, Offers, Plan, Scenario, Swing, Uncertain, Var};
+use quantity::group_digits;
+
+use crate::bill::BookLine;
+
+mod json;
+mod text;
+
+/// A plan, ready to be rendered.
+#[derive(Clone, Copy)]
+pub struct PlanReport<'a> {
+    /// What was asked.
+    pub scenario: &'a Scenario,
+    /// The case that was planned: all as it is most likely.
+    pub case: &'a Case,
+    /// Where it could be served.
+    pub offers: &'a Offers,
+    /// The answer.
+    pub plan: &'a Plan,
+    /// Of each lane, what would have to be true.
+    pub needs: &'a [Vec<Need>],
+    /// What each unsure quantity makes of the bill.
+    pub swings: &'a [Swing],
+    /// The price book.
+    pub book: &'a BookLine,
+}
+
+impl PlanReport<'_> {
+    /// Quantities that the answer rests on: all that are said, and of the defaults those that make a difference here.
+    fn assumptions(&self) -> impl Iterator<Item = &Input> {
+        let table = |var: Var| var.spec().key.split('.').next().unwrap_or_default();
+        let gpus = self.scenario.gpus.is_some();
+        let owned = self.case.get(Var::Purchase).is_some();
+        self.scenario.inputs.iter().filter(move |input| {
+            let nothing =
+                input.value == Uncertain::Fixed(0.0) || input.value == Uncertain::Fixed(1.0);
+            match (&input.origin, table(input.var)) {
+                (Origin::Default, "owned") => owned,
+                (Origin::Default, "fleet") => gpus,
+                (Origin::Default, "costs") => false,
+                (Origin::Default, _) => !nothing && input.var != Var::ReasoningAbove,
+                _ => true,
+            }
+        })
+    }
+
+    fn lane_name(lane: &Lane) -> String {
+        match &lane.own {
+            None => format!("API {}", lane.name),
+            Some(_) => format!("GPUs {}", lane.name),
+        }
+    }
+
+    /// What the revenue of the first month leaves of it.
+    fn margin(&self, lane: &Lane) -> Option<f64> {
+        let revenue = planner::revenue(self.case, self.plan.demand.first()?)?;
+        planner::gross_margin(revenue, lane.months.first()?.bill.usd())
+    }
+
+    /// What the reader must know of the figures.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![
+            "Modelled money in US dollars, months of 730 hours; none of it is booked. Useful tokens are those of calls that were \
+             neither made again nor failed."
+                .to_owned(),
+        ];
+        if !self.offers.apis.is_empty() {
+            notes.push(format!(
+                "API prices: {}, list prices as each month begins, with changes that are known; what writing to a prompt \
+                 cache costs beyond input is left out.",
+                self.book.text()
+            ));
+        }
+        if self.plan.lanes.iter().any(|lane| lane.own.is_some()) {
+            notes.push(
+                "GPUs: whole replicas for the peak hour, each as much as a simulation of 1,500 calls shows it to serve within \
+                 the SLO, with percentiles; where lengths grow, rates move as their closed form, and beyond 20% they are \
+                 simulated anew. The serving model is not calibrated on served requests yet, so no interval is \
+                 given. Idle time is paid, and its own line."
+                    .to_owned(),
+            );
+        }
+        if self.case.at(Var::Cached) > 0.0 && self.scenario.gpus.is_some() {
+            notes.push(
+                "On GPUs what is read from the prompt cache is taken to be a beginning that all calls share.".to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+/// A quantity for people, in the unit of its kind.
+fn shown(kind: Kind, value: f64) -> String {
+    match kind {
+        Kind::Share => format!("{}%", trimmed(value * 100.0, 2)),
+        Kind::Growth => format!("{}%", trimmed(value * 100.0, 2)),
+        Kind::Count | Kind::PerMonth => trimmed(value, if value.abs() < 100.0 { 2 } else { 0 }),
+        Kind::Factor => trimmed(value, 3),
+        Kind::Usd | Kind::UsdPerHour => trimmed(value, if value.abs() < 100.0 { 4 } else { 0 }),
+        Kind::Seconds => trimmed(value, 3),
+    }
+}
+
+/// Grouped digits, with so many decimals at most.
+fn trimmed(value: f64, places: usize) -> String {
+    let text = decimals(value, places);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+/// Grouped digits, with so many decimals.
+fn decimals(value: f64, places: usize) -> String {
+    let text = format!("{:.places$}", value.abs());
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let nothing = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    let sign = if value < 0.0 && !nothing { "-" } else { "" };
+    let whole = group_digits(whole);
+    if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
+}
+
+/// Decimals that show the least of some amounts well.
+fn places(amounts: impl IntoIterator<Item = f64>) -> usize {
+    let least = amounts
+        .into_iter()
+        .map(f64::abs)
+        .filter(|amount| *amount > 0.0)
+        .fold(f64::INFINITY, f64::min);
+    match least {
+        least if least >= 100.0 => 0,
+        least if least >= 1.0 => 2,
+        least if least >= 0.01 => 4,
+        _ => 6,
+    }
+}
