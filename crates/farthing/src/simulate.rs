@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Charts, Search, Simulation};
-use servesim::{Goal, Keeper, Slo};
+use servesim::{Balance, Goal, Keeper, Slo};
 
 use crate::estimate::count;
 use crate::output;
@@ -26,10 +26,15 @@ pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 pub(crate) struct Arguments {
     #[command(flatten)]
     serving: Serving,
-    /// Copies of all that; each request goes to the next in turn
+    /// Copies of all that, behind a router
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     replicas: u32,
-    /// Requests that came once: a CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as of Azure's traces
+    /// Which copy gets a request: the next in turn, the one with the fewest requests, or of those with up to 8 more
+    /// than that the one whose prefix cache has most of the prompt
+    #[arg(long, value_name = "ROUTER", default_value = "round-robin")]
+    router: Router,
+    /// Requests that came once: a CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as of Azure's traces, or JSON lines with
+    /// `hash_ids`, as of Mooncake's and Bailian's (`.jsonl`), served with prefix caching
     #[arg(long, value_name = "FILE", conflicts_with = "rate")]
     trace: Option<PathBuf>,
     /// How many times as fast the trace is played
@@ -122,6 +127,24 @@ fn span(text: &str) -> Result<Duration, String> {
     crate::config::duration("time", text).map_err(|error| error.to_string())
 }
 
+/// Which replica gets a request.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Router {
+    RoundRobin,
+    LeastLoaded,
+    PrefixAware,
+}
+
+impl Router {
+    const fn balance(self) -> Balance {
+        match self {
+            Self::RoundRobin => Balance::RoundRobin,
+            Self::LeastLoaded => Balance::LeastLoaded,
+            Self::PrefixAware => Balance::PrefixAware { slack: 8 },
+        }
+    }
+}
+
 /// An hour's price as it is quoted: read by the rules of money, and from there on modelled.
 fn gpu_hour(text: &str) -> Result<EstimatedUsd, String> {
     let quoted = text.parse::<Money>().ok().filter(|price| *price > Money::ZERO);
@@ -130,16 +153,19 @@ fn gpu_hour(text: &str) -> Result<EstimatedUsd, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Replica { setup, memory, engine } = arguments.serving.replica()?;
+    let Replica { setup, memory, mut engine } = arguments.serving.replica()?;
     let slo = Slo {
         ttft_ps: arguments.ttft.and_then(servesim::picoseconds),
         tpot_ps: arguments.tpot.and_then(servesim::picoseconds),
         latency_ps: None,
     };
     let traffic = Traffic::of(arguments)?;
+    engine.enable_prefix_caching = traffic.names_blocks();
     let steps = setup.compile();
     let replicas = arguments.replicas;
-    let job = Job { engine: &engine, steps: &steps, replicas, slo: &slo, traffic: &traffic };
+    let balance = arguments.router.balance();
+    let job =
+        Job { engine: &engine, steps: &steps, replicas, balance, slo: &slo, traffic: &traffic };
     let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
     let (search, run) = match goal {
         Some(goal) => {

@@ -214,7 +214,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
                 && let Some(replica) = &mut self.members[which].replica
             {
                 replica.settle(at, &mut |record| (self.each)(number(which), record))?;
-                (self.loads[which], *known) = load(replica, at);
+                (self.loads[which], *known) = load(replica, at, self.balance);
             }
         }
         Ok(())
@@ -254,7 +254,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         let member = &mut self.members[which];
         let replica = member.replica.as_mut().expect("only those that run take requests");
         replica.push(place, &request, prefix, &mut |record| (self.each)(number(which), record))?;
-        (self.loads[which], self.known[which]) = load(replica, at);
+        (self.loads[which], self.known[which]) = load(replica, at, self.balance);
         self.turn = if which + 1 == self.members.len() { 0 } else { which + 1 };
         Ok(())
     }
@@ -349,10 +349,18 @@ impl<T: StepTime> Member<'_, T> {
 }
 
 /// The load of a replica at a time, and up to when that is known.
-fn load<T: StepTime>(replica: &Replica<T>, at: u64) -> (u32, u64) {
+fn load<T: StepTime>(replica: &mut Replica<T>, at: u64, balance: Balance) -> (u32, u64) {
+    let (load, now) = (replica.load(at), replica.now());
     // What ends with the step at hand is there until it has ended.
-    let nothing = replica.is_idle() && replica.now() <= at;
-    (replica.load(at), if nothing { NEVER } else { replica.now() })
+    let lasts = now <= at || load == replica.load(now);
+    let known = match balance {
+        // What is cached changes with every step.
+        Balance::PrefixAware { .. } if !replica.is_idle() => now,
+        _ if !lasts => now,
+        _ if replica.is_idle() => NEVER,
+        _ => replica.quiet_until(),
+    };
+    (load, known)
 }
 
 fn number(which: usize) -> u32 {

@@ -278,6 +278,18 @@ impl<T: StepTime> Replica<T> {
         if self.now > at { self.load_in_step } else { self.waiting_count + self.running_count }
     }
 
+    /// The first time, not before its own, at which its load may change if nothing arrives: when a
+    /// decode ends, memory does or a deadline comes. Its own where that is not known in closed form.
+    pub(crate) fn quiet_until(&mut self) -> u64 {
+        let only_decodes = self.waiting_count == 0 && self.partial == NONE && self.late.is_empty();
+        let Some((event, _)) = self.next_event().filter(|_| only_decodes) else { return self.now };
+        let most = (event - self.decodes.steps).min(MOST_STEPS);
+        let (steps, _) = self.decodes.steps_within(self.free, most);
+        let (batch, cost) = self.decode_cost();
+        let time = self.times(&batch, cost.time).map_or(0, |times| times.sum(steps));
+        self.now.saturating_add(time).min(self.next_deadline().max(self.now))
+    }
+
     /// Runs until the first end of a step that is not before `until`, by when nothing else
     /// arrives.
     pub(crate) fn advance(

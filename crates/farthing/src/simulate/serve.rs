@@ -18,13 +18,13 @@ pub(super) struct Job<'a> {
     pub(super) engine: &'a Engine,
     pub(super) steps: &'a Steps,
     pub(super) replicas: u32,
+    pub(super) balance: Balance,
     pub(super) slo: &'a Slo,
     pub(super) traffic: &'a Traffic,
 }
 
 impl Job<'_> {
-    /// Serves all requests, which come so many times as fast as in the workload, by the replicas in
-    /// turn. Each is paid for until the last one has ended.
+    /// Serves all requests, which come so many times as fast as in the workload, by the replicas. Each is paid for until the last one has ended.
     pub(super) fn run(self, faster: f64) -> anyhow::Result<Report> {
         Ok(self.watch(faster, false)?.0)
     }
@@ -37,7 +37,11 @@ impl Job<'_> {
     ) -> anyhow::Result<(Report, Timeline)> {
         let replicas = self.replicas;
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let each = replicas.div_ceil(u32::try_from(threads)?);
+        // A router that looks at all of them has them on one thread.
+        let each = match self.balance {
+            Balance::RoundRobin => replicas.div_ceil(u32::try_from(threads)?),
+            Balance::LeastLoaded | Balance::PrefixAware { .. } => replicas,
+        };
         let parts = std::thread::scope(|scope| {
             let some = (0..replicas).step_by(each as usize);
             let some = some.map(|from| from..replicas.min(from.saturating_add(each)));
@@ -81,9 +85,8 @@ impl Job<'_> {
         let all = self.traffic.requests(faster)?.zip((0..self.replicas).cycle());
         let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
         let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
-        let Self { engine, steps, slo, .. } = self;
+        let Self { engine, steps, slo, balance, .. } = self;
         let replicas = numbers.end - numbers.start;
-        let balance = Balance::RoundRobin;
         let reports =
             servesim::serve_fleet(engine, steps, replicas, balance, slo, own, |_, record| {
                 if through_time {
@@ -185,7 +188,7 @@ impl Traffic {
     pub(super) fn shape(&self) -> anyhow::Result<Shape> {
         let (mut requests, mut last, mut prompt, mut output) = (0_u64, 0, 0_u64, 0_u64);
         for request in self.requests(1.0)? {
-            let request = request?;
+            let request = request?.request;
             requests += 1;
             last = request.arrival_ps;
             prompt += u64::from(request.prompt);

@@ -29,6 +29,48 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
+fn a_trace_of_named_blocks_is_served_with_prefix_caching() {
+    let home = Home::new("");
+    let line = |time: u32, names: &str| {
+        let (input, output) = (1500, 20);
+        format!(
+            "{{\"timestamp\":{time},\"input_length\":{input},\"output_length\":{output},\"hash_ids\":[{names}]}}\n"
+        )
+    };
+    let trace = home.data().with_extension("jsonl");
+    std::fs::write(&trace, line(0, "7,8,9") + &line(60_000, "7,8,10")).unwrap();
+    let run = |more: &[&str]| {
+        simulate(&home, &[&["--trace", trace.to_str().unwrap()], &PRICED, more]).ok()
+    };
+    let json = |more: &[&str]| -> Value {
+        serde_json::from_str(&run(&[&["--json"], more].concat())).unwrap()
+    };
+    let one = json(&[]);
+    assert_eq!(count(&one["tokens"]["input"]), 3000);
+    // The second finds two blocks of 512 tokens.
+    assert_eq!(count(&one["tokens"]["cached_input"]), 1024);
+    assert_eq!(count(&one["work"]["prefill_tokens"]), 3000 - 1024);
+    let time = &one["gpu_time"];
+    let parts =
+        ["input", "cached_input", "output", "idle"].map(|part| count(&time[part]["gpu_ps"]));
+    assert!(parts.iter().all(|&part| part > 0), "{parts:?}");
+    assert_eq!(parts.iter().sum::<u64>(), count(&time["total"]["gpu_ps"]));
+    // Of two replicas in turn each computes it all, unless the router looks.
+    assert_eq!(count(&json(&["--replicas", "2"])["tokens"]["cached_input"]), 0);
+    let aware = json(&["--replicas", "2", "--router", "prefix-aware"]);
+    assert_eq!(count(&aware["tokens"]["cached_input"]), 1024);
+    let text = run(&[]);
+    assert!(text.contains("of them in the prefix cache"), "{text}");
+    assert!(text.contains("cached input"), "{text}");
+
+    std::fs::write(&trace, line(0, "7") + "{\"timestamp\":1}\n").unwrap();
+    let ran = simulate(&home, &[&["--trace", trace.to_str().unwrap()]]);
+    let told = complaint(ran, 1);
+    assert!(told.contains("data.jsonl"), "{told}");
+    assert!(told.contains("line 2: expected `input_length`"), "{told}");
+}
+
+#[test]
 fn one_seed_is_one_result_and_its_parts_sum() {
     let home = Home::new("");
     let run = |more: &[&str]| simulate(&home, &[&POISSON, &PRICED, &["--json"], more]).ok();

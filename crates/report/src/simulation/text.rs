@@ -281,10 +281,11 @@ impl Simulation<'_> {
             .into_iter()
             .map(|(name, fractions)| format!("{name} {}%", decimals(fractions.error * 100.0, 0)))
             .collect();
+        let caching = if self.engine.enable_prefix_caching { "" } else { "prefix caching, " };
         format!(
             "A prediction, not a measurement. Its error on served requests is not calibrated yet, so no interval is given. \
              Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
-             prefix caching, speculative decoding, tokenising, the network. Percentiles are right to 0.8%. Time of a step that \
+             {caching}speculative decoding, tokenising, the network. Percentiles are right to 0.8%. Time of a step that \
              computes both input and output is shared by the Shapley value.",
             basis_text(basis),
             kernels.join(", "),
