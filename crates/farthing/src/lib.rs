@@ -5,6 +5,7 @@
 
 mod agreed;
 mod bill;
+mod calibrate;
 mod config;
 mod data;
 mod demo;
@@ -22,6 +23,7 @@ mod secrets;
 mod serve;
 mod simulate;
 mod simulated_cmd;
+mod validate;
 mod watch;
 
 use std::path::PathBuf;
@@ -59,6 +61,10 @@ enum Command {
     Simulated(Box<simulated_cmd::Arguments>),
     /// A scenario's demand: what it will cost, on which GPUs or behind which API, and what matters most
     Plan(plan::Arguments),
+    /// Fits the serving model to measured runs
+    Calibrate(calibrate::Arguments),
+    /// Predictions of the serving model beside measured points, and how far they are off
+    Validate(validate::Arguments),
     /// Which price applies and why, and what usages cost
     Price(price_cmd::Arguments),
     /// Keys for clients: who may call, for which team, until when
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Simulated(arguments) => simulated_cmd::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
+        Command::Validate(arguments) => validate::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),
         Command::Key(arguments) => key_cmd::run(&arguments),
         Command::Journal(arguments) => journal_cmd::run(&arguments),

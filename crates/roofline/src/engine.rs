@@ -21,6 +21,9 @@ const KIND: Kind = Kind {
         "other_gib_parallel",
         "step_us",
         "sequence_us",
+        "request_us",
+        "steps_ahead",
+        "whole_sequences",
     ],
     words: &[],
 };
@@ -68,7 +71,10 @@ impl Engine {
                         "`{key}`: expected more than 0, at most 1, found {value}"
                     )));
                 }
-                if ["mixes", "memory_of_free"].contains(&key) && value != 0.0 && value != 1.0 {
+                if ["mixes", "memory_of_free", "whole_sequences"].contains(&key)
+                    && value != 0.0
+                    && value != 1.0
+                {
                     return Err(row.wrong(format!("`{key}`: expected 0 or 1, found {value}")));
                 }
             }
@@ -122,6 +128,25 @@ impl Engine {
     /// [`Missing`] if the sheet does not state it.
     pub fn graph_tokens(&self) -> Result<u32, Missing> {
         Ok(whole(self.row.figure("graph_tokens")?))
+    }
+
+    /// What a request waits for the host before an engine sees it, and its tokens after, in seconds: the front end, and
+    /// turning text into tokens. None if the sheet does not state it.
+    pub(crate) fn request_seconds(&self) -> f64 {
+        self.row.stated("request_us").unwrap_or(0.0) * 1e-6
+    }
+
+    /// Steps that are decided when a request comes, beyond the one that runs: engines that schedule a step while the one
+    /// before runs take a request in one step later. None if the sheet does not state it.
+    #[must_use]
+    pub fn steps_ahead(&self) -> f64 {
+        self.row.stated("steps_ahead").unwrap_or(0.0)
+    }
+
+    /// Whether a sequence is only admitted when all blocks fit that it may ever need, so that none is preempted.
+    #[must_use]
+    pub fn admits_whole_sequences(&self) -> bool {
+        self.row.stated("whole_sequences") == Some(1.0)
     }
 
     /// Time of a step that the accelerator waits for the host, in seconds: for the step, and for each sequence.

@@ -1,6 +1,7 @@
 //! What kernels achieve of an accelerator's peaks, and what a step's kernels take.
 
 use crate::accelerator::Accelerator;
+use crate::fit::Fit;
 use crate::format::{Format, KvFormat};
 use crate::sheet::SheetError;
 
@@ -75,7 +76,7 @@ pub fn smooth_roofline(compute_s: f64, memory_s: f64) -> f64 {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Fit {
+struct Measured {
     accelerator: String,
     engine: String,
     kernel: Kernel,
@@ -94,8 +95,9 @@ struct Link {
 /// Measured kernels: the fits that are carried, or those of a sheet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernels {
-    fits: Vec<Fit>,
+    fits: Vec<Measured>,
     links: Vec<Link>,
+    served: Vec<Fit>,
 }
 
 /// How long an all-reduce of some bytes takes: the faster of at most two kernels.
@@ -103,21 +105,31 @@ pub struct Kernels {
 pub struct AllReduce {
     ranks: f64,
     kernels: [(f64, f64); 2],
+    /// Times as long as it was measured.
+    factor: f64,
     /// What it rests on.
     pub basis: Basis,
 }
 
 impl AllReduce {
     /// One accelerator alone has nothing to reduce.
-    pub(crate) const NONE: Self =
-        Self { ranks: 1.0, kernels: [(0.0, f64::INFINITY); 2], basis: Basis::Measured };
+    pub(crate) const NONE: Self = Self {
+        ranks: 1.0,
+        kernels: [(0.0, f64::INFINITY); 2],
+        factor: 1.0,
+        basis: Basis::Measured,
+    };
+
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Self { factor: self.factor * factor, ..self }
+    }
 
     /// Seconds for `bytes` on every rank: `alpha + 2 (n - 1) / n x bytes / bus`, of the faster kernel.
     #[must_use]
     pub fn seconds(self, bytes: f64) -> f64 {
         let moved = 2.0 * (self.ranks - 1.0) / self.ranks * bytes;
         let [first, second] = self.kernels.map(|(alpha, bus)| alpha + moved / bus);
-        first.min(second)
+        self.factor * first.min(second)
     }
 }
 
@@ -187,9 +199,20 @@ impl Kernels {
                 basis: Basis::Measured,
             };
             let (accelerator, engine) = (accelerator.to_owned(), engine.to_owned());
-            fits.push(Fit { accelerator, engine, kernel, fractions });
+            fits.push(Measured { accelerator, engine, kernel, fractions });
         }
-        Ok(Self { fits, links: Vec::new() })
+        Ok(Self { fits, links: Vec::new(), served: Vec::new() })
+    }
+
+    /// Puts what measured runs say before what was there; the first of an accelerator and an engine counts.
+    pub fn add_fits(&mut self, fits: Vec<Fit>) {
+        self.served.splice(0..0, fits);
+    }
+
+    /// What measured runs say of an accelerator with an engine.
+    #[must_use]
+    pub fn fit(&self, accelerator: &Accelerator, engine: &str) -> Option<&Fit> {
+        self.served.iter().find(|fit| fit.is_of(accelerator.row().name(), engine))
     }
 
     /// The constants of a kernel, the nearest that were measured: this engine on this accelerator, the same chip,
@@ -289,6 +312,7 @@ impl Kernels {
         AllReduce {
             ranks: f64::from(ranks),
             kernels: kernels.map(|kernel| kernel.unwrap_or(any)),
+            factor: 1.0,
             basis,
         }
     }

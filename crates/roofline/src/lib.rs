@@ -4,6 +4,7 @@
 //!   state is an error that names it, never a guess. [`Sheets`] are those that are carried; users add their own, and models
 //!   come from a Hugging Face `config.json` too.
 //! - [`Kernels`] are what measured kernels achieve of the peaks: fitted to kernels alone, never to a served request.
+//! - A [`Fit`] is what measured runs of an engine on an accelerator say beyond its kernels.
 //! - A [`Setup`] puts them together. [`Setup::step`] says where the time of a step goes, [`Setup::memory`] what fits,
 //!   [`Setup::steady`] what a closed loop of clients gets, [`Setup::compile`] makes the step time quick to ask for.
 //!
@@ -12,6 +13,7 @@
 mod accelerator;
 mod compiled;
 mod engine;
+mod fit;
 mod format;
 mod huggingface;
 mod kernel;
@@ -26,6 +28,7 @@ mod step;
 pub use accelerator::{Accelerator, Arithmetic};
 pub use compiled::{Linear, Steps};
 pub use engine::{Engine, Limits};
+pub use fit::Fit;
 pub use format::{Format, KvFormat, ParseFormatError};
 pub use huggingface::ConfigError;
 pub use kernel::{AllReduce, Basis, Fractions, Kernel, Kernels, Routing, smooth_roofline};

@@ -2,6 +2,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::engine::Engine;
+use crate::fit::Fit;
 use crate::format::{Format, KvFormat};
 use crate::kernel::{AllReduce, Basis, Fractions, Kernel, Kernels, Routing};
 use crate::model::{Attention, Model, as_f64};
@@ -107,6 +108,8 @@ pub struct Setup {
     pub layout: Layout,
     /// In which formats it is kept.
     pub formats: Formats,
+    /// What measured runs of this engine on this accelerator say, if it was added: it is in all times.
+    pub fit: Option<Fit>,
     pub(crate) constants: Constants,
 }
 
@@ -125,6 +128,7 @@ pub(crate) struct Constants {
     pub(crate) graph_tokens: f64,
     pub(crate) step_s: f64,
     pub(crate) sequence_s: f64,
+    pub(crate) request_s: f64,
 }
 
 /// A class of kernels on this accelerator: seconds to start, operations and bytes per second that it achieves.
@@ -153,6 +157,8 @@ impl Setup {
         check_layout(model, layout)?;
         let bandwidth = accelerator.hbm_bytes_per_s()?;
         let name = engine.row().name();
+        let fit = kernels.fit(accelerator, name);
+        let factor = |key| fit.map_or(1.0, |fit| fit.factor(key));
         let class = |kernel: Kernel| -> Result<Class, SetupError> {
             let peak = accelerator.flops(match kernel {
                 Kernel::Gemm(format) | Kernel::Experts(format, _) => format.arithmetic(),
@@ -162,8 +168,8 @@ impl Setup {
             let fractions = fractions.ok_or(SetupError::Kernel { kernel })?;
             Ok(Class {
                 start_s: fractions.start_s,
-                flops: fractions.compute * peak,
-                bytes_per_s: fractions.memory * bandwidth,
+                flops: fractions.compute * peak * factor("compute"),
+                bytes_per_s: fractions.memory * bandwidth * factor("memory"),
                 fractions,
             })
         };
@@ -180,6 +186,8 @@ impl Setup {
             _ => accelerator.link_bytes_per_s()?,
         };
         let (step_s, sequence_s) = engine.host_seconds()?;
+        let fitted = |key, own| fit.and_then(|fit| fit.seconds(key)).unwrap_or(own);
+        let communication = factor("communication");
         let exchange = if layout.data > 1 && model.experts.is_some() { layout.expert } else { 1 };
         let head = class(Kernel::Gemm(Format::Bf16))?;
         let mut weights = class(Kernel::Gemm(formats.weights))?;
@@ -191,17 +199,20 @@ impl Setup {
             weights,
             head,
             experts: match model.experts {
-                Some(_) => Some(class(Kernel::Experts(formats.experts, routing))?),
+                Some(_) => Some(experts(formats.experts, routing, layout, class)?),
                 None => None,
             },
             decode: class(decode)?,
             prefill: class(prefill)?,
-            all_reduce: kernels.all_reduce(accelerator, name, layout.tensor, link),
-            exchange: kernels.all_reduce(accelerator, name, exchange, link),
+            all_reduce: kernels
+                .all_reduce(accelerator, name, layout.tensor, link)
+                .times(communication),
+            exchange: kernels.all_reduce(accelerator, name, exchange, link).times(communication),
             link,
             graph_tokens: f64::from(engine.graph_tokens()?),
-            step_s,
-            sequence_s,
+            step_s: fitted("step_us", step_s),
+            sequence_s: fitted("sequence_us", sequence_s),
+            request_s: fitted("request_us", engine.request_seconds()),
         };
         Ok(Self {
             model: model.clone(),
@@ -209,6 +220,7 @@ impl Setup {
             engine: engine.clone(),
             layout,
             formats,
+            fit: fit.cloned(),
             constants,
         })
     }
@@ -224,6 +236,12 @@ impl Setup {
             fractions().map(|f| f.basis).chain([c.all_reduce.basis, c.exchange.basis]).max();
         let error = fractions().map(|f| f.error).fold(0.0, f64::max);
         (basis.unwrap_or(Basis::Generic), error)
+    }
+
+    /// What a request waits for the host before the engine sees it, and its first token after, in seconds.
+    #[must_use]
+    pub fn request_seconds(&self) -> f64 {
+        self.constants.request_s
     }
 
     /// The constants of every class of kernels in use.
@@ -258,6 +276,25 @@ impl Setup {
             Attention::Latent { .. } => as_f64(self.model.kv_elements_per_layer()),
         }
     }
+}
+
+/// Routed experts. Tokens that choose unevenly touch fewer experts, which the constants of skewed routing have in their
+/// bandwidth. That some ranks have more to compute than others, which those constants have too, is only so where ranks hold
+/// experts of their own: where all share each expert, arithmetic goes as with even choices.
+fn experts(
+    format: Format,
+    routing: Routing,
+    layout: Layout,
+    class: impl Fn(Kernel) -> Result<Class, SetupError>,
+) -> Result<Class, SetupError> {
+    let mut own = class(Kernel::Experts(format, routing))?;
+    if layout.expert == 1
+        && let Ok(even) = class(Kernel::Experts(format, Routing::Balanced))
+    {
+        own.flops = own.flops.max(even.flops);
+        own.fractions.compute = own.fractions.compute.max(even.fractions.compute);
+    }
+    Ok(own)
 }
 
 fn check_layout(model: &Model, layout: Layout) -> Result<(), SetupError> {

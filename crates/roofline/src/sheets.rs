@@ -2,6 +2,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::engine::Engine;
+use crate::fit::Fit;
 use crate::kernel::Kernels;
 use crate::model::Model;
 use crate::sheet::{Row, SheetError};
@@ -58,11 +59,12 @@ impl Sheets {
             }
             Some("model") => drop(self.models.splice(0..0, Model::read(sheet, text)?)),
             Some("engine") => drop(self.engines.splice(0..0, Engine::read(sheet, text)?)),
+            Some("fit") => self.kernels.add_fits(Fit::read(sheet, text)?),
             other => {
                 let line = text.lines().position(|line| is_row(&line)).map_or(1, |line| line + 1);
                 let found = other.map_or_else(|| "nothing".to_owned(), |word| format!("`{word}`"));
                 let what = format!(
-                    "expected `accelerator`, `model` or `engine` with a name, found {found}"
+                    "expected `accelerator`, `model`, `engine` or `fit` with a name, found {found}"
                 );
                 return Err(SheetError { sheet: sheet.to_owned(), line, what });
             }

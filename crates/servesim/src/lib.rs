@@ -7,8 +7,9 @@
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
 //! [`serve_fleet`] does the same with many replicas behind a router, [`serve_scaled`] with as many as
-//! are needed, [`Goal::highest_rate`] searches the highest rate that keeps an SLO, and a [`Live`]
-//! replica is driven step by step, by requests that come while it runs.
+//! are needed, [`serve_closed`] with clients that wait for an answer before they ask again.
+//! [`Goal::highest_rate`] searches the highest rate that keeps an SLO, and a [`Live`] replica is
+//! driven step by step, by requests that come while it runs.
 //!
 //! # The rules
 //!
@@ -32,6 +33,7 @@
 // A replica is compiled where its step time is known, in another crate: what is small and often
 // called says `#[inline]`, or it would be a call.
 mod cache;
+mod closed;
 mod decodes;
 mod engine;
 mod fleet;
@@ -47,6 +49,7 @@ mod sequence;
 mod step_time;
 mod timeline;
 
+pub use closed::serve_closed;
 pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, picoseconds};
 pub use fleet::{Balance, Scaling, serve_fleet, serve_scaled};
 pub use histogram::Histogram;

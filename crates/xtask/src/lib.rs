@@ -2,4 +2,3 @@
 
 pub mod book;
 pub mod genai;
-pub mod serving;

@@ -37,4 +37,5 @@ mod stalls;
 mod streams;
 mod told;
 mod unmetered;
+mod validate;
 mod wires;

@@ -1,7 +1,10 @@
 //! Sheets: what they say, what they refuse, and how they say so.
 
 use proptest::prelude::*;
-use roofline::{Accelerator, Arithmetic, Basis, Engine, Format, Kernel, Kernels, Model, Sheets};
+use roofline::{
+    Accelerator, Arithmetic, Basis, Engine, Format, Formats, Kernel, Kernels, Layout, Model,
+    Routing, Setup, Sheets,
+};
 
 use crate::setups::sheets;
 
@@ -177,7 +180,7 @@ fn an_own_sheet_wins_over_the_carried_ones() {
     let error = sheets.add("mine", "\ngpu x\n").unwrap_err().to_string();
     assert_eq!(
         error,
-        "mine, line 2: expected `accelerator`, `model` or `engine` with a name, found `gpu`"
+        "mine, line 2: expected `accelerator`, `model`, `engine` or `fit` with a name, found `gpu`"
     );
 }
 
@@ -238,4 +241,50 @@ fn the_nearest_measured_kernel_stands_in() {
     let middle = of("mi300x", "vllm", Format::Bf16);
     assert_eq!(middle.basis, Basis::Generic);
     assert!(middle.compute > 0.6 && middle.compute < 0.8 && middle.error > 0.08, "{middle:?}");
+}
+
+#[test]
+fn a_fit_of_served_requests_scales_what_kernels_achieve() {
+    let with = |text: &str| {
+        let mut sheets = sheets();
+        sheets.add("mine", text).unwrap();
+        sheets
+    };
+    let setup = |sheets: &Sheets| {
+        let model = sheets.model("llama-3.1-8b").unwrap();
+        let (gpu, engine) = (sheets.accelerator("h100").unwrap(), sheets.engine("vllm").unwrap());
+        let (layout, formats) = (Layout::tensor(2), Formats::default());
+        let routing = Routing::default();
+        Setup::new(model, gpu, engine, &sheets.kernels, layout, formats, routing).unwrap()
+    };
+    let own = setup(&sheets());
+    assert!(own.fit.is_none());
+    // Attention to a long context reads memory alone.
+    let cost = |setup: &Setup| setup.step(setup.decodes(1, 100_000));
+    let half = setup(&with("fit h100-sxm vllm\n  source made up\n  memory 0.5\n  step_us 9000\n"));
+    let read = |setup: &Setup| {
+        let short = setup.step(setup.decodes(1, 1)).decode_attention_s;
+        cost(setup).decode_attention_s - short
+    };
+    assert!((read(&half) / read(&own) - 2.0).abs() < 0.05, "{}", read(&half) / read(&own));
+    assert!((cost(&half).host_s - cost(&own).host_s - 0.009 + 0.0007).abs() < 1e-9);
+    let slow = setup(&with("fit h100-sxm vllm\n  source made up\n  communication 3\n"));
+    assert!((cost(&slow).communication_s / cost(&own).communication_s - 3.0).abs() < 1e-9);
+    assert_eq!(cost(&slow).weights_s, cost(&own).weights_s);
+    let other = setup(&with("fit h100-sxm sglang\n  source made up\n  memory 0.5\n"));
+    assert_eq!(cost(&other), cost(&own));
+}
+
+#[test]
+fn a_fit_that_is_wrong_names_line_and_figure() {
+    let error = |text: &str| sheets().add("mine", text).unwrap_err().to_string();
+    assert_eq!(
+        error("fit h100-sxm\n  source x\n  memory 1\n"),
+        "mine, line 1: fit `h100-sxm`: expected `fit ACCELERATOR ENGINE`"
+    );
+    assert_eq!(
+        error("fit a b\n  source x\n  memory 0\n"),
+        "mine, line 1: fit `a b`: `memory`: expected a factor from 0.001 to 1000, found 0"
+    );
+    assert!(error("fit a b\n  source x\n  speed 1\n").contains("unknown `speed`"));
 }

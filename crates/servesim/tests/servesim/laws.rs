@@ -1,6 +1,8 @@
 //! What queueing theory and bookkeeping say of every server.
 
-use servesim::{Engine, Error, Outcome, Record, Report, Request, SECOND_PS, Slo, serve};
+use servesim::{
+    Engine, Error, Outcome, Record, Report, Request, SECOND_PS, Slo, serve, serve_closed,
+};
 use workload::Random;
 
 use crate::setting::Machine;
@@ -196,5 +198,41 @@ fn a_lone_request_takes_the_steps_of_the_roofline() {
         assert_eq!(report.work.flops, Some(flops.iter().sum()));
         let bytes = all.map(|batch| u128::from(steps.bytes(&batch).at(&batch)));
         assert_eq!(report.work.bytes, Some(bytes.iter().sum()));
+    }
+}
+
+/// A closed loop is the open one whose requests come when the loop's did: clients add nothing but the times of arrival.
+#[test]
+fn a_closed_loop_is_an_open_one_at_the_times_at_which_its_clients_ask() {
+    let engine = Engine { max_num_seqs: 6, ..Engine::new(400, 400) };
+    let mut random = Random::new(11);
+    let mut draw = |most: u64| 1 + u32::try_from(random.below(most)).unwrap();
+    let sizes: Vec<(u32, u32)> = (0..400).map(|_| (draw(300), draw(90))).collect();
+    let sized = |&(prompt, output): &(u32, u32)| Request {
+        arrival_ps: u64::MAX,
+        prompt,
+        output,
+        priority: 0,
+        patience_ps: None,
+    };
+    for clients in [1, 5, 9] {
+        let mut closed = Vec::new();
+        let each = |record: &Record| closed.push(*record);
+        let requests = sizes.iter().map(sized);
+        let report =
+            serve_closed(&engine, LLAMA, &Slo::default(), clients, requests, each).unwrap();
+        assert_eq!(report.count(Outcome::Completed), 400);
+        // No more than there are clients are on their way at any time.
+        let under_way =
+            |at: u64| closed.iter().filter(|r| r.arrival_ps <= at && at < r.end_ps).count();
+        assert!(closed.iter().all(|r| under_way(r.arrival_ps) <= clients as usize));
+        closed.sort_by_key(|record| record.number);
+        let at_times = closed.iter().zip(&sizes);
+        let requests =
+            at_times.map(|(r, size)| Request { arrival_ps: r.arrival_ps, ..sized(size) });
+        let (open, mut records) = run(&engine, &LLAMA, requests.collect());
+        records.sort_by_key(|record| record.number);
+        assert_eq!(closed, records);
+        assert_eq!(report, open);
     }
 }
