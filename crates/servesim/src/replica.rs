@@ -707,7 +707,10 @@ impl<T: StepTime> Replica<T> {
             let one = &mut self.all[who as usize];
             if one.finish == event {
                 self.stop_decoding(who);
-                self.done.push(who);
+                match self.cache {
+                    Some(_) => self.done.push(who),
+                    None => self.complete(who, each),
+                }
             } else {
                 one.growing = false;
                 one.event = one.finish;
@@ -715,12 +718,13 @@ impl<T: StepTime> Replica<T> {
                 self.events.push(Reverse((one.event, who)));
             }
         }
+        if self.done.is_empty() {
+            return;
+        }
         // In the order in which the engine goes through them, for that is the order in which it
         // takes their blocks again.
         let mut done = std::mem::take(&mut self.done);
-        if self.cache.is_some() {
-            done.sort_unstable_by_key(|&who| self.all[who as usize].turn);
-        }
+        done.sort_unstable_by_key(|&who| self.all[who as usize].turn);
         for who in done.drain(..) {
             self.complete(who, each);
         }

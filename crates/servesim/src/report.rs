@@ -172,7 +172,11 @@ impl Time {
         let doubled = (both + input).saturating_sub(output);
         let share = (doubled / 2).min(both);
         let more = u128::from(input.saturating_sub(fresh));
-        let cached = (u128::from(share) * more).checked_div(u128::from(input)).unwrap_or(0);
+        let cached = match more {
+            // Mostly, and a division of 128 bits would take as long as the rest of the step.
+            0 => 0,
+            more => u128::from(share) * more / u128::from(input),
+        };
         let cached = u64::try_from(cached).expect("a part of the share");
         self.cached_ps += cached;
         self.input_ps += share - cached;
