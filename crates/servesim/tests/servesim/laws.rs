@@ -1,7 +1,10 @@
 //! What queueing theory and bookkeeping say of every server.
 
+use std::num::NonZeroU32;
+
 use servesim::{
-    Engine, Error, Outcome, Record, Report, Request, SECOND_PS, Slo, serve, serve_closed,
+    Engine, Error, Outcome, Prefix, Record, Report, Request, SECOND_PS, Slo, Time, serve,
+    serve_closed,
 };
 use workload::Random;
 
@@ -82,6 +85,39 @@ fn what_runs_is_what_comes_times_how_long_it_stays() {
         assert_eq!(report.itl.sum_ps(), decoding);
         assert_eq!(report.itl.count(), 5_000 * 199);
     }
+}
+
+/// The same with prompts that begin alike: what is cached is not computed, and costs little.
+#[test]
+fn what_is_cached_is_not_computed_and_all_laws_hold() {
+    let requests = poisson(5_000, 12.0, 1200, 200);
+    let run = |enable_prefix_caching: bool| {
+        let engine = Engine { enable_prefix_caching, ..Engine::new(100_000, 8192) };
+        // Two blocks of 512 tokens, the first of which all have, the second a seventh of them.
+        let named = requests.iter().zip(0..).map(|(&request, number)| {
+            (request, Prefix::new([1, 2 + number % 7], NonZeroU32::new(512).unwrap()))
+        });
+        let mut records = Vec::new();
+        let report = serve(&engine, LLAMA, &Slo::default(), named, |one| records.push(*one));
+        (report.unwrap(), records)
+    };
+    let (without, _) = run(false);
+    let (report, records) = run(true);
+    assert_eq!(without.cached_tokens + without.time.cached_ps, 0);
+    // All find both blocks but those that come first, in blocks of 16 tokens.
+    assert_eq!(report.cached_tokens, 5_000 * 1024 - 512 - 7 * 512);
+    assert_eq!(report.work.prefill_tokens + report.cached_tokens, report.prompt_tokens);
+    let cached = records.iter().map(|one| u64::from(one.cached));
+    assert_eq!(cached.sum::<u64>(), report.cached_tokens);
+    assert!(report.time.cached_ps > 0 && report.time.cached_ps < report.time.input_ps);
+    assert!(report.time.busy_ps() < without.time.busy_ps());
+    let in_batches: u128 =
+        (0..).zip(&report.batch_ps).map(|(size, &ps)| u128::from(size * ps)).sum();
+    let stays = records.iter().map(|one| u128::from(one.end_ps - one.admitted_ps.unwrap()));
+    assert_eq!(in_batches, stays.sum::<u128>());
+    let Time { input_ps, cached_ps, output_ps, idle_ps, cold_ps } = report.time;
+    let end = records.iter().map(|one| one.end_ps).max().unwrap();
+    assert_eq!(input_ps + cached_ps + output_ps + idle_ps + cold_ps, end);
 }
 
 #[test]
