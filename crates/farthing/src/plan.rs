@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// The scenario: a TOML file
     scenario: PathBuf,
     /// Write a commented scenario to start from, and do nothing else
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "html"])]
     init: bool,
     /// Own data sheets of models, accelerators or engines, before those that are carried
     #[arg(long, value_name = "FILE")]
@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Also as one page with plots: bill and unit price through time, the week, and all tables
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -88,6 +91,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         swings: &swings,
         book: &book,
     };
+    if let Some(file) = &arguments.html {
+        let cannot = || format!("cannot write `{}`", file.display());
+        std::fs::write(file, report.html()).with_context(cannot)?;
+        eprintln!("farthing: wrote {}", file.display());
+    }
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
 }
 
@@ -209,7 +217,8 @@ fn gpu_offers(
                 match candidate {
                     Ok(candidate) => {
                         let source = source.clone();
-                        offers.push(GpuOffer { candidate, price, source, kilowatts });
+                        let found = planner::Found::default();
+                        offers.push(GpuOffer { candidate, price, source, kilowatts, found });
                     }
                     Err(why) => left_out.push((format!("{tensor} x {name}, {weights}"), why)),
                 }

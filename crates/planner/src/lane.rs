@@ -1,5 +1,7 @@
 //! Where a demand can be served, and what each month costs there.
 
+use std::cell::RefCell;
+
 use crate::capacity::{CALLS, Candidate, CapacityError, Highest, Service};
 use crate::costs::{HourlyCost, Paid, hourly_cost};
 use crate::demand::{Demand, Tokens};
@@ -35,7 +37,8 @@ pub struct ApiOffer {
     pub prices: Box<Prices>,
 }
 
-/// A setup on GPUs.
+/// A setup on GPUs. It remembers what it was found to do with calls, so that a plan that differs in nothing but money simulates
+/// nothing again.
 #[derive(Debug, Clone)]
 pub struct GpuOffer {
     /// What would serve.
@@ -46,7 +49,15 @@ pub struct GpuOffer {
     pub source: String,
     /// Kilowatts that a GPU may draw with its share of the server.
     pub kilowatts: f64,
+    /// What was found, begins empty.
+    pub found: Found,
 }
+
+/// What a setup was found to do, by the calls and the SLO.
+#[derive(Debug, Clone, Default)]
+pub struct Found(RefCell<Vec<Simulated>>);
+
+type Simulated = (Mix, Slo, Result<Capability, Unfit>);
 
 /// How GPUs are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +191,22 @@ impl GpuOffer {
     /// # Errors
     /// [`Unfit`]: what stands in the way.
     pub fn capability(&self, mix: &Mix, slo: &Slo) -> Result<Capability, Unfit> {
+        let before = self
+            .found
+            .0
+            .borrow()
+            .iter()
+            .find(|found| found.0 == *mix && found.1 == *slo)
+            .map(|found| found.2.clone());
+        if let Some(before) = before {
+            return before;
+        }
+        let found = self.simulate(mix, slo);
+        self.found.0.borrow_mut().push((mix.clone(), *slo, found.clone()));
+        found
+    }
+
+    fn simulate(&self, mix: &Mix, slo: &Slo) -> Result<Capability, Unfit> {
         self.fits(mix)?;
         let closed_form =
             self.candidate.closed_form(mix.computed(), slo).map_err(CapacityError::from)?;

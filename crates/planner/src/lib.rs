@@ -32,8 +32,8 @@ pub use demand::{Demand, Shape, Tokens};
 pub use fleet::{Fleet, Hour, Schedule};
 pub use gpu_price::GpuPrice;
 pub use lane::{
-    ApiOffer, Bounds, Capability, Chosen, GpuOffer, Month, Part, Prices, Taken, TokenPrices, Unfit,
-    choose,
+    ApiOffer, Bounds, Capability, Chosen, Found, GpuOffer, Month, Part, Prices, Taken, TokenPrices,
+    Unfit, choose,
 };
 pub use margin::{concentration, gross_margin, profit_on_cost, quality_adjusted};
 pub use mix::Mix;

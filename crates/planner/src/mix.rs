@@ -10,7 +10,7 @@ use crate::scenario::{Case, Var};
 
 /// Calls in the proportions of a case, at one a second; every rate is the same calls, moved together. What is read from the
 /// prompt cache is the beginning that all calls share.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
     calls: Vec<Incoming>,
     computed: (f64, f64),

@@ -175,10 +175,11 @@ impl Swing {
 /// What each unsure quantity makes of the bill, one at a time, the widest first.
 #[must_use]
 pub fn swings(scenario: &Scenario, offers: &Offers) -> Vec<Swing> {
-    let first = Scenario { months: 1, ..scenario.clone() };
-    let likely = first.likely();
+    let likely = scenario.likely();
+    // What a success brings moves no bill.
+    let moves = |var: Var| !var.varies() && !matches!(var, Var::Success | Var::Revenue);
     let unsure =
-        first.inputs.iter().filter(|input| input.value.is_uncertain() && !input.var.varies());
+        scenario.inputs.iter().filter(|input| input.value.is_uncertain() && moves(input.var));
     let mut all: Vec<Swing> = unsure
         .map(|input| {
             let [low, high] = [0.1, 0.9].map(|luck| input.value.at(luck));

@@ -6,7 +6,9 @@ use quantity::group_digits;
 
 use crate::bill::BookLine;
 
+mod html;
 mod json;
+mod sections;
 mod text;
 
 /// A plan, ready to be rendered.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::client::Call;
+use crate::home::{Home, both};
+use crate::scripted::{Scripted, json};
 
 fn example(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
@@ -37,7 +39,7 @@ fn keys(json: &Value, found: &mut Vec<String>) {
 #[test]
 fn the_examples_are_answered_and_their_parts_add_up() {
     let home = Home::new("");
-    let page = include_str!("../../../../docs/json.md");
+    let known = include_str!("../../../../docs/json.md");
     for name in ["support-chat", "agent", "rag", "nightly-batch"] {
         let json = home.run(&["plan", &example(name), "--json"]).json();
         assert_eq!(json["schema"], "farthing.plan/1");
@@ -73,12 +75,23 @@ fn the_examples_are_answered_and_their_parts_add_up() {
         let mut found = Vec::new();
         keys(&json, &mut found);
         for key in found {
-            assert!(page.contains(&format!("`{key}`")), "`{key}` of {name} is not in docs/json.md");
+            assert!(
+                known.contains(&format!("`{key}`")),
+                "`{key}` of {name} is not in docs/json.md"
+            );
         }
-        let text = home.run(&["plan", &example(name)]).ok();
+        let file = beside(&home, "page.html");
+        let html = file.display().to_string();
+        let text = home.run(&["plan", &example(name), "--html", &html]).ok();
         let assumed = text.find("What is assumed").unwrap();
         assert!(assumed < text.find("What it costs").unwrap(), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        let page = std::fs::read_to_string(&file).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.contains("What is assumed"), "{page}");
+        assert!(page.matches("<svg").count() >= 3, "{page}");
+        for loads in ["src=", "<script", "@import", "url("] {
+            assert!(!page.contains(loads), "{loads}: {page}");
+        }
     }
 }
 
@@ -173,4 +186,39 @@ fn a_trace_tells_what_calls_are_like() {
     assert!((assumed("demand.tasks") - 60.0 / (59.0 / 60.0) * 730.0).abs() < 1e-3);
     assert_eq!((assumed("tokens.input"), assumed("tokens.answer")), (1_000.0, 150.0));
     assert!((assumed("tokens.spread") - 1.0 / 3.0).abs() < 1e-5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gateway_metered_is_what_is_planned() {
+    const REPLY: &str = r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"abcd"},
+        "finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":4,"total_tokens":34}}"#;
+    let server = Scripted::always(json(REPLY)).await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    for route in ["support", "support", "other"] {
+        let call = Call::chat(r#"{"model":"m","messages":[]}"#).with("x-farthing-route", route);
+        call.send(&gateway).await;
+    }
+    home.once_settled(3).await;
+    let from =
+        |route: &str| format!("{{ from = \"ledger\", route = \"{route}\", since = \"1d\" }}");
+    let text = |route: &str| {
+        format!(
+            "months = 1\n[demand]\ntasks = \"1000/day\"\n[task]\nretries = {0}\n[tokens]\ninput = {0}\nanswer = {0}\n\
+             [api]\nmodels = \"test/m\"\n",
+            from(route)
+        )
+    };
+    let file = scenario(&home, &text("support")).display().to_string();
+    let json = home.run(&["plan", &file, "--json"]).json();
+    // 30 tokens at 2.50 USD an Mtok and 4 at 10, a thousand times a day.
+    let exact = 1_000.0 * 730.0 / 24.0 * (30.0 * 2.5 + 4.0 * 10.0) / 1e6;
+    let bill = number(&json["lanes"][0]["months"][0]["modelled_usd"]);
+    assert!((bill - exact).abs() < 1e-5, "{bill} {exact}");
+    let table = home.run(&["plan", &file]).ok();
+    assert!(table.contains("recorded, line 7"), "{table}");
+    scenario(&home, &text("sales"));
+    let ran = home.run(&["plan", &file]);
+    assert!(ran.err.contains("the ledger has nothing of route `sales`"), "{}", ran.err);
+    assert!(ran.err.contains("its routes then: ") && ran.err.contains("other"), "{}", ran.err);
 }

@@ -46,6 +46,7 @@ fn gpu(accelerator: &str, tensor: u32, weights: Format, price: f64) -> GpuOffer 
         price: PerHour::new(price),
         source: "a test".to_owned(),
         kilowatts: 1.0,
+        found: planner::Found::default(),
     }
 }
 
