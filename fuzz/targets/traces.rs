@@ -2,12 +2,22 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use workload::{AzureReader, BlockReader};
+use workload::{AzureReader, BlockReader, NamedRow, TraceReader};
 
 fuzz_target!(|text: &str| {
     let rows: Vec<_> = AzureReader::rows(text).map_while(Result::ok).collect();
     assert!(rows.is_sorted_by_key(|row| row.at));
     let rows: Vec<_> = BlockReader::rows(text).map_while(Result::ok).collect();
+    check(&rows);
+    let own = "time=t,in=i,out=o,unit=ms".parse().ok();
+    for columns in [None, own] {
+        let mut reader = TraceReader::new(columns);
+        let rows = text.lines().map_while(|line| reader.line(line).ok());
+        check(&rows.flatten().collect::<Vec<_>>());
+    }
+});
+
+fn check(rows: &[NamedRow]) {
     assert!(rows.is_sorted_by_key(|row| row.row.at));
     assert!(rows.iter().all(|row| row.names.len() as u64 <= row.row.input.get()));
-});
+}

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
-use report::simulation::{Charts, Search, Simulation};
-use servesim::{Balance, Goal, Keeper, Slo};
+use report::simulation::{Charts, Search, Simulation, Source};
+use roofline::Steps;
+use servesim::{Balance, Goal, Keeper, Report, Slo};
+use workload::Columns;
 
 use crate::estimate::count;
 use crate::output;
@@ -33,10 +35,22 @@ pub(crate) struct Arguments {
     /// than that the one whose prefix cache has most of the prompt
     #[arg(long, value_name = "ROUTER", default_value = "round-robin")]
     router: Router,
-    /// Requests that came once: a CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as of Azure's traces, or JSON lines with
-    /// `hash_ids`, as of Mooncake's and Bailian's (`.jsonl`), served with prefix caching
+    /// Requests that came once: a trace of Azure's, BurstGPT's, Mooncake's or Bailian's format, found by its first line,
+    /// or any CSV with --columns; the last two tell what prompts have in common and are served with prefix caching
     #[arg(long, value_name = "FILE", conflicts_with = "rate")]
     trace: Option<PathBuf>,
+    /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=reply_tokens`, perhaps `unit=ms`
+    #[arg(long, value_name = "MAPPING", requires = "trace", value_parser = columns)]
+    columns: Option<Columns>,
+    /// Only what came so long after the trace's first request, such as 10m
+    #[arg(long, value_name = "TIME", requires = "trace", value_parser = span)]
+    from: Option<Duration>,
+    /// And before that
+    #[arg(long, value_name = "TIME", requires = "trace", value_parser = span)]
+    until: Option<Duration>,
+    /// Prompts that begin alike share nothing, although the trace tells what they have in common
+    #[arg(long, requires = "trace")]
+    no_prefix_caching: bool,
     /// How many times as fast the trace is played
     #[arg(long, value_name = "FACTOR", default_value = "1", conflicts_with = "rate", value_parser = positive)]
     scale: Positive,
@@ -57,6 +71,9 @@ pub(crate) struct Arguments {
     /// Requests [default: all of the trace, or 10,000]
     #[arg(long, value_name = "COUNT", value_parser = some)]
     requests: Option<u32>,
+    /// How much the gaps between random arrivals vary, as a coefficient of variation; more than 1 is burstier than Poisson
+    #[arg(long, value_name = "CV", conflicts_with = "trace", value_parser = coefficient)]
+    cv: Option<Positive>,
     /// Names the random arrivals
     #[arg(long, default_value_t = 1, conflicts_with = "trace")]
     seed: u64,
@@ -66,9 +83,9 @@ pub(crate) struct Arguments {
     /// The SLO: and so much time for each further token at most, such as 50ms
     #[arg(long, value_name = "TIME", value_parser = span)]
     tpot: Option<Duration>,
-    /// What a GPU costs by the hour, such as 2.69
-    #[arg(long, value_name = "USD", value_parser = gpu_hour)]
-    gpu_hour: Option<EstimatedUsd>,
+    /// What a GPU costs by the hour, such as 2.69; with several GPUs one price for each, in their order
+    #[arg(long, value_name = "USD", value_delimiter = ',', value_parser = gpu_hour)]
+    gpu_hour: Vec<EstimatedUsd>,
     /// Also why: what memory, batches, context and idle time make of a token's cost here
     #[arg(long, conflicts_with = "json")]
     explain: bool,
@@ -91,6 +108,15 @@ fn positive(text: &str) -> Result<Positive, String> {
     let value = decimal(text).filter(|value| (1e-6..=1e6).contains(value));
     let value = value.ok_or("expected a number from 0.000001 to 1000000, such as 2.5")?;
     Ok(Positive { text: text.to_owned(), value })
+}
+
+fn columns(text: &str) -> Result<Columns, String> {
+    text.parse()
+}
+
+fn coefficient(text: &str) -> Result<Positive, String> {
+    let within = positive(text).ok().filter(|cv| (0.05..=20.0).contains(&cv.value));
+    within.ok_or_else(|| "expected a number from 0.05 to 20, such as 2.5".to_owned())
 }
 
 /// A plain decimal number: no sign, no exponent, nothing that is not finite.
@@ -152,47 +178,96 @@ fn gpu_hour(text: &str) -> Result<EstimatedUsd, String> {
     usd.ok_or_else(|| "expected US dollars above 0, such as 2.69".to_owned())
 }
 
+/// One of the setups that are compared.
+struct Setting {
+    replica: Replica,
+    steps: Steps,
+    gpu_hour: Option<EstimatedUsd>,
+    search: Option<Search>,
+    run: Report,
+}
+
+impl Setting {
+    fn job<'a>(&'a self, arguments: &Arguments, slo: &'a Slo, traffic: &'a Traffic) -> Job<'a> {
+        let Self { replica, steps, .. } = self;
+        let (replicas, balance) = (arguments.replicas, arguments.router.balance());
+        Job { engine: &replica.engine, steps, replicas, balance, slo, traffic }
+    }
+
+    fn shown<'a>(&'a self, replicas: u32, source: &'a Source, slo: &'a Slo) -> Simulation<'a> {
+        let Self { replica, search, run, gpu_hour, .. } = self;
+        let Replica { setup, memory, engine } = replica;
+        let search = search.as_ref();
+        let gpu_hour = *gpu_hour;
+        Simulation { setup, memory, engine, replicas, source, slo, search, run, gpu_hour }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Replica { setup, memory, mut engine } = arguments.serving.replica()?;
     let slo = Slo {
         ttft_ps: arguments.ttft.and_then(servesim::picoseconds),
         tpot_ps: arguments.tpot.and_then(servesim::picoseconds),
         latency_ps: None,
     };
     let traffic = Traffic::of(arguments)?;
-    engine.enable_prefix_caching = traffic.names_blocks();
-    let steps = setup.compile();
-    let replicas = arguments.replicas;
-    let balance = arguments.router.balance();
-    let job =
-        Job { engine: &engine, steps: &steps, replicas, balance, slo: &slo, traffic: &traffic };
-    let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
-    let (search, run) = match goal {
-        Some(goal) => {
-            let (guess, found, run) = job.highest_rate(&goal, &setup)?;
-            (Some(Search { goal, guess, found }), run)
+    let names_blocks = traffic.names_blocks()?;
+    let gpus: Vec<&str> = arguments.serving.gpus().collect();
+    let hours = &arguments.gpu_hour;
+    if hours.len() > 1 && hours.len() != gpus.len() {
+        bail!(
+            "--gpu-hour has {} prices for {} GPUs: expected one for all, or one for each",
+            hours.len(),
+            gpus.len()
+        );
+    }
+    let one = |(index, gpu): (usize, &&str)| {
+        let mut replica = arguments.serving.replica_on(gpu)?;
+        replica.engine.enable_prefix_caching = names_blocks;
+        let gpu_hour = hours.get(index).or(hours.first()).copied();
+        let steps = replica.setup.compile();
+        let mut setting =
+            Setting { replica, steps, gpu_hour, search: None, run: Report::default() };
+        let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
+        let job = setting.job(arguments, &slo, &traffic);
+        let (search, run) = match goal {
+            Some(goal) => {
+                let (guess, found, run) = job.highest_rate(&goal, &setting.replica.setup)?;
+                (Some(Search { goal, guess, found }), run)
+            }
+            None => (None, job.run(1.0)?),
+        };
+        (setting.search, setting.run) = (search, run);
+        anyhow::Ok(setting)
+    };
+    let settings: Vec<_> = gpus.iter().enumerate().map(one).collect();
+    let source = traffic.source()?;
+    let shown = |setting| Setting::shown(setting, arguments.replicas, &source, &slo);
+    let style = output::style();
+    if settings.len() > 1 {
+        if arguments.html.is_some() || arguments.explain {
+            bail!("--html and --explain are of one GPU, found {}", settings.len());
         }
-        None => (None, job.run(1.0)?),
-    };
-    let simulation = Simulation {
-        setup: &setup,
-        memory: &memory,
-        engine: &engine,
-        replicas,
-        source: &traffic.source(),
-        slo: &slo,
-        search: search.as_ref(),
-        run: &run,
-        gpu_hour: arguments.gpu_hour,
-    };
+        let (mut simulations, mut failed) = (Vec::new(), Vec::new());
+        for (gpu, setting) in gpus.iter().zip(&settings) {
+            match setting {
+                Ok(setting) => simulations.push(shown(setting)),
+                Err(error) => failed.push(format!("{gpu}: {error:#}")),
+            }
+        }
+        let ranking = report::simulation::Ranking::new(simulations, failed);
+        return output::print(&if arguments.json { ranking.json() } else { ranking.text(style) });
+    }
+    let setting = settings.into_iter().next().context("--gpu names a GPU")??;
+    let simulation = shown(&setting);
     if let Some(file) = &arguments.html {
-        let rate = search.as_ref().and_then(|search| search.found.best());
+        let job = setting.job(arguments, &slo, &traffic);
+        let rate = setting.search.as_ref().and_then(|search| search.found.best());
         let faster = match rate {
             Some(trial) => trial.rate / traffic.shape()?.per_second,
             None => 1.0,
         };
         let (_, timeline) = job.watch(faster, true)?;
-        let sweep = job.sweep(&setup)?;
+        let sweep = job.sweep(&setting.replica.setup)?;
         let page = simulation.html(&Charts { sweep: &sweep, timeline: &timeline });
         let cannot = || format!("cannot write {}", file.display());
         std::fs::write(file, page).with_context(cannot)?;
@@ -201,7 +276,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         return output::print(&simulation.json());
     }
-    let style = output::style();
     let why = if arguments.explain { simulation.lessons(style) } else { String::new() };
     output::print(&(simulation.text(style) + &why))
 }

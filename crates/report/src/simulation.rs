@@ -10,8 +10,11 @@ use servesim::{Engine, Goal, HighestRate, Outcome, Report, SECOND_PS, Slo, Timel
 mod html;
 mod json;
 mod lessons;
+mod ranking;
 mod search;
 mod text;
+
+pub use ranking::Ranking;
 
 /// A simulated run, ready to be rendered.
 #[derive(Debug, Clone, Copy)]
@@ -54,10 +57,16 @@ pub enum Source {
     Trace {
         /// The file.
         file: String,
+        /// Whose format it has.
+        format: String,
+        /// Which part of it was played, if not all.
+        part: Option<String>,
+        /// Requests without a reply, which are left out.
+        left_out: u64,
         /// How many times as fast it was played.
         scale: String,
     },
-    /// Poisson arrivals of one size.
+    /// Random arrivals of one size.
     Poisson {
         /// Requests per second; `None` where it was searched.
         rate: Option<String>,
@@ -65,6 +74,8 @@ pub enum Source {
         input: u32,
         /// Tokens of each reply.
         output: u32,
+        /// The coefficient of variation of gaps; `None`: a Poisson process.
+        cv: Option<String>,
         /// What names these arrivals.
         seed: u64,
     },
@@ -183,6 +194,17 @@ impl Simulation<'_> {
     /// What a time of one accelerator costs for each of so many, times a factor.
     fn cost_per(&self, gpu_ps: u64, count: u64, factor: f64) -> Option<EstimatedUsd> {
         EstimatedUsd::new(self.cost(gpu_ps)?.usd() * factor / count as f64)
+    }
+
+    /// What all accelerators cost by the hour.
+    fn hourly(&self) -> Option<EstimatedUsd> {
+        EstimatedUsd::new(self.gpu_hour?.usd() * f64::from(self.accelerators()))
+    }
+
+    /// Time of all accelerators for each million useful tokens of replies, in seconds.
+    fn gpu_seconds_per_useful_mtok(&self) -> Option<f64> {
+        let tokens = self.run.good_generated_tokens;
+        (tokens > 0).then(|| self.gpu_ps() as f64 / SECOND_PS as f64 / tokens as f64 * 1e6)
     }
 
     /// What all accelerators cost for each million useful tokens of replies.

@@ -101,6 +101,16 @@ struct Line<'a> {
 }
 
 impl BlockReader {
+    /// What the first line told; `None` before there was one.
+    #[must_use]
+    pub const fn format(&self) -> Option<&'static str> {
+        match self.form {
+            None => None,
+            Some(Form::Mooncake) => Some("Mooncake"),
+            Some(Form::Bailian) => Some("Bailian"),
+        }
+    }
+
     /// Reads the next line, with or without its end; `None` for empty lines.
     ///
     /// # Errors

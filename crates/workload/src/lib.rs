@@ -22,6 +22,7 @@ mod poisson;
 mod random;
 mod request;
 mod trace;
+mod trace_reader;
 mod workload;
 
 pub use blocks::{BlockReader, NamedRow};
@@ -32,4 +33,5 @@ pub use poisson::Poisson;
 pub use random::Random;
 pub use request::{Api, Arrival, Labels, Request, Role, Segment, Shape};
 pub use trace::{AzureReader, Row, TraceError};
+pub use trace_reader::{Columns, TraceReader};
 pub use workload::{OrderError, Workload};

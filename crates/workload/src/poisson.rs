@@ -7,11 +7,13 @@ use quantity::TokenCount;
 use crate::{Random, Row};
 
 /// Requests of one size that arrive independently of each other, at a rate that stays the same: a
-/// Poisson process. Never ends.
+/// Poisson process, or one whose gaps vary more or less than that. Never ends.
 #[derive(Debug, Clone)]
 pub struct Poisson {
     random: Random,
     gap: Duration,
+    /// The shape of gaps that are gamma distributed.
+    shape: Option<f64>,
     next: Row,
 }
 
@@ -20,7 +22,14 @@ impl Poisson {
     #[must_use]
     pub const fn new(seed: u64, gap: Duration, input: TokenCount, output: TokenCount) -> Self {
         let next = Row { at: Duration::ZERO, input, output };
-        Self { random: Random::new(seed), gap, next }
+        Self { random: Random::new(seed), gap, shape: None, next }
+    }
+
+    /// With gaps whose coefficient of variation is this, above 0: gamma distributed. 1 is a Poisson
+    /// process, more is burstier; traces of LLM services have 1 to 13 (Azure 2023).
+    #[must_use]
+    pub fn with_cv(self, cv: f64) -> Self {
+        Self { shape: Some(1.0 / (cv * cv)), ..self }
     }
 }
 
@@ -29,7 +38,10 @@ impl Iterator for Poisson {
 
     fn next(&mut self) -> Option<Row> {
         let row = self.next;
-        let gap = self.random.exponential(self.gap);
+        let gap = match self.shape {
+            None => self.random.exponential(self.gap),
+            Some(shape) => self.gap.mul_f64(self.random.gamma(shape) / shape),
+        };
         self.next.at = row.at.saturating_add(gap);
         Some(row)
     }
@@ -39,7 +51,7 @@ impl Iterator for Poisson {
 mod tests {
     use super::*;
 
-    fn rows(seed: u64) -> impl Iterator<Item = Row> {
+    fn rows(seed: u64) -> Poisson {
         Poisson::new(seed, Duration::from_millis(250), 2000.into(), 500.into())
     }
 
@@ -52,6 +64,19 @@ mod tests {
         assert_eq!(at[0], 0.0);
         assert!((mean - 0.25).abs() < 0.005, "{mean}");
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.03, "{variance}");
+    }
+
+    #[test]
+    fn bursty_gaps_have_their_mean_and_their_spread() {
+        for cv in [0.5, 1.0, 3.0] {
+            let at = rows(5).with_cv(cv).take(100_001).map(|row| row.at.as_secs_f64());
+            let at: Vec<f64> = at.collect();
+            let gaps: Vec<f64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let mean = gaps.iter().sum::<f64>() / 100_000.0;
+            let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / 100_000.0;
+            assert!((mean / 0.25 - 1.0).abs() < 0.04, "{cv}: {mean}");
+            assert!((variance.sqrt() / mean / cv - 1.0).abs() < 0.05, "{cv}: {variance}");
+        }
     }
 
     #[test]

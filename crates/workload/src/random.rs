@@ -84,6 +84,28 @@ impl Random {
         radius * libm::cos(std::f64::consts::TAU * self.unit())
     }
 
+    /// Gamma distributed with this shape, above 0, and a scale of 1: its mean is the shape.
+    ///
+    /// # Source
+    /// Marsaglia, Tsang: A simple method for generating gamma variables, ACM TOMS 26 (2000).
+    pub fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let drawn = self.gamma(shape + 1.0);
+            return drawn * libm::pow(1.0 - self.unit(), 1.0 / shape);
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / libm::sqrt(9.0 * d);
+        loop {
+            let x = self.normal();
+            let v = 1.0 + c * x;
+            let v = v * v * v;
+            if v > 0.0 && libm::log(1.0 - self.unit()) < 0.5 * x * x + d * (1.0 - v + libm::log(v))
+            {
+                return d * v;
+            }
+        }
+    }
+
     /// A lognormal number of tokens: half lie below the median, the tail is long, and nothing
     /// passes `at_most`. At least 1.
     pub fn tokens(&mut self, median: u32, sigma: f64, at_most: u32) -> TokenCount {

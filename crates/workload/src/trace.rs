@@ -41,7 +41,7 @@ pub struct AzureReader {
     last: Duration,
 }
 
-const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens";
+pub(crate) const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens";
 const INSTANT: &str = "a time such as `2023-11-16 18:15:46.6805900`, UTC if it names a zone";
 
 impl AzureReader {
@@ -99,7 +99,7 @@ impl AzureReader {
 
 /// The time since year 0 of `2023-11-16 18:15:46.6805900`, with up to nine digits of a second, and
 /// perhaps `+00:00` or `Z` behind.
-fn instant(text: &str) -> Option<Duration> {
+pub(crate) fn instant(text: &str) -> Option<Duration> {
     let bare = text.strip_suffix("+00:00").or_else(|| text.strip_suffix('Z')).unwrap_or(text);
     let (whole, fraction) = match bare.split_once('.') {
         Some((whole, fraction)) if (1..=9).contains(&fraction.len()) => (whole, fraction),

@@ -23,7 +23,7 @@ pub(crate) struct Serving {
     /// The model: llama-3.1-8b, or a Hugging Face `config.json`
     #[arg(long, value_name = "NAME|FILE")]
     model: String,
-    /// The accelerator: h100, l40s, mi300x and more
+    /// The accelerator: h100, l40s, mi300x and more; `simulate` compares several: h100,h200
     #[arg(long, value_name = "NAME")]
     gpu: String,
     /// GPUs that share each matrix (tensor parallel)
@@ -69,6 +69,16 @@ impl Serving {
     /// # Errors
     /// If a name is unknown, a sheet cannot be read, or the model does not fit.
     pub(crate) fn replica(&self) -> anyhow::Result<Replica> {
+        self.replica_on(&self.gpu)
+    }
+
+    /// The accelerators that are to be compared; mostly it is one.
+    pub(super) fn gpus(&self) -> impl Iterator<Item = &str> {
+        self.gpu.split(',').map(str::trim)
+    }
+
+    /// The same on another accelerator.
+    pub(super) fn replica_on(&self, gpu: &str) -> anyhow::Result<Replica> {
         let sheets = sheets(&self.sheet)?;
         let model = model(&sheets, &self.model)?;
         let experts = self.experts.unwrap_or(self.weights);
@@ -76,7 +86,7 @@ impl Serving {
         let wanted = Wanted {
             sheets: &sheets,
             model: &model,
-            accelerator: accelerator(&sheets, &self.gpu)?,
+            accelerator: accelerator(&sheets, gpu)?,
             engine: engine(&sheets, &self.engine)?,
         };
         let setup = wanted.setup(wanted.accelerator, Layout::tensor(self.tp), formats)?;

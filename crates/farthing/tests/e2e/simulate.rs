@@ -230,6 +230,95 @@ fn a_trace_is_played_and_its_rate_scaled() {
 }
 
 #[test]
+fn other_formats_and_parts_of_a_trace_are_played() {
+    let home = Home::new("");
+    let trace = home.data().with_extension("csv");
+    let file = trace.to_str().unwrap().to_owned();
+    let run = |text: &str, more: &[&str]| {
+        std::fs::write(&trace, text).unwrap();
+        simulate(&home, &[&["--trace", &file], more])
+    };
+    let rows: String =
+        (0..60).map(|n| format!("{n},ChatGPT,{},{},0,API log\n", 100 + n, n % 10)).collect();
+    let burst =
+        format!("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n{rows}");
+    let json = run(&burst, &["--json"]).json();
+    assert_eq!(
+        (count(&json["requests"]["completed"]), &json["offered"]["format"]),
+        (54, &"BurstGPT".into())
+    );
+    assert_eq!(count(&json["offered"]["left_out_requests"]), 6);
+    let text = run(&burst, &["--replicas", "2"]).ok();
+    assert!(text.contains("(BurstGPT), without 6 that had no reply"), "{text}");
+    // From the 11th second to the 31st, and what failed there is left out too.
+    let json = run(&burst, &["--from", "11s", "--until", "31s", "--json"]).json();
+    assert_eq!(count(&json["requests"]["completed"]), 18);
+    assert_eq!(json["offered"]["part"], "from 11 s to 31 s");
+    let told = complaint(run(&burst, &["--from", "31s", "--until", "11s"]), 1);
+    assert!(told.contains("--from is not before --until"), "{told}");
+    let own = "id,reply,when,prompt\na,7,1700000000500,12\nb,9,1700000001500,13\n";
+    let columns = ["--columns", "time=when,in=prompt,out=reply,unit=ms"];
+    let json = run(own, &[&columns[..], &["--json"]].concat()).json();
+    assert_eq!(
+        (count(&json["tokens"]["input"]), &json["offered"]["per_second"]),
+        (25, &"1.000000".into())
+    );
+    assert!(complaint(run(own, &[]), 1).contains("or to be told the columns"));
+    assert!(complaint(run(own, &["--columns", "time=when"]), 2).contains("expected all of"));
+    // Prompts that begin alike.
+    let rows: String = (0..20)
+        .map(|n| format!("{{\"timestamp\": {}, \"input_length\": 1024, \"output_length\": 5, \"hash_ids\": [7, {n}]}}\n", n * 1000))
+        .collect();
+    let json = run(&rows, &["--json"]).json();
+    assert_eq!(
+        (&json["offered"]["format"], count(&json["tokens"]["cached_input"])),
+        (&"Mooncake".into(), 19 * 512)
+    );
+    assert_eq!(
+        count(&run(&rows, &["--no-prefix-caching", "--json"]).json()["tokens"]["cached_input"]),
+        0
+    );
+}
+
+#[test]
+fn several_gpus_are_ranked_by_the_token() {
+    let home = Home::new("");
+    let setup = ["simulate", "--model", "llama-3.1-8b", "--gpu", "l40s,h100,a100"];
+    let shape =
+        ["--in", "2k", "--out", "500", "--requests", "1,000", "--find-rate", "--tpot", "40ms"];
+    let with = |more: &[&str]| home.run(&[&setup[..], &shape, more].concat());
+    let text = with(&["--gpu-hour", "0.9,2.69,1.6"]).ok();
+    assert!(
+        text.contains("USD per useful") && text.lines().all(|line| line.chars().count() <= 120),
+        "{text}"
+    );
+    let json = with(&["--gpu-hour", "2", "--json"]).json();
+    let costs: Vec<f64> = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| number(&run["gpu_time"]["modelled_usd_per_useful_output_mtok"]))
+        .collect();
+    assert!(costs.len() == 3 && costs.is_sorted(), "{costs:?}");
+    assert!(complaint(with(&["--gpu-hour", "1,2"]), 1).contains("2 prices for 3 GPUs"));
+    assert!(complaint(with(&["--html", "x.html"]), 1).contains("are of one GPU"));
+}
+
+#[test]
+fn a_page_is_written_beside_the_table() {
+    let home = Home::new("");
+    let file = home.data().with_extension("html");
+    let page = ["--html", file.to_str().unwrap()];
+    let text = simulate(&home, &[&POISSON, &PRICED, &page]).ok();
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("requests completed") && page.starts_with("<!doctype html>"), "{text}");
+    assert!(page.contains("Latency against load") && !page.contains("<script"), "{page}");
+    let nowhere = ["--html", "/nowhere/at/all.html"];
+    let told = simulate(&home, &[&POISSON, &nowhere]);
+    assert!(told.err.contains("cannot write /nowhere/at/all.html"), "{}", told.err);
+}
+
+#[test]
 fn a_bad_line_of_a_trace_is_named() {
     let home = Home::new("");
     let trace = home.data().with_extension("csv");
@@ -246,7 +335,7 @@ fn a_bad_line_of_a_trace_is_named() {
         ("2023-11-16 18:15:47,NaN,1", "found `NaN`"),
         ("2023-11-16 18:1", "three cells"),
         ("2023-11-16 18:15:47,5,0", "at least one token of a prompt and one of a reply"),
-        (&"9".repeat(5000), "less than 4 KiB"),
+        (&"9".repeat(1 << 22), "less than 4 MiB"),
     ] {
         // Whoever serves the line says so, also one of several.
         for replicas in ["1", "3"] {

@@ -129,11 +129,6 @@ impl Simulation<'_> {
         tiles
     }
 
-    fn gpu_seconds_per_useful_mtok(&self) -> Option<f64> {
-        let tokens = self.run.good_generated_tokens;
-        (tokens > 0).then(|| self.gpu_ps() as f64 / SECOND_PS as f64 / tokens as f64 * 1e6)
-    }
-
     /// A percentile of some times at each rate.
     fn against_load(
         &self,

@@ -104,21 +104,28 @@ impl Simulation<'_> {
     }
 
     fn offered_json(&self) -> Json {
-        let (file, scale, rate, input, output, seed) = match self.source {
-            Source::Trace { file, scale } => (Some(file), Some(scale), None, None, None, None),
-            Source::Poisson { rate, input, output, seed } => {
-                (None, None, rate.as_ref(), Some(*input), Some(*output), Some(*seed))
+        let (mut trace, mut made) = (None, None);
+        match self.source {
+            Source::Trace { file, format, part, left_out, scale } => {
+                trace = Some((file, format, part, *left_out, scale));
             }
-        };
+            Source::Poisson { rate, input, output, cv, seed } => {
+                made = Some((rate, *input, *output, cv, *seed));
+            }
+        }
         object! {
             "requests" => self.run.requests(),
             "per_second" => decimal(self.offered_per_second(), 6),
-            "trace" => file,
-            "scale" => scale,
-            "rate" => rate,
-            "input_tokens" => input,
-            "output_tokens" => output,
-            "seed" => seed,
+            "trace" => trace.map(|trace| trace.0),
+            "format" => trace.map(|trace| trace.1),
+            "part" => trace.and_then(|trace| trace.2.as_ref()),
+            "left_out_requests" => trace.map(|trace| trace.3),
+            "scale" => trace.map(|trace| trace.4),
+            "rate" => made.and_then(|made| made.0.as_ref()),
+            "input_tokens" => made.map(|made| made.1),
+            "output_tokens" => made.map(|made| made.2),
+            "cv" => made.and_then(|made| made.3.as_ref()),
+            "seed" => made.map(|made| made.4),
         }
     }
 

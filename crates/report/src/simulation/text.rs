@@ -77,15 +77,30 @@ impl Simulation<'_> {
             None => "all at once".to_owned(),
         };
         let from = match self.source {
-            Source::Trace { file, scale } if scale == "1" => format!("from {file}, {came}"),
-            Source::Trace { file, scale } => {
-                format!("from {file}, played {scale} times as fast, {came}")
+            Source::Trace { file, format, part, left_out, scale } => {
+                let mut from = format!("from {file} ({format})");
+                if let Some(part) = part {
+                    from += &format!(", {part}");
+                }
+                if *left_out > 0 {
+                    from += &format!(", without {} that had no reply", grouped(*left_out));
+                }
+                if scale != "1" {
+                    from += &format!(", played {scale} times as fast");
+                }
+                format!("{from}, {came}")
             }
-            Source::Poisson { input, output, seed, .. } => format!(
-                "of {} input and {} output tokens in Poisson arrivals (seed {seed}), {came}",
-                grouped(u64::from(*input)),
-                grouped(u64::from(*output)),
-            ),
+            Source::Poisson { input, output, cv, seed, .. } => {
+                let arrivals = match cv {
+                    None => "Poisson arrivals".to_owned(),
+                    Some(cv) => format!("arrivals whose gaps have a CV of {cv}, gamma distributed"),
+                };
+                format!(
+                    "of {} input and {} output tokens in {arrivals} (seed {seed}), {came}",
+                    grouped(u64::from(*input)),
+                    grouped(u64::from(*output)),
+                )
+            }
         };
         let lasted = duration(std::time::Duration::from_millis(self.span_ps() / 1_000_000_000));
         printable(&format!("{requests} requests {from}; {lasted} were simulated"))
@@ -255,7 +270,7 @@ impl Simulation<'_> {
 
     /// What a useful token costs, and of what that is made; `None` without a price.
     pub(super) fn money_line(&self) -> Option<String> {
-        let hourly = self.gpu_hour?.usd() * f64::from(self.accelerators());
+        let hourly = self.hourly()?;
         let useful_per_hour =
             self.per_second(self.run.good_generated_tokens).map(|rate| rate * 3600.0);
         let gpus = match self.accelerators() {
@@ -266,7 +281,7 @@ impl Simulation<'_> {
             "Per useful output Mtok {} USD: {} USD an hour for {gpus}, idle or not, by {} useful output tokens an hour. Per \
              1,000 completed requests {} USD.",
             money(self.cost_per_useful_mtok(), 4),
-            money(EstimatedUsd::new(hourly), 4),
+            money(Some(hourly), 4),
             useful_per_hour.map_or("-".to_owned(), |rate| decimals(rate, 0)),
             money(self.cost_per(self.gpu_ps(), self.completed(), 1e3), 4),
         ))

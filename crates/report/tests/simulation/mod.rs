@@ -2,9 +2,11 @@
 
 use quantity::EstimatedUsd;
 use report::Style;
-use report::simulation::{Search, Simulation, Source};
+use report::simulation::{Charts, Ranking, Search, Simulation, Source};
 use roofline::{Formats, Layout, Routing, Setup, Sheets};
-use servesim::{Engine, Goal, Keeper, Request, SECOND_PS, Slo, at_rate, serve};
+use servesim::{
+    Engine, Goal, Keeper, Outcome, Record, Request, SECOND_PS, Slo, Timeline, at_rate, serve,
+};
 
 /// Requests that come a second apart, on two GPUs.
 pub(crate) fn simulated<T>(
@@ -50,7 +52,13 @@ pub(crate) fn searched<T>(
     });
     let best = search.as_ref().map_or(1.0, |search| search.found.best().unwrap().rate);
     let run = at(best).unwrap();
-    let source = Source::Trace { file: "a\u{1b}[2J.csv".to_owned(), scale: "2".to_owned() };
+    let source = Source::Trace {
+        file: "a\u{1b}[2J<b>.csv".to_owned(),
+        format: "Azure".to_owned(),
+        part: Some("from 10 s to 60 s".to_owned()),
+        left_out: 3,
+        scale: "2".to_owned(),
+    };
     tell(&Simulation {
         setup: &setup,
         memory: &memory,
@@ -146,4 +154,78 @@ fn a_search_tells_its_answer_what_stands_in_the_way_and_how_many_simulations_it_
         told.contains("No rate keeps p99 TTFT <= 500 ms and p99 TPOT <= 1.0 ms: even at 0.100"),
         "{told}"
     );
+}
+
+#[test]
+fn a_page_stands_alone_and_holds_no_markup_of_others() {
+    for (gpu_hour, slo) in [(Some(2.69), half_a_second()), (None, Slo::default())] {
+        let page = simulated(gpu_hour, slo, |run| {
+            let mut timeline = Timeline::default();
+            for number in 0..40_u64 {
+                timeline.add(&Record {
+                    number,
+                    arrival_ps: number * SECOND_PS,
+                    admitted_ps: Some(number * SECOND_PS),
+                    first_token_ps: Some(number * SECOND_PS + SECOND_PS / 10),
+                    end_ps: number * SECOND_PS + SECOND_PS,
+                    prompt: 1000,
+                    cached: 0,
+                    generated: 50,
+                    preemptions: 0,
+                    outcome: Outcome::Completed,
+                });
+            }
+            let sweep = [(0.5, run.run.clone()), (1.0, run.run.clone())];
+            run.html(&Charts { sweep: &sweep, timeline: &timeline })
+        });
+        assert!(
+            page.contains("a\u{fffd}[2J&lt;b&gt;.csv") || page.contains("&lt;b&gt;.csv"),
+            "{page}"
+        );
+        assert!(
+            !page.contains("<b>.csv")
+                && !page.contains("<script")
+                && !page.contains("http-equiv=\"refresh")
+        );
+        // Addresses in it are sources, and none is loaded.
+        for attribute in page.split("src=\"").skip(1).chain(page.split("href=\"").skip(1)) {
+            assert!(attribute.starts_with("data:image/svg+xml"), "{attribute:.60}");
+        }
+        assert!(
+            !page.contains("NaN") && !page.contains(">inf<") && !page.contains("inf%"),
+            "{page}"
+        );
+        for title in [
+            "Latency against load",
+            "Through time",
+            "Cost per Mtok against utilisation",
+            "What this rests on",
+        ] {
+            assert!(page.contains(title), "{title}");
+        }
+        assert_eq!(page.matches("<figure>").count(), 5);
+        let opened = ["section", "div", "table", "figure", "svg", "details", "span"];
+        for tag in opened {
+            let (from, to) = (
+                page.matches(&format!("<{tag}")).count(),
+                page.matches(&format!("</{tag}>")).count(),
+            );
+            assert_eq!(from, to, "{tag}");
+        }
+    }
+}
+
+#[test]
+fn accelerators_are_ranked_by_the_useful_token() {
+    simulated(Some(4.0), half_a_second(), |dear| {
+        simulated(Some(2.0), half_a_second(), |cheap| {
+            let ranking = Ranking::new(vec![*dear, *cheap], vec!["tiny: does not fit".to_owned()]);
+            let text = ranking.text(Style::default());
+            let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+            assert!(place("4.00") < place("8.00") && place("8.00") < place("tiny: does not fit"));
+            assert!(!text.contains("The dearer hour"), "{text}");
+            let json: serde_json::Value = serde_json::from_str(&ranking.json()).unwrap();
+            assert_eq!(json[0]["gpu_time"]["modelled_usd_per_gpu_hour"], "2.000000");
+        });
+    });
 }
