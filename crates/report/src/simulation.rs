@@ -3,8 +3,9 @@
 //! Nothing here was measured or is owed: times come of a model, and money is [`EstimatedUsd`], which
 //! never becomes booked money.
 
+use calibration::{Band, Metric, Regime};
 use quantity::EstimatedUsd;
-use roofline::{Memory, Setup};
+use roofline::{Memory, Row, Setup};
 use servesim::{Engine, Goal, HighestRate, Outcome, Report, SECOND_PS, Slo, Timeline};
 
 mod html;
@@ -128,6 +129,24 @@ struct Part {
 }
 
 impl Simulation<'_> {
+    /// The 90 % interval of a quantity, from the errors of measured runs of this kind in this regime; `None` only if the carried
+    /// intervals are damaged.
+    fn interval(&self, metric: Metric) -> Option<Band> {
+        let time = &self.run.time;
+        let busy = time.busy_ps() as f64;
+        let input_share = if busy > 0.0 { time.input_ps as f64 / busy } else { 0.0 };
+        let wait = self.run.wait.mean_ps().unwrap_or(0.0);
+        let wait_share = self.run.latency.mean_ps().map_or(0.0, |latency| wait / latency);
+        calibration::interval(self.setup, metric, Regime::of(input_share, wait_share)).ok()
+    }
+
+    /// The sheets that the figures are from; what was fitted to own runs last.
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        let setup = self.setup;
+        let fit = setup.fit.as_ref().map(roofline::Fit::row);
+        [setup.model.row(), setup.accelerator.row(), setup.engine.row()].into_iter().chain(fit)
+    }
+
     fn accelerators_of_replica(&self) -> u32 {
         self.setup.layout.accelerators()
     }

@@ -100,10 +100,12 @@ fn one_seed_is_one_result_and_its_parts_sum() {
         number(&time["input"]["modelled_usd_per_mtok"])
             < number(&time["output"]["modelled_usd_per_mtok"])
     );
-    assert_eq!(
-        (&json["certainty"]["calibrated"], &json["certainty"]["interval"]),
-        (&false.into(), &Value::Null)
-    );
+    assert_eq!(json["certainty"]["calibrated"], true);
+    for quantity in ["output_per_second", "ttft", "tpot", "end_to_end"] {
+        let band = &json["certainty"]["interval"][quantity];
+        assert!(number(&band["low"]) <= 1.0 && number(&band["high"]) >= 1.0, "{band}");
+        assert!(band["rests_on"].as_str().unwrap().contains("measured points"), "{band}");
+    }
     let figures = json["figures"].as_array().unwrap();
     assert!(figures.iter().all(|figure| !figure["source"].as_str().unwrap().is_empty()));
 }
@@ -158,7 +160,7 @@ fn useful_tokens_are_those_of_requests_within_the_slo() {
 fn the_table_says_what_is_not_known() {
     let home = Home::new("");
     let text = simulate(&home, &[&POISSON, &PRICED]).ok();
-    for part in ["goodput: TTFT <= 500 ms, TPOT <= 50 ms", "idle", "p99", "not calibrated"] {
+    for part in ["goodput: TTFT <= 500 ms, TPOT <= 50 ms", "idle", "p99", "90% intervals: TPOT -"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");

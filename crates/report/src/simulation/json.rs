@@ -1,5 +1,6 @@
 //! A simulated run for programs.
 
+use calibration::Metric;
 use quantity::EstimatedUsd;
 use roofline::{Basis, Row};
 use servesim::{Histogram, Outcome};
@@ -23,7 +24,15 @@ impl Simulation<'_> {
                 "basis" => basis_name(fractions.basis),
             }
         };
-        let rows = [setup.model.row(), setup.accelerator.row(), setup.engine.row()];
+        let interval = |metric| {
+            self.interval(metric).map(|band| {
+                object! {
+                    "low" => decimal(Some(band.low), 3),
+                    "high" => decimal(Some(band.high), 3),
+                    "rests_on" => band.why,
+                }
+            })
+        };
         let work = run.work;
         let (mfu, mbu) = self.utilisation();
         object! {
@@ -93,12 +102,17 @@ impl Simulation<'_> {
             "gpu_time" => self.money_json(),
             "notes" => self.notes(),
             "certainty" => object! {
-                "calibrated" => false,
-                "interval" => Json::Null,
+                "calibrated" => true,
+                "interval" => object! {
+                    "output_per_second" => interval(Metric::Throughput),
+                    "ttft" => interval(Metric::Ttft),
+                    "tpot" => interval(Metric::Tpot),
+                    "end_to_end" => interval(Metric::Latency),
+                },
                 "basis" => basis_name(basis),
                 "kernels" => setup.fractions().into_iter().map(kernel).collect::<Json>(),
             },
-            "figures" => rows.into_iter().flat_map(figures).collect::<Json>(),
+            "figures" => self.rows().flat_map(figures).collect::<Json>(),
         }
         .pretty()
     }

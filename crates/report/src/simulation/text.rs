@@ -1,5 +1,6 @@
 //! A simulated run for a terminal.
 
+use calibration::Metric;
 use quantity::{EstimatedUsd, group_digits, grouped};
 use roofline::{Basis, Row};
 use servesim::{Histogram, Outcome, SECOND_PS, Slo};
@@ -298,21 +299,33 @@ impl Simulation<'_> {
             .collect();
         let caching = if self.engine.enable_prefix_caching { "" } else { "prefix caching, " };
         format!(
-            "A prediction, not a measurement. Its error on served requests is not calibrated yet, so no interval is given. \
-             Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
+            "A prediction, not a measurement. {}Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
              {caching}speculative decoding, tokenising, the network. Percentiles are right to 0.8%. Time of a step that \
              computes both input and output is shared by the Shapley value.",
+            self.spread(),
             basis_text(basis),
             kernels.join(", "),
         )
     }
 
+    /// How far measured runs of this kind lay from their predictions.
+    fn spread(&self) -> String {
+        let quantities =
+            [("TPOT", Metric::Tpot), ("TTFT", Metric::Ttft), ("throughput", Metric::Throughput)];
+        let known = quantities.map(|(name, metric)| Some((name, self.interval(metric)?)));
+        let known: Vec<_> = known.into_iter().flatten().collect();
+        let Some((_, first)) = known.first() else { return String::new() };
+        let percent = |factor: f64| format!("{:+.0}%", 100.0 * (factor - 1.0));
+        let ends = known
+            .iter()
+            .map(|(name, band)| format!("{name} {} to {}", percent(band.low), percent(band.high)));
+        let ends: Vec<String> = ends.collect();
+        format!("90% intervals: {} ({}). ", ends.join(", "), first.why)
+    }
+
     /// The sources of each sheet's figures.
     pub(super) fn sources(&self) -> impl Iterator<Item = String> {
-        let setup = self.setup;
-        [setup.model.row(), setup.accelerator.row(), setup.engine.row()]
-            .into_iter()
-            .map(|row| printable(&format!("{}: {}", row.name(), sources_of(row).join("; "))))
+        self.rows().map(|row| printable(&format!("{}: {}", row.name(), sources_of(row).join("; "))))
     }
 }
 
