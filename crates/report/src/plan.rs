@@ -80,8 +80,8 @@ impl PlanReport<'_> {
             notes.push(
                 "GPUs: whole replicas for the peak hour, each as much as a simulation of 1,500 calls shows it to serve within \
                  the SLO, with percentiles; where lengths grow, rates move as their closed form, and beyond 20% they are \
-                 simulated anew. The serving model is not calibrated on served requests yet, so no interval is \
-                 given. Idle time is paid, and its own line."
+                 simulated anew. How far the serving model may be off is not in these figures; `farthing simulate` says \
+                 it. Idle time is paid, and its own line."
                     .to_owned(),
             );
         }
