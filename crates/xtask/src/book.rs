@@ -1,7 +1,5 @@
 //! Writes the built-in price book: the facts of `genai-prices`, one price row a line.
 
-use std::path::Path;
-
 use anyhow::Context;
 use tariff::import::Head;
 
@@ -16,7 +14,7 @@ const BOOK: &str = "../tariff/book/genai-prices.txt";
 /// If the data is not there or has something that the book cannot express.
 pub fn write() -> anyhow::Result<()> {
     let text = render(&genai::read()?)?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(BOOK);
+    let path = genai::manifest_dir()?.join(BOOK);
     std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
 

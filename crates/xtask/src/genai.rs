@@ -13,6 +13,16 @@ pub const VERSION: &str = "0.2.1";
 /// When that version was published, as the registry's index says (`pubtime`).
 pub const PUBLISHED: &str = "2026-10-30";
 
+/// This package's folder, of the checkout that runs: one that was compiled in could be another's,
+/// where checkouts share a target folder.
+///
+/// # Errors
+/// If it was not cargo that started this.
+pub(crate) fn manifest_dir() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR");
+    folder.map(PathBuf::from).context("run this with `cargo run -p xtask`")
+}
+
 /// The data of the crate in the local registry.
 ///
 /// # Errors
@@ -25,7 +35,7 @@ pub fn read() -> anyhow::Result<String> {
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--filter-platform"])
         .arg(host.context("`rustc -vV` names no host")?)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(manifest_dir()?)
         .output()
         .context("run `cargo metadata`")?;
     ensure!(

@@ -9,8 +9,8 @@ use crate::home::{Home, both};
 use crate::scripted::{Scripted, json};
 
 fn example(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    root.join(format!("{name}.toml")).display().to_string()
+    let file = Path::new("../../examples").join(format!("{name}.toml"));
+    file.canonicalize().unwrap().display().to_string()
 }
 
 /// A file beside the configuration.
