@@ -77,6 +77,12 @@ pub(crate) struct Arguments {
     /// Names the random arrivals
     #[arg(long, default_value_t = 1, conflicts_with = "trace")]
     seed: u64,
+    /// A request that has not begun to run so long after its arrival is given up, such as 10s
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    queue_timeout: Option<Duration>,
+    /// A request that is not done so long after its arrival is given up, such as 2m
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    timeout: Option<Duration>,
     /// The SLO: a request served well has its first token by then, such as 500ms
     #[arg(long, value_name = "TIME", value_parser = span)]
     ttft: Option<Duration>,
@@ -150,7 +156,9 @@ pub(crate) fn some(text: &str) -> Result<u32, String> {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    crate::config::duration("time", text).map_err(|error| error.to_string())
+    let span = crate::config::duration("time", text).map_err(|error| error.to_string())?;
+    let counted = servesim::picoseconds(span).map(|_| span);
+    counted.ok_or_else(|| "expected at most 213 days of simulated time".to_owned())
 }
 
 /// Which replica gets a request.
@@ -223,6 +231,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let one = |(index, gpu): (usize, &&str)| {
         let mut replica = arguments.serving.replica_on(gpu)?;
         replica.engine.enable_prefix_caching = names_blocks;
+        replica.engine.queue_timeout_ps = arguments.queue_timeout.and_then(servesim::picoseconds);
+        replica.engine.timeout_ps = arguments.timeout.and_then(servesim::picoseconds);
         let gpu_hour = hours.get(index).or(hours.first()).copied();
         let steps = replica.setup.compile();
         let mut setting =

@@ -17,9 +17,6 @@ pub(crate) struct Arguments {
     /// Copies of all that; each request goes to the next in turn
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     replicas: u32,
-    /// Requests that may wait at a copy; whoever comes then is refused with 429 [default: all]
-    #[arg(long, value_name = "COUNT")]
-    max_queue: Option<u32>,
     /// Output tokens of a reply where the request does not say [default: 16 to 128, by the prompt]
     #[arg(long = "out", value_name = "TOKENS", value_parser = some)]
     output: Option<u32>,
@@ -37,8 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let interrupted = interrupted();
-    let Replica { setup, memory, mut engine } = arguments.serving.replica()?;
-    engine.max_queue = arguments.max_queue;
+    let Replica { setup, memory, engine } = arguments.serving.replica()?;
     let (replicas, speed) = (arguments.replicas, arguments.speed);
     let serving = simulated::Serving::start(&engine, setup.compile(), replicas, speed)?;
     let model = setup.model.row().name().to_owned();

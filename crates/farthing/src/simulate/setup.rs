@@ -50,6 +50,9 @@ pub(crate) struct Serving {
     /// Tokens of a sequence, prompt and output [default: what model and memory allow]
     #[arg(long, value_name = "TOKENS", value_parser = some)]
     max_model_len: Option<u32>,
+    /// Requests that may wait at a replica; whoever comes then is refused [default: all]
+    #[arg(long, value_name = "COUNT")]
+    max_queue: Option<u32>,
     /// Own data sheets of models, accelerators or engines, before those that are carried
     #[arg(long, value_name = "FILE")]
     sheet: Vec<PathBuf>,
@@ -98,6 +101,7 @@ impl Serving {
     /// The engine's defaults on this setup, and what was asked for instead.
     fn limits(&self, setup: &Setup) -> anyhow::Result<servesim::Engine> {
         let mut engine = servesim::Engine::of(setup)?;
+        engine.max_queue = self.max_queue;
         if let Some(most) = self.max_num_seqs {
             engine.max_num_seqs = most;
             // An engine that runs more than a step computes would not start.

@@ -190,6 +190,35 @@ fn explained_it_says_why_a_token_costs_so_much() {
 }
 
 #[test]
+fn who_may_not_wait_is_refused_or_given_up() {
+    let home = Home::new("");
+    let flood = ["--rate", "500", "--in", "2k", "--out", "500", "--requests", "2,000"];
+    for (limit, value, ends) in [
+        ("--max-queue", "10", "queue_full"),
+        ("--queue-timeout", "1s", "queue_timeout"),
+        ("--timeout", "20s", "timeout"),
+    ] {
+        let requests = &simulate(&home, &[&flood, &[limit, value, "--json"]]).json()["requests"];
+        let (completed, ended) = (count(&requests["completed"]), count(&requests[ends]));
+        assert!(completed > 0 && ended > 0, "{limit}: {requests}");
+        assert_eq!(completed + ended, 2000, "{limit}: {requests}");
+    }
+    let all = ["--max-queue", "10", "--queue-timeout", "1s", "--timeout", "20s"];
+    let text = simulate(&home, &[&flood, &all]).ok();
+    for part in [
+        "10 may wait",
+        "that have not begun after 1.0 s",
+        "that are not done after 20.0 s",
+        "queue full",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let err = complaint(simulate(&home, &[&POISSON, &["--timeout", "214d"]]), 2);
+    assert!(err.contains("213 days"), "{err}");
+}
+
+#[test]
 fn replicas_share_the_load_and_are_all_paid_for() {
     let home = Home::new("");
     let one = simulate(&home, &[&POISSON, &["--json"]]).json();

@@ -54,6 +54,9 @@ impl Simulation<'_> {
                 "max_num_seqs" => engine.max_num_seqs,
                 "max_num_batched_tokens" => engine.max_num_batched_tokens,
                 "max_model_len" => engine.max_model_len,
+                "max_queue" => engine.max_queue,
+                "queue_timeout_ns" => engine.queue_timeout_ps.map(nanos),
+                "timeout_ns" => engine.timeout_ps.map(nanos),
             },
             "offered" => self.offered_json(),
             "slo" => object! {
@@ -66,6 +69,9 @@ impl Simulation<'_> {
                 "completed" => self.completed(),
                 "within_slo" => self.has_slo().then_some(run.good),
                 "too_long" => run.count(Outcome::TooLong),
+                "queue_full" => run.count(Outcome::QueueFull),
+                "queue_timeout" => run.count(Outcome::QueueTimeout),
+                "timeout" => run.count(Outcome::Timeout),
                 "completed_per_second" => decimal(self.per_second(self.completed()), 6),
                 "goodput_per_second" => {
                     let good = self.has_slo().then_some(run.good);

@@ -1,9 +1,11 @@
 //! A simulated run for a terminal.
 
+use std::time::Duration;
+
 use calibration::Metric;
 use quantity::{EstimatedUsd, group_digits, grouped};
 use roofline::{Basis, Row};
-use servesim::{Histogram, Outcome, SECOND_PS, Slo};
+use servesim::{Engine, Histogram, Outcome, SECOND_PS, Slo};
 
 use crate::number::{duration, per_mille, percent};
 use crate::table::{Style, Table, printable};
@@ -119,7 +121,7 @@ impl Simulation<'_> {
         };
         format!(
             "each GPU has {} GiB: {} for weights in {}{experts}, {} for a KV cache in {}; a replica keeps {} tokens, runs \
-             up to {} sequences of up to {} tokens, and computes up to {} tokens in a step",
+             up to {} sequences of up to {} tokens, and computes up to {} tokens in a step{}",
             gib(memory.hbm_bytes),
             gib(memory.weight_bytes),
             formats.weights,
@@ -129,7 +131,22 @@ impl Simulation<'_> {
             grouped(u64::from(engine.max_num_seqs)),
             grouped(u64::from(engine.max_model_len)),
             grouped(u64::from(engine.max_num_batched_tokens)),
+            self.patience(),
         )
+    }
+
+    /// Who does not wait for ever.
+    fn patience(&self) -> String {
+        let Engine { max_queue, queue_timeout_ps, timeout_ps, .. } = *self.engine;
+        let spans = [("that have not begun", queue_timeout_ps), ("that are not done", timeout_ps)];
+        let queue = max_queue.map(|most| format!("; {} may wait there", grouped(u64::from(most))));
+        let given_up = spans.into_iter().filter_map(|(which, span)| {
+            Some(format!(
+                "; those {which} after {} are given up",
+                duration(Duration::from_nanos(span? / 1000))
+            ))
+        });
+        queue.into_iter().chain(given_up).collect()
     }
 
     pub(super) fn throughput(&self) -> Table {
