@@ -196,7 +196,7 @@ fn who_may_not_wait_is_refused_or_given_up() {
     for (limit, value, ends) in [
         ("--max-queue", "10", "queue_full"),
         ("--queue-timeout", "1s", "queue_timeout"),
-        ("--timeout", "20s", "timeout"),
+        ("--timeout", "30s", "timeout"),
     ] {
         let requests = &simulate(&home, &[&flood, &[limit, value, "--json"]]).json()["requests"];
         let (completed, ended) = (count(&requests["completed"]), count(&requests[ends]));
@@ -205,17 +205,18 @@ fn who_may_not_wait_is_refused_or_given_up() {
     }
     let all = ["--max-queue", "10", "--queue-timeout", "1s", "--timeout", "20s"];
     let text = simulate(&home, &[&flood, &all]).ok();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "10 may wait",
         "that have not begun after 1.0 s",
         "that are not done after 20.0 s",
         "queue full",
     ] {
-        assert!(text.contains(part), "{part}: {text}");
+        assert!(words.contains(part), "{part}: {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
-    let err = complaint(simulate(&home, &[&POISSON, &["--timeout", "214d"]]), 2);
-    assert!(err.contains("213 days"), "{err}");
+    let err = complaint(simulate(&home, &[&POISSON, &["--timeout", "soon"]]), 2);
+    assert!(err.contains("--timeout") && err.contains("found `soon`"), "{err}");
 }
 
 #[test]
