@@ -1,7 +1,7 @@
 //! What a replica serves within an SLO, found by simulation.
 
-use roofline::{ClosedLoop, Format, MemoryError, Setup, Steady, Steps};
-use servesim::{Engine, Goal, Keeper, Record, Report, SECOND_PS};
+use roofline::{ClosedLoop, Format, MemoryError, Setup, Steps};
+use servesim::{Engine, Goal, Keeper, RANDOM_ARRIVALS, Record, Report, SECOND_PS};
 
 use crate::mix::Mix;
 use crate::scenario::Slo;
@@ -56,6 +56,7 @@ pub enum Highest {
 
 /// Calls of a search's simulations.
 pub(crate) const CALLS: usize = 1_500;
+
 impl Candidate {
     /// A setup, at its engine's defaults.
     ///
@@ -94,29 +95,8 @@ impl Candidate {
     /// If a data sheet lacks a figure.
     pub fn closed_form(&self, lengths: (f64, f64), slo: &Slo) -> Result<f64, MemoryError> {
         let limit = slo.tpot_s.unwrap_or(f64::INFINITY);
-        let (mut fits, mut above) = (1, self.engine.max_num_seqs.max(1) + 1);
-        while above - fits > 1 {
-            let middle = fits.midpoint(above);
-            if self.steady(lengths, middle)?.tpot_s <= limit {
-                fits = middle
-            } else {
-                above = middle
-            }
-        }
-        Ok(self.steady(lengths, fits)?.output_tokens_per_s / lengths.1)
-    }
-
-    fn steady(&self, (input, output): (f64, f64), concurrency: u32) -> Result<Steady, MemoryError> {
-        let whole = |tokens: f64| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates"
-            )]
-            let whole = tokens.round().max(1.0) as u32;
-            whole
-        };
-        self.setup.steady(ClosedLoop { isl: whole(input), osl: whole(output), concurrency })
+        let most = closed_loop(lengths, self.engine.max_num_seqs);
+        Ok(self.setup.steady_within(most, limit)?.output_tokens_per_s / lengths.1)
     }
 
     fn run(&self, mix: &Mix, slo: &servesim::Slo, rate: f64) -> Result<Report, servesim::Error> {
@@ -153,17 +133,27 @@ impl Candidate {
     pub fn highest_rate(&self, mix: &Mix, slo: &Slo) -> Result<Highest, CapacityError> {
         let guess = self.closed_form(mix.computed(), slo)?;
         // Calls that come so seldom meet an empty replica. A simulation spans 213 days at most.
-        let alone = self.steady(mix.computed(), 1)?.output_tokens_per_s / mix.computed().1;
+        let alone = self.setup.steady(closed_loop(mix.computed(), 1))?;
+        let alone = alone.output_tokens_per_s / mix.computed().1;
         let least = (alone * 0.05).max(CALLS as f64 / 1e7);
         let goal = goal(slo);
         let run = |rate| self.run(mix, &goal.slo, rate);
-        // Arrivals at random leave a tail above the mean.
-        let found = goal.highest_rate((guess * 0.85).max(least), least, run)?;
+        let found = goal.highest_rate((guess * RANDOM_ARRIVALS).max(least), least, run)?;
         Ok(match found.rate {
             Some(rate) => Highest::Rate(self.serve(mix, slo, rate)?),
             None => Highest::Never(self.serve(mix, slo, least)?),
         })
     }
+}
+
+/// Calls of these mean lengths, input that is computed and output, so many at once.
+fn closed_loop((input, output): (f64, f64), concurrency: u32) -> ClosedLoop {
+    let whole = |tokens: f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let whole = tokens.round().max(1.0) as u32;
+        whole
+    };
+    ClosedLoop { isl: whole(input), osl: whole(output), concurrency }
 }
 
 /// Each limit must be kept by the SLO's share of calls.

@@ -88,6 +88,21 @@ impl Setup {
         })
     }
 
+    /// The steady state of as many clients, up to those of the load and at least one, as leave each token of a reply no more
+    /// than so many seconds in the mean.
+    ///
+    /// # Errors
+    /// As [`Self::steady`].
+    pub fn steady_within(&self, most: ClosedLoop, tpot_s: f64) -> Result<Steady, MemoryError> {
+        let steady = |concurrency| self.steady(ClosedLoop { concurrency, ..most });
+        let (mut fits, mut above) = (1, most.concurrency.max(1) + 1);
+        while above - fits > 1 {
+            let middle = fits.midpoint(above);
+            if steady(middle)?.tpot_s <= tpot_s { fits = middle } else { above = middle }
+        }
+        steady(fits)
+    }
+
     /// A batch that prefills so many prompts, or a part of one.
     fn prompts(&self, isl: u32, prompts: f64) -> Batch {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]

@@ -57,6 +57,8 @@ pub use live::{Event, Live};
 pub use prefix::Prefix;
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};
-pub use search::{Goal, HighestRate, Keeper, Limit, MOST_TRIALS, Trial, at_rate, closed_form};
+pub use search::{
+    Goal, HighestRate, Keeper, Limit, MOST_TRIALS, RANDOM_ARRIVALS, Trial, at_rate, closed_form,
+};
 pub use step_time::{Batch, Linear, StepTime};
 pub use timeline::{Moment, Timeline};

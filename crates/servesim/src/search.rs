@@ -19,6 +19,10 @@ const NEAR: f64 = 0.4;
 /// How far from a goal a rate counts that leaves requests without an answer, as a logarithm.
 const FAR: f64 = 3.0;
 
+/// What arrivals at random leave of the rate of a steady state within the same limits, about: they have
+/// a tail above the mean.
+pub const RANDOM_ARRIVALS: f64 = 0.85;
+
 /// What a rate must keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Goal {
@@ -293,16 +297,10 @@ pub fn closed_form(
     replicas: u32,
     (isl, osl): (u32, u32),
 ) -> Result<f64, MemoryError> {
-    let steady = |concurrency| setup.steady(ClosedLoop { isl, osl, concurrency });
     let limit = slo.tpot_ps.map_or(f64::INFINITY, |ps| ps as f64 / crate::SECOND_PS as f64);
-    let (mut fits, mut above) = (1, engine.max_num_seqs.max(1) + 1);
-    while above - fits > 1 {
-        let middle = fits.midpoint(above);
-        if steady(middle)?.tpot_s <= limit { fits = middle } else { above = middle }
-    }
-    let rate = steady(fits)?.output_tokens_per_s / f64::from(osl.max(1));
-    // Arrivals at random leave a tail above the mean.
-    Ok(0.85 * rate * f64::from(replicas))
+    let most = ClosedLoop { isl, osl, concurrency: engine.max_num_seqs };
+    let rate = setup.steady_within(most, limit)?.output_tokens_per_s / f64::from(osl.max(1));
+    Ok(RANDOM_ARRIVALS * rate * f64::from(replicas))
 }
 
 /// Requests that come at one a second on average, or so they are counted, moved together to so many
