@@ -13,6 +13,7 @@ import arrivals
 import closed
 import memory
 import targets
+from farthing import ask
 from page import Others, surroundings, write
 from services import cpu_seconds, stop_on_sigterm
 
@@ -70,8 +71,8 @@ class Stand:
         """The meter was on, and missed nothing: every reply that was measured is in the bill, with a price."""
         if not self.sent["farthing"]:
             return
-        command = [targets.FARTHING, "bill", "--by", "route", "--json", "--data-dir", targets.data_dir(self.folder)]
-        bill = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        [data_dir] = [target.data_dir for target in self.targets if target.name == "farthing"]
+        bill = json.loads(ask(targets.FARTHING, data_dir, "bill", "--by", "route", "--json"))
         exchanges, unpriced = bill["total"]["exchanges"], bill["total"]["unpriced_attempts"]
         sent = self.sent["farthing"]
         print(f"farthing: {sent:,} replies checked, {exchanges:,} exchanges in the bill, {unpriced:,} of them unpriced")

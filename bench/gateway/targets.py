@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 
+from farthing import Gateway
 from page import commit
 from services import Service, free_port
 
@@ -29,6 +30,8 @@ class Target:
     service: Service | None
     # What a client has to send along.
     headers: list[str] = dataclasses.field(default_factory=lambda: [f"authorization: Bearer {KEY}"])
+    # Where it keeps what it metered.
+    data_dir: pathlib.Path | None = None
 
 
 def on(core, command):
@@ -95,23 +98,13 @@ http {{
 
 def farthing(folder, to):
     """As shipped: journal and pricing on, one line per exchange on stderr."""
-    address = f"127.0.0.1:{free_port()}"
-    config = folder / "farthing.toml"
-    config.write_text(f"""
-listen = "{address}"
-data_dir = "{data_dir(folder)}"
-
+    gateway = Gateway(FARTHING, folder, f"""
 [upstreams.bench]
 kind = "openai"
 provider = "openai"
 base_url = "http://{to}/v1"
 """)
-    command = [FARTHING, "serve", "--config", config]
-    return Target("farthing", address, Service("farthing", command, f"http://{address}/readyz", folder / "farthing.log"))
-
-
-def data_dir(folder):
-    return folder / "farthing-data"
+    return Target("farthing", gateway.listens, gateway.service, data_dir=gateway.data_dir)
 
 
 def litellm(folder, to):

@@ -6,7 +6,8 @@ import dataclasses
 import datetime
 import json
 import statistics
-import subprocess
+
+from farthing import ask
 
 COLUMNS = (
     "source,source_path_or_url,commit_or_date,model,params,quantization,gpu,n_gpus,tp,pp,ep,dp,engine,engine_version,isl,osl,"
@@ -52,14 +53,6 @@ class Run:
             self, arrivals=arrivals, seconds=self.seconds * share, ttfts=times(self.ttfts),
             tpots=times(self.tpots), latencies=times(self.latencies),
         )
-
-
-def ask(farthing, data_dir, *arguments):
-    command = [farthing, *arguments, "--data-dir", str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"`{' '.join(map(str, command))}` ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def runs(farthing, data_dir):

@@ -17,6 +17,7 @@ import ledger
 import load
 import predictions
 import sheets
+from farthing import Gateway
 from page import Others
 from services import Service, cpu_seconds, free_port, stop_on_sigterm
 
@@ -43,22 +44,14 @@ def serve(stack, folder, options):
     stack.enter_context(server)
 
     os.sched_setaffinity(0, processors[-1:])
-    data_dir, own = folder / "data", free_port()
-    config = folder / "farthing.toml"
-    config.write_text(f"""
-listen = "127.0.0.1:{own}"
-data_dir = "{data_dir}"
-
+    gateway = Gateway(options.farthing, folder, f"""
 [upstreams.machine]
 kind = "llama_cpp"
 base_url = "http://127.0.0.1:{port}/v1"
 hourly_cost = "{options.hour}"
 """)
-    gateway = f"http://127.0.0.1:{own}"
-    command = [options.farthing, "serve", "--config", config]
-    service = Service("farthing", command, f"{gateway}/readyz", folder / "farthing.log")
-    stack.enter_context(service)
-    return gateway, data_dir, server
+    stack.enter_context(gateway.service)
+    return gateway.address, gateway.data_dir, server
 
 
 def measure(gateway, server, runs):
@@ -158,7 +151,7 @@ def main():
             requests = [one for run in seen.values() if run.concurrency == clients for one in run.arrivals]
             simulated[clients] = predictions.simulated_cost(options.farthing, folder, all_sheets, requests, options.hour)
         if options.keep:
-            shutil.copytree(folder, options.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("data"))
+            shutil.copytree(folder, options.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("farthing-data"))
 
     points = list(points.values())
     rows, wrong = judge(points, predicted)

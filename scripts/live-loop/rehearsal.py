@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "lib")]
 import ledger
 import predictions
+from farthing import Gateway
 from loop import table
 from services import Service, free_port, stop_on_sigterm
 
@@ -68,23 +69,18 @@ def main():
     stop_on_sigterm()
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
-        port, own = free_port(), free_port()
+        port = free_port()
         command = [options.farthing, "simulated", *SETUP, "--listen", f"127.0.0.1:{port}"]
         stack.enter_context(Service("farthing simulated", command, f"http://127.0.0.1:{port}/v1/models", folder / "model.log"))
-        config, data_dir = folder / "farthing.toml", folder / "data"
-        config.write_text(f"""
-listen = "127.0.0.1:{own}"
-data_dir = "{data_dir}"
-
+        gateway = Gateway(options.farthing, folder, f"""
 [upstreams.rented]
 kind = "vllm"
 base_url = "http://127.0.0.1:{port}/v1"
 hourly_cost = "5.38"
 """)
-        command = [options.farthing, "serve", "--config", config]
-        stack.enter_context(Service("farthing", command, f"http://127.0.0.1:{own}/readyz", folder / "farthing.log"))
-        load(f"http://127.0.0.1:{own}", options.requests)
-        [run] = ledger.runs(options.farthing, data_dir).values()
+        stack.enter_context(gateway.service)
+        load(gateway.address, options.requests)
+        [run] = ledger.runs(options.farthing, gateway.data_dir).values()
         told = predictions.simulate(options.farthing, folder, SETUP, run.arrivals)
     rows, wrong = [], 0
     seconds = lambda name, which: told["latency"][name][which] / 1e9

@@ -21,6 +21,7 @@ import typing
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import clients
 import records
+from farthing import Gateway
 from services import Service, free_port, get, stop_on_sigterm, wait_until
 from usage import Usage, total
 
@@ -101,19 +102,9 @@ class Server:
         return waiting == 0 and not any(slot["is_processing"] for slot in slots)
 
 
-class Gateway:
-    """`farthing serve` in front of the server, with a data directory of its own."""
-
-    def __init__(self, folder, server):
-        self.program = os.environ["FARTHING_REAL_FARTHING"]
-        self.data_dir = folder / "farthing-data"
-        port = free_port()
-        self.address = f"http://127.0.0.1:{port}"
-        config = folder / "farthing.toml"
-        config.write_text(f"""
-listen = "127.0.0.1:{port}"
-data_dir = "{self.data_dir}"
-
+def gateway_before(folder, server):
+    """A gateway in front of the server."""
+    return Gateway(os.environ["FARTHING_REAL_FARTHING"], folder, f"""
 [upstreams.local]
 kind = "llama_cpp"
 base_url = "{server.address}/v1"
@@ -122,8 +113,6 @@ base_url = "{server.address}/v1"
 upstream = "local"
 model = "{SERVED}"
 """)
-        command = [self.program, "serve", "--config", config]
-        self.service = Service("farthing", command, f"{self.address}/readyz", folder / "farthing.log")
 
 
 def take(step, server, gateway):
@@ -205,7 +194,7 @@ def main():
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="real-model-")))
         server = Server(folder)
         stack.enter_context(server.service)
-        gateway = None if options.direct else Gateway(folder, server)
+        gateway = None if options.direct else gateway_before(folder, server)
         if gateway:
             stack.enter_context(gateway.service)
         for step in STEPS:

@@ -3,8 +3,8 @@ gateway is still writing."""
 
 import collections
 import json
-import subprocess
 
+from farthing import ask
 from usage import of_classes
 
 # One attempt in the journal: `usage` is `None` if it is unknown, `source` says where it comes from,
@@ -12,23 +12,15 @@ from usage import of_classes
 Attempt = collections.namedtuple("Attempt", "usage source doubts end")
 
 
-def run(farthing, *arguments, data_dir):
-    command = [farthing, *arguments, "--data-dir", str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
-
-
 def check(farthing, data_dir):
     """What the journal's own check says; it fails if the journal is not whole."""
-    return run(farthing, "journal", "check", data_dir=data_dir).strip()
+    return ask(farthing, data_dir, "journal", "check").strip()
 
 
 def journal(farthing, data_dir):
     """The attempts of each route."""
     routes, attempts = {}, collections.defaultdict(list)
-    for line in run(farthing, "journal", "dump", data_dir=data_dir).splitlines():
+    for line in ask(farthing, data_dir, "journal", "dump").splitlines():
         record = json.loads(line)
         if record["kind"] == "admitted":
             routes[record["exchange"]] = record["labels"]["route"]
@@ -42,7 +34,7 @@ def journal(farthing, data_dir):
 
 def bill(farthing, data_dir):
     """Exchanges and usage of each route."""
-    told = json.loads(run(farthing, "bill", "--by", "route", "--json", data_dir=data_dir))
+    told = json.loads(ask(farthing, data_dir, "bill", "--by", "route", "--json"))
     routes = {}
     for group in told["groups"]:
         measures = group["measures"]
