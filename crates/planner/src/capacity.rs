@@ -57,6 +57,23 @@ pub enum Highest {
 /// Calls of a search's simulations.
 pub(crate) const CALLS: usize = 1_500;
 
+impl Service {
+    fn of(goal: &Goal, rate: f64, report: &Report) -> Self {
+        let trial = goal.judge(rate, report);
+        let seconds = |ps: Option<u64>| ps.map(|ps| ps as f64 / SECOND_PS as f64);
+        let total = report.time.total_ps().max(1) as f64;
+        Self {
+            rate,
+            ttft_s: seconds(trial.times_ps[0]),
+            tpot_s: seconds(trial.times_ps[1]),
+            latency_s: report.latency.mean_ps().unwrap_or(0.0) / SECOND_PS as f64,
+            met: trial.met,
+            input: report.time.input_ps as f64 / total,
+            output: report.time.output_ps as f64 / total,
+        }
+    }
+}
+
 impl Candidate {
     /// A setup, at its engine's defaults.
     ///
@@ -111,19 +128,7 @@ impl Candidate {
     /// If it cannot be simulated.
     pub fn serve(&self, mix: &Mix, slo: &Slo, rate: f64) -> Result<Service, servesim::Error> {
         let goal = goal(slo);
-        let report = self.run(mix, &goal.slo, rate)?;
-        let trial = goal.judge(rate, &report);
-        let seconds = |ps: Option<u64>| ps.map(|ps| ps as f64 / SECOND_PS as f64);
-        let total = report.time.total_ps().max(1) as f64;
-        Ok(Service {
-            rate,
-            ttft_s: seconds(trial.times_ps[0]),
-            tpot_s: seconds(trial.times_ps[1]),
-            latency_s: report.latency.mean_ps().unwrap_or(0.0) / SECOND_PS as f64,
-            met: trial.met,
-            input: report.time.input_ps as f64 / total,
-            output: report.time.output_ps as f64 / total,
-        })
+        Ok(Service::of(&goal, rate, &self.run(mix, &goal.slo, rate)?))
     }
 
     /// The highest rate of a replica that meets the SLO, from a guess in closed form.
@@ -137,12 +142,20 @@ impl Candidate {
         let alone = alone.output_tokens_per_s / mix.computed().1;
         let least = (alone * 0.05).max(CALLS as f64 / 1e7);
         let goal = goal(slo);
-        let run = |rate| self.run(mix, &goal.slo, rate);
+        let mut seen = Vec::new();
+        let run = |rate| {
+            let report = self.run(mix, &goal.slo, rate)?;
+            seen.push(Service::of(&goal, rate, &report));
+            Ok::<_, CapacityError>(report)
+        };
         let found = goal.highest_rate((guess * RANDOM_ARRIVALS).max(least), least, run)?;
-        Ok(match found.rate {
-            Some(rate) => Highest::Rate(self.serve(mix, slo, rate)?),
-            None => Highest::Never(self.serve(mix, slo, least)?),
-        })
+        let rate = found.rate.unwrap_or(least);
+        let service = match seen.into_iter().find(|service| service.rate.total_cmp(&rate).is_eq()) {
+            Some(service) => service,
+            // Trials were used up before the lowest rate was.
+            None => self.serve(mix, slo, rate)?,
+        };
+        Ok(if found.rate.is_some() { Highest::Rate(service) } else { Highest::Never(service) })
     }
 }
 

@@ -90,15 +90,7 @@ impl Mix {
 
     /// The same calls at so many a second.
     pub fn at_rate(&self, per_second: f64) -> impl Iterator<Item = Incoming> {
-        self.calls.iter().map(move |Incoming { request, prefix }| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates"
-            )]
-            let arrival_ps = (request.arrival_ps as f64 / per_second) as u64;
-            Incoming { request: Request { arrival_ps, ..*request }, prefix: prefix.clone() }
-        })
+        servesim::at_rate(self.calls.iter().cloned(), per_second)
     }
 }
 

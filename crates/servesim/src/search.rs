@@ -2,7 +2,7 @@
 
 use roofline::{ClosedLoop, MemoryError, Setup};
 
-use crate::engine::{Engine, Request};
+use crate::engine::{Engine, Incoming, Request};
 use crate::histogram::Histogram;
 use crate::report::{Report, Slo};
 
@@ -306,12 +306,13 @@ pub fn closed_form(
 /// Requests that come at one a second on average, or so they are counted, moved together to so many
 /// a second: the same requests in the same order, whatever the rate.
 pub fn at_rate(
-    requests: impl IntoIterator<Item = Request>,
+    requests: impl IntoIterator<Item = impl Into<Incoming>>,
     rate: f64,
-) -> impl Iterator<Item = Request> {
+) -> impl Iterator<Item = Incoming> {
     requests.into_iter().map(move |request| {
+        let Incoming { request, prefix } = request.into();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let arrival_ps = (request.arrival_ps as f64 / rate) as u64;
-        Request { arrival_ps, ..request }
+        Incoming { request: Request { arrival_ps, ..request }, prefix }
     })
 }
