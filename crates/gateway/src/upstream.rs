@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -28,9 +28,16 @@ use tokio_rustls::TlsConnector;
 
 use crate::settings::Upstream;
 
-/// Below the 60 seconds after which common servers close an idle connection, so that a request seldom
-/// meets a dying one.
+/// How long a connection is kept idle at most: below the 60 seconds after which common servers close
+/// one, so that a request seldom meets a dying one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same without TLS, where a model server of one's own is likely: uvicorn, and so vLLM and SGLang,
+/// closes after 5 seconds and does not say so. A new connection costs little there.
+const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
+/// What a connection is given up before its server said it would close it.
+const MARGIN: Duration = Duration::from_secs(1);
+/// What a server tells of how long it keeps a connection; not a standard, but widely sent.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Idle connections kept to each upstream.
 const MAX_IDLE: usize = 256;
 
@@ -49,7 +56,7 @@ struct Link {
 
 struct Idle {
     link: Link,
-    since: Instant,
+    until: Instant,
 }
 
 /// A pool of connections of one thread. Redirects are not followed.
@@ -77,6 +84,8 @@ pub(crate) struct Incoming {
     link: Option<Link>,
     home: Connections,
     place: Place,
+    /// How long the connection may be kept idle afterwards.
+    keep: Duration,
 }
 
 impl Link {
@@ -152,8 +161,9 @@ impl Connections {
             };
             match sent {
                 Ok(reply) => {
-                    let home = self.clone();
-                    return Ok(reply.map(|body| Incoming { body, link: Some(link), home, place }));
+                    let (home, link) = (self.clone(), Some(link));
+                    let keep = kept_idle(&place.0, reply.headers());
+                    return Ok(reply.map(|body| Incoming { body, link, home, place, keep }));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if was_kept => request = unsent,
@@ -190,25 +200,27 @@ impl Connections {
     fn take(&self, place: &Place) -> Option<Link> {
         let mut idle = self.idle();
         let kept = idle.get_mut(place)?;
-        while let Some(Idle { mut link, since }) = kept.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && link.is_ready() {
+        let now = Instant::now();
+        while let Some(Idle { mut link, until }) = kept.pop() {
+            if now < until && link.is_ready() {
                 return Some(link);
             }
         }
         None
     }
 
-    fn put_back(&self, place: &Place, mut link: Link) {
-        if !link.is_ready() {
+    fn put_back(&self, place: &Place, mut link: Link, keep: Duration) {
+        if keep.is_zero() || !link.is_ready() {
             return;
         }
+        let now = Instant::now();
         let mut idle = self.idle();
         let kept = idle.entry(place.clone()).or_default();
         // The oldest stand first.
-        let expired = kept.iter().take_while(|idle| idle.since.elapsed() >= IDLE_TIMEOUT).count();
+        let expired = kept.iter().take_while(|idle| idle.until <= now).count();
         kept.drain(..expired);
         if kept.len() < MAX_IDLE {
-            kept.push(Idle { link, since: Instant::now() });
+            kept.push(Idle { link, until: now + keep });
         }
     }
 
@@ -238,7 +250,7 @@ impl Incoming {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
                     if let Some(link) = self.link.take() {
-                        self.home.put_back(&self.place, link);
+                        self.home.put_back(&self.place, link, self.keep);
                     }
                     return Poll::Ready(None);
                 }
@@ -247,6 +259,21 @@ impl Incoming {
         }
         Poll::Pending
     }
+}
+
+/// How long a connection is kept idle after this reply: less than its server will keep it, if
+/// `Keep-Alive: timeout=5` tells.
+fn kept_idle(scheme: &Scheme, headers: &HeaderMap) -> Duration {
+    let most = if *scheme == Scheme::HTTPS { IDLE_TIMEOUT } else { IDLE_TIMEOUT_PLAIN };
+    let Some(told) = headers.get(KEEP_ALIVE).and_then(|value| value.to_str().ok()) else {
+        return most;
+    };
+    let timeout = told.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then_some(seconds.trim())
+    });
+    let timeout = timeout.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    timeout.map_or(most, |timeout| timeout.saturating_sub(MARGIN).min(most))
 }
 
 /// The upstream's address for a path below its base URL, with the client's query.
@@ -270,6 +297,24 @@ mod tests {
     use super::*;
     use crate::settings::Limits;
     use metering::Convention;
+
+    #[test]
+    fn a_connection_is_given_up_before_its_server_closes_it() {
+        let kept = |scheme: &Scheme, told: Option<&'static str>| {
+            let told = told.map(|told| (KEEP_ALIVE, HeaderValue::from_static(told)));
+            kept_idle(scheme, &told.into_iter().collect()).as_secs()
+        };
+        let (plain, secure) = (&Scheme::HTTP, &Scheme::HTTPS);
+        assert_eq!((kept(plain, None), kept(secure, None)), (4, 30));
+        assert_eq!(kept(secure, Some("timeout=5, max=100")), 4);
+        assert_eq!(kept(secure, Some("max=100, Timeout = 5")), 4);
+        assert_eq!(kept(secure, Some("timeout=1")), 0);
+        assert_eq!(kept(secure, Some("timeout=3600")), 30);
+        assert_eq!(kept(plain, Some("timeout=75")), 4);
+        for nonsense in ["", "timeout", "timeout=", "timeout=-5", "timeout=soon", "=;,"] {
+            assert_eq!(kept(secure, Some(nonsense)), 30, "{nonsense}");
+        }
+    }
 
     #[test]
     fn an_address_keeps_the_upstreams_host() {

@@ -583,6 +583,30 @@ async fn a_request_that_went_out_on_a_dying_connection_is_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_the_upstream_is_about_to_close_takes_no_further_request() {
+    let requests = AtomicUsize::new(0);
+    let about_to_close = String::from_utf8(kept(GOOD)).unwrap();
+    let about_to_close =
+        about_to_close.replacen("\r\n", "\r\nKeep-Alive: timeout=1, max=100\r\n", 1);
+    let server = Scripted::start(move |_| match requests.fetch_add(1, SeqCst) {
+        // Whatever else comes this way is read and never answered.
+        0 => vec![Act::Send(about_to_close.clone().into_bytes()), Act::Hold],
+        _ => vec![Act::Send(json(GOOD))],
+    })
+    .await;
+    let home = Home::new(&(upstream("openai", server.address) + PRICES));
+    let gateway = home.serve();
+    let mut connection = Call::chat(UNARY).begin(&gateway).await;
+    for _ in 0..2 {
+        let mut reading = connection.head().await.unwrap();
+        while reading.piece().await.is_some() {}
+        assert_eq!(reading.status, 200);
+        connection = reading.into_connection();
+        connection.write(&Call::chat(UNARY).bytes(gateway.address)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_follows_a_reply_on_a_kept_connection_is_no_reply_to_the_next_request() {
     let forged = kept(
         r#"{"id":"forged","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
