@@ -20,6 +20,7 @@ mod needs;
 mod owned;
 mod plan;
 mod queueing;
+mod read;
 pub mod scenario;
 mod shapley;
 mod uncertain;

@@ -1,17 +1,17 @@
 //! A scenario: what a product's demand is and where it may be served, as a file says it.
 
 mod profile;
-mod read;
+mod tables;
 mod var;
 
 use quantity::UnixTime;
 use roofline::{Format, KvFormat};
 
 pub use profile::{HOURS_OF_WEEK, Profile};
-pub use read::ScenarioError;
-use read::{Entry, Section, wrong};
 pub use var::{Kind, Spec, Var};
 
+pub use crate::read::ScenarioError;
+use crate::read::wrong;
 use crate::uncertain::Uncertain;
 use crate::unit::PerMonth;
 
@@ -180,83 +180,6 @@ pub struct Target {
 pub type Lookup<'a> = dyn FnMut(Var, &Recorded) -> Result<f64, String> + 'a;
 
 impl Scenario {
-    /// Reads a scenario's text.
-    ///
-    /// # Errors
-    /// [`ScenarioError`] names line, key, what was found and what was expected.
-    pub fn read(text: &str, lookup: &mut Lookup<'_>) -> Result<Self, ScenarioError> {
-        let table = read::parse(text)?;
-        let mut root = Section::new(text, "", 0, table.get_ref());
-        let name = root.take("name").map(|entry| entry.string()).transpose()?;
-        let start = root.take("start").map(|entry| date(&entry)).transpose()?;
-        let months = match root.take("months") {
-            Some(entry) => whole(&entry, 1, 120)?,
-            None => 12,
-        };
-        let mut inputs = Inputs { found: Vec::new(), lookup };
-        let mut unit = None;
-        let mut profile = Profile::default();
-        let (mut gpus, mut api, mut target) = (None, None, Target::default());
-        let mut slo = Slo { ttft_s: None, tpot_s: None, share: 0.95 };
-        for name in SECTIONS {
-            let Some(mut section) = root.section(name)? else { continue };
-            let mut known = inputs.of(name, &mut section)?;
-            match name {
-                "demand" => {
-                    unit = section.take("unit").map(|entry| entry.string()).transpose()?;
-                    profile = Profile::read(&mut section)?;
-                    known.extend(["unit", "hours", "weekdays", "season"]);
-                }
-                "gpus" => {
-                    gpus = Some(Gpus::read(&mut section)?);
-                    known.extend(GPUS);
-                }
-                "api" => {
-                    api = Some(Api::read(&mut section)?);
-                    known.extend(["models", "tier"]);
-                }
-                "slo" => {
-                    let mut time = |key: &str| -> Result<Option<f64>, ScenarioError> {
-                        let entry = section.take(key);
-                        entry.map(|entry| entry.scalar(Kind::Seconds, (1e-6, 86_400.0))).transpose()
-                    };
-                    (slo.ttft_s, slo.tpot_s) = (time("ttft")?, time("tpot")?);
-                    if let Some(entry) = section.take("share") {
-                        slo.share = entry.scalar(Kind::Share, (0.01, 0.9999))?;
-                    }
-                    known.extend(["ttft", "tpot", "share"]);
-                }
-                "target" => {
-                    if let Some(entry) = section.take("gross_margin") {
-                        target.gross_margin = Some(entry.scalar(Kind::Share, (-10.0, 0.999))?);
-                    }
-                    if let Some(entry) = section.take("budget") {
-                        let usd = entry.scalar(Kind::UsdPerHour, (0.0, 1e12))?;
-                        target.budget = Some(crate::PerHour::new(usd).per_month());
-                    }
-                    known.extend(["gross_margin", "budget"]);
-                }
-                _ => {}
-            }
-            section.finish(&known)?;
-        }
-        root.finish(&[&["name", "start", "months"], &SECTIONS[..]].concat())?;
-        let scenario = Self {
-            name: name.unwrap_or("plan").to_owned(),
-            unit: unit.unwrap_or("task").to_owned(),
-            start,
-            months,
-            inputs: inputs.with_defaults(),
-            profile,
-            api,
-            gpus,
-            slo,
-            target,
-        };
-        scenario.check()?;
-        Ok(scenario)
-    }
-
     /// What must be said, and what cannot be said together.
     fn check(&self) -> Result<(), ScenarioError> {
         let said = |var: Var| self.input(var).filter(|input| input.origin != Origin::Default);
@@ -311,9 +234,6 @@ impl Scenario {
                 key(Var::Input),
                 "a count, or its parts `system`, `tools`, `context`, `message`",
             );
-        }
-        if self.api.is_none() && self.gpus.is_none() {
-            return missing("api", "a table `[api]` with `models`, a table `[gpus]`, or both");
         }
         if self.target.gross_margin.is_some() && said(Var::Revenue).is_none() {
             return missing(
@@ -402,204 +322,4 @@ impl Case {
         self.0[var as usize] = Some(value.clamp(least, most));
         self
     }
-}
-
-const SECTIONS: [&str; 11] = [
-    "demand", "growth", "task", "tokens", "api", "gpus", "owned", "slo", "fleet", "costs", "target",
-];
-const GPUS: [&str; 8] = [
-    "model",
-    "accelerators",
-    "tensor_parallel",
-    "weights",
-    "kv_cache",
-    "engine",
-    "terms",
-    "autoscale",
-];
-
-struct Inputs<'l, 'b> {
-    found: Vec<Input>,
-    lookup: &'l mut Lookup<'b>,
-}
-
-impl Inputs<'_, '_> {
-    /// Takes the quantities of a section; the names of all that it may have.
-    fn of(
-        &mut self,
-        name: &str,
-        section: &mut Section<'_>,
-    ) -> Result<Vec<&'static str>, ScenarioError> {
-        let mut known = Vec::new();
-        for &var in Var::ALL {
-            let key = var.spec().key.split_once('.').filter(|(table, _)| *table == name);
-            let Some((_, key)) = key else { continue };
-            known.push(key);
-            if let Some(entry) = section.take(key) {
-                let input = self.input(var, &entry)?;
-                self.found.push(input);
-            }
-        }
-        Ok(known)
-    }
-
-    fn input(&mut self, var: Var, entry: &Entry<'_>) -> Result<Input, ScenarioError> {
-        let Spec { kind, least, most, .. } = var.spec();
-        let (line, written) = (entry.line(), entry.written().trim_matches('`').to_owned());
-        if entry.is_table() {
-            let mut section = entry.table()?;
-            if let Some(from) = section.take("from") {
-                let recorded = recorded(&from, &mut section)?;
-                section.finish(&["from", "route", "since", "until", "file"])?;
-                let value = (self.lookup)(var, &recorded);
-                let value =
-                    value.map_err(|why| entry.says(format!("invalid `{}`: {why}", entry.key)))?;
-                if !(least..=most).contains(&value) {
-                    let found = format!(
-                        "invalid `{}`: {value} was recorded, expected {least} to {most}",
-                        entry.key
-                    );
-                    return Err(entry.says(found));
-                }
-                let origin = Origin::Recorded { line, written };
-                return Ok(Input { var, value: Uncertain::Fixed(value), origin });
-            }
-        }
-        let value = entry.uncertain(kind, (least, most))?;
-        Ok(Input { var, value, origin: Origin::Scenario { line, written } })
-    }
-
-    fn with_defaults(mut self) -> Vec<Input> {
-        for &var in Var::ALL {
-            let said = self.found.iter().any(|input| input.var == var);
-            if let Some(value) = var.spec().default.filter(|_| !said) {
-                let value = Uncertain::Fixed(value);
-                self.found.push(Input { var, value, origin: Origin::Default });
-            }
-        }
-        self.found.sort_by_key(|input| input.var);
-        self.found
-    }
-}
-
-fn recorded(from: &Entry<'_>, section: &mut Section<'_>) -> Result<Recorded, ScenarioError> {
-    let mut text = |key: &str| -> Result<Option<String>, ScenarioError> {
-        Ok(section.take(key).map(|entry| entry.string()).transpose()?.map(str::to_owned))
-    };
-    match from.string()? {
-        "ledger" => Ok(Recorded::Ledger {
-            route: text("route")?,
-            since: text("since")?,
-            until: text("until")?,
-        }),
-        "trace" => match text("file")? {
-            Some(file) => Ok(Recorded::Trace { file }),
-            None => Err(from.wrong("also `file`, a trace")),
-        },
-        _ => Err(from.wrong("\"ledger\" or \"trace\"")),
-    }
-}
-
-impl Api {
-    fn read(section: &mut Section<'_>) -> Result<Self, ScenarioError> {
-        let models = match section.take("models") {
-            Some(entry) => strings(&entry)?,
-            None => {
-                return Err(section.wrong(
-                    "`api.models` is missing: expected models of the price book".to_owned(),
-                ));
-            }
-        };
-        let tier = section.take("tier").map(|entry| entry.string()).transpose()?;
-        Ok(Self { models, tier: tier.map(str::to_owned) })
-    }
-}
-
-impl Gpus {
-    fn read(section: &mut Section<'_>) -> Result<Self, ScenarioError> {
-        let mut taken = |key: &str| section.take(key);
-        let model = taken("model").map(|entry| entry.string()).transpose()?;
-        let accelerators = taken("accelerators").map(|entry| strings(&entry)).transpose()?;
-        let tensor_parallel = match taken("tensor_parallel") {
-            Some(entry) => {
-                let sizes = entry.list().into_iter().map(|one| whole(&one, 1, 64));
-                non_empty(&entry, sizes.collect::<Result<Vec<_>, _>>()?)?
-            }
-            None => vec![1],
-        };
-        let weights = match taken("weights") {
-            Some(entry) => {
-                let formats = entry.list().into_iter().map(|one| format_of::<Format>(&one));
-                non_empty(&entry, formats.collect::<Result<Vec<_>, _>>()?)?
-            }
-            None => vec![Format::Bf16],
-        };
-        let kv = taken("kv_cache").map(|entry| format_of(&entry)).transpose()?;
-        let engine = taken("engine").map(|entry| entry.string()).transpose()?;
-        let terms = match taken("terms") {
-            Some(entry) => {
-                let text = entry.string()?;
-                let known = Terms::NAMED.into_iter().find(|(_, name)| *name == text);
-                known.ok_or_else(|| entry.wrong("`on_demand`, `reserved`, `spot` or `owned`"))?.0
-            }
-            None => Terms::OnDemand,
-        };
-        let autoscale = match taken("autoscale") {
-            Some(entry) => {
-                let autoscale = entry.truth()?;
-                if autoscale && !terms.are_by_use() {
-                    let expected =
-                        "false, as reserved and owned GPUs are paid whether or not they run";
-                    return Err(entry.wrong(expected));
-                }
-                autoscale
-            }
-            None => false,
-        };
-        let (Some(model), Some(accelerators)) = (model, accelerators) else {
-            let missing = "`gpus` needs `model`, such as \"llama-3.1-8b\", and `accelerators`, such as [\"h100-sxm\"]";
-            return Err(section.wrong(missing.to_owned()));
-        };
-        Ok(Self {
-            model: model.to_owned(),
-            accelerators,
-            tensor_parallel,
-            weights,
-            kv: kv.unwrap_or(KvFormat::Bf16),
-            engine: engine.unwrap_or("vllm").to_owned(),
-            terms,
-            autoscale,
-        })
-    }
-}
-
-fn format_of<T: std::str::FromStr<Err: std::fmt::Display>>(
-    entry: &Entry<'_>,
-) -> Result<T, ScenarioError> {
-    let text = entry.string()?;
-    text.parse().map_err(|error| entry.says(format!("invalid `{}`: {error}", entry.key)))
-}
-
-fn non_empty<T>(entry: &Entry<'_>, values: Vec<T>) -> Result<Vec<T>, ScenarioError> {
-    if values.is_empty() { Err(entry.wrong("at least one")) } else { Ok(values) }
-}
-
-fn strings(entry: &Entry<'_>) -> Result<Vec<String>, ScenarioError> {
-    let all = entry.list().into_iter().map(|one| one.string().map(str::to_owned));
-    non_empty(entry, all.collect::<Result<Vec<_>, _>>()?)
-}
-
-fn whole(entry: &Entry<'_>, least: u32, most: u32) -> Result<u32, ScenarioError> {
-    let expected = || entry.wrong(&format!("a whole number from {least} to {most}"));
-    let number = entry.scalar(Kind::Count, (least.into(), most.into())).map_err(|_| expected())?;
-    if number.fract() != 0.0 {
-        return Err(expected());
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
-    let number = number as u32;
-    Ok(number)
-}
-
-fn date(entry: &Entry<'_>) -> Result<UnixTime, ScenarioError> {
-    entry.string()?.parse().map_err(|_| entry.wrong("a day such as \"2026-12-01\""))
 }

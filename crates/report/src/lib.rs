@@ -11,6 +11,7 @@ pub mod csv;
 pub mod estimate;
 pub mod exchange;
 pub mod json;
+mod modelled;
 pub mod number;
 pub mod page;
 pub mod plan;
@@ -18,6 +19,7 @@ pub mod plot;
 pub mod price;
 pub mod record;
 pub mod rerate;
+mod sections;
 pub mod simulation;
 pub mod table;
 

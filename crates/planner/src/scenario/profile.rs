@@ -1,7 +1,7 @@
 //! How demand goes through the day, the week and the year.
 
-use super::read::{Entry, ScenarioError, Section};
 use super::var::Kind;
+use crate::read::{Entry, ScenarioError, Section};
 
 /// Hours of a week, from Monday 0:00.
 pub const HOURS_OF_WEEK: usize = 168;

@@ -2,11 +2,11 @@
 
 use planner::{Lane, Month, PerMtok};
 
+use crate::modelled::{decimals, places};
 use crate::page::{page, section, tiles, words};
 use crate::plot::{Axis, Kind, Plot, Series};
 
-use super::sections::Block;
-use super::{PlanReport, decimals, places};
+use super::PlanReport;
 
 /// Colours that a plot has for series.
 const COLOURS: u8 = 4;
@@ -17,13 +17,7 @@ impl PlanReport<'_> {
     pub fn html(&self) -> String {
         let mut body = tiles(&self.tiles()) + &words(&(self.headline() + "."));
         for part in self.sections() {
-            let mut inner = String::new();
-            for block in part.blocks {
-                inner += &match block {
-                    Block::Table(table) => table.html(),
-                    Block::Words(text) | Block::Faint(text) => words(&text),
-                };
-            }
+            let mut inner = part.html();
             match part.title.as_str() {
                 "What it costs" => {
                     body +=

@@ -4,6 +4,7 @@ use planner::scenario::Origin;
 use planner::{Demand, Lane, Month, Need, Own, Part, Swing};
 
 use crate::json::Json;
+use crate::modelled::decimal;
 use crate::object;
 
 use super::PlanReport;
@@ -174,10 +175,4 @@ fn swing_json(swing: &Swing) -> Json {
         "modelled_usd_at_low" => bill(swing.bills[0]),
         "modelled_usd_at_high" => bill(swing.bills[1]),
     }
-}
-
-/// A decimal text, rounded to six decimals.
-fn decimal(value: f64) -> String {
-    let text = format!("{value:.6}");
-    if text == "-0.000000" { "0.000000".to_owned() } else { text }
 }

@@ -3,23 +3,11 @@
 use planner::scenario::{Kind, Origin, Terms};
 use planner::{Lane, Need, Own, Part, Var};
 
+use crate::modelled::{decimals, places, shown, trimmed};
+use crate::sections::{Block, Section};
 use crate::table::{Table, printable};
 
-use super::{PlanReport, decimals, places, shown, trimmed};
-
-/// A part of a plan under a heading.
-pub(super) struct Section {
-    pub(super) title: String,
-    pub(super) blocks: Vec<Block>,
-}
-
-/// What stands in a section.
-pub(super) enum Block {
-    Table(Table),
-    Words(String),
-    /// Words of less weight.
-    Faint(String),
-}
+use super::PlanReport;
 
 impl PlanReport<'_> {
     /// All sections that say anything, in the order in which they are read.

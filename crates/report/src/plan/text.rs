@@ -3,7 +3,6 @@
 use crate::table::{Style, printable, wrapped};
 
 use super::PlanReport;
-use super::sections::Block;
 
 impl PlanReport<'_> {
     /// For a terminal.
@@ -12,14 +11,7 @@ impl PlanReport<'_> {
         let line = wrapped(&printable(&self.headline()), style.width);
         let mut out: String = line.iter().map(|line| style.heading(line) + "\n").collect();
         for section in self.sections() {
-            out += &format!("\n{}\n", style.heading(&section.title));
-            for block in section.blocks {
-                out += &match block {
-                    Block::Table(table) => table.render(style),
-                    Block::Words(words) => style.wrapped_words(&words),
-                    Block::Faint(words) => style.faint_words(&words),
-                };
-            }
+            out += &section.text(style);
         }
         out.push('\n');
         for note in self.notes() {

@@ -1,13 +1,15 @@
-//! Reading a scenario's text: every complaint names line, key, what was found and what was expected.
+//! Reading the files of plans: every complaint names line, key, what was found and what was expected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::ops::Range;
+use std::str::FromStr;
 
-use quantity::edit_distance;
+use quantity::{UnixTime, edit_distance};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::var::Kind;
+use crate::scenario::Kind;
 use crate::uncertain::{Uncertain, normal_quantile};
 
 /// Why a text is no scenario.
@@ -174,6 +176,46 @@ impl<'a> Entry<'a> {
                 value: self.value,
             }],
         }
+    }
+
+    /// A text that says something by itself.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self) -> Result<T, ScenarioError> {
+        let text = self.string()?;
+        text.parse().map_err(|error| self.says(format!("invalid `{}`: {error}", self.key)))
+    }
+
+    /// # Errors
+    /// If a list has nothing in it.
+    pub(crate) fn non_empty<T>(&self, values: Vec<T>) -> Result<Vec<T>, ScenarioError> {
+        if values.is_empty() { Err(self.wrong("at least one")) } else { Ok(values) }
+    }
+
+    /// Texts, at least one.
+    pub(crate) fn strings(&self) -> Result<Vec<String>, ScenarioError> {
+        let all = self.list().into_iter().map(|one| one.string().map(str::to_owned));
+        self.non_empty(all.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn whole(&self, least: u32, most: u32) -> Result<u32, ScenarioError> {
+        let expected = || self.wrong(&format!("a whole number from {least} to {most}"));
+        let bounds = (least.into(), most.into());
+        let number = self.scalar(Kind::Count, bounds).map_err(|_| expected())?;
+        if number.fract() != 0.0 {
+            return Err(expected());
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within bounds"
+        )]
+        let number = number as u32;
+        Ok(number)
+    }
+
+    /// A day.
+    pub(crate) fn date(&self) -> Result<UnixTime, ScenarioError> {
+        self.string()?.parse().map_err(|_| self.wrong("a day such as \"2026-12-01\""))
     }
 
     /// A number by itself or within a text, in the unit of its kind and within bounds.
