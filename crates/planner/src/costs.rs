@@ -26,11 +26,37 @@ impl HourlyCost {
     pub fn total(&self) -> PerHour {
         self.items.iter().map(|item| item.cost).sum()
     }
+}
+
+/// What items are put to: a list that names them, or their sum alone.
+trait Sum {
+    fn put(&mut self, item: Item);
+    fn so_far(&self) -> PerHour;
 
     fn add(&mut self, name: &'static str, usd: f64) {
         if usd > 0.0 {
-            self.items.push(Item { name, cost: PerHour::new(usd) });
+            self.put(Item { name, cost: PerHour::new(usd) });
         }
+    }
+}
+
+impl Sum for HourlyCost {
+    fn put(&mut self, item: Item) {
+        self.items.push(item);
+    }
+
+    fn so_far(&self) -> PerHour {
+        self.total()
+    }
+}
+
+impl Sum for PerHour {
+    fn put(&mut self, item: Item) {
+        *self = *self + item.cost;
+    }
+
+    fn so_far(&self) -> PerHour {
+        *self
     }
 }
 
@@ -50,8 +76,20 @@ pub struct Paid {
 /// What an hour costs in a month from 0.
 #[must_use]
 pub fn hourly_cost(case: &Case, paid: &Paid, month: u32) -> HourlyCost {
-    let gpus = paid.gpus;
     let mut cost = HourlyCost::default();
+    put(&mut cost, case, paid, month);
+    cost
+}
+
+/// The total of [`hourly_cost`], without its items.
+pub(crate) fn hourly_total(case: &Case, paid: &Paid, month: u32) -> PerHour {
+    let mut total = PerHour::ZERO;
+    put(&mut total, case, paid, month);
+    total
+}
+
+fn put(cost: &mut impl Sum, case: &Case, paid: &Paid, month: u32) {
+    let gpus = paid.gpus;
     if paid.terms == Terms::Owned {
         let price = case.at(Var::Purchase);
         let residual = price * case.at(Var::Residual);
@@ -77,7 +115,7 @@ pub fn hourly_cost(case: &Case, paid: &Paid, month: u32) -> HourlyCost {
     cost.add("orchestration", case.at(Var::Orchestration));
     cost.add("monitoring and logs", case.at(Var::Monitoring));
     cost.add("safety pipeline", case.at(Var::Safety));
-    cost.add("reliability overhead", case.at(Var::Reliability) * cost.total().usd());
+    cost.add("reliability overhead", case.at(Var::Reliability) * cost.so_far().usd());
     cost.add("licences", case.at(Var::Licences) * gpus);
     cost.add("people", case.at(Var::Staff) * case.at(Var::Salary));
     cost.add("on call", case.at(Var::OnCall));
@@ -85,5 +123,4 @@ pub fn hourly_cost(case: &Case, paid: &Paid, month: u32) -> HourlyCost {
         let months = case.at(Var::TuningMonths);
         cost.add("tuning, once", case.at(Var::Tuning) / months / crate::HOURS_PER_MONTH);
     }
-    cost
 }

@@ -144,8 +144,13 @@ impl Demand {
     /// Attempts a second in each hour of the week.
     #[must_use]
     pub fn per_second(&self, profile: &Profile) -> [f64; HOURS_OF_WEEK] {
-        let mean = self.attempts() / HOURS_PER_MONTH / 3600.0;
+        let mean = self.mean_per_second();
         profile.week().map(|weight| weight * mean)
+    }
+
+    /// Attempts a second on the mean over all hours.
+    pub(crate) fn mean_per_second(&self) -> f64 {
+        self.attempts() / HOURS_PER_MONTH / 3600.0
     }
 
     /// Mean input and output tokens of a call.
@@ -156,6 +161,13 @@ impl Demand {
             sum / self.calls_per_task
         };
         (mean(|shape| shape.input), mean(Shape::output))
+    }
+
+    /// Mean tokens of a call that are computed: input that is not read from the prompt cache, and output.
+    #[must_use]
+    pub fn computed_lengths(&self, case: &Case) -> (f64, f64) {
+        let (input, output) = self.mean_lengths();
+        (input * (1.0 - case.at(Var::Cached)), output)
     }
 }
 

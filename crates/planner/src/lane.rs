@@ -1,15 +1,15 @@
 //! Where a demand can be served, and what each month costs there.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use crate::capacity::{CALLS, Candidate, CapacityError, Highest, Service};
-use crate::costs::{HourlyCost, Paid, hourly_cost};
+use crate::costs::{HourlyCost, Paid, hourly_cost, hourly_total};
 use crate::demand::{Demand, Tokens};
-use crate::fleet::{Fleet, Schedule};
+use crate::fleet::{Fleet, Loads, Schedule};
 use crate::mix::Mix;
 use crate::queueing::{Queue, square_root_staffing};
 use crate::scenario::{Case, Profile, Slo, Terms, Var};
-use crate::unit::{HOURS_PER_MONTH, PerHour, PerMonth, PerMtok};
+use crate::unit::{PerHour, PerMonth, PerMtok};
 
 /// What an API takes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -27,7 +27,7 @@ pub struct TokenPrices {
 }
 
 /// Looks up what an API takes in a month from 0 for calls of so many input tokens; why not, in words.
-pub type Prices = dyn Fn(u32, u64) -> Result<TokenPrices, String>;
+pub type Prices = dyn Fn(u32, u64) -> Result<TokenPrices, String> + Send + Sync;
 
 /// A model behind an API.
 pub struct ApiOffer {
@@ -54,8 +54,21 @@ pub struct GpuOffer {
 }
 
 /// What a setup was found to do, by the calls and the SLO.
-#[derive(Debug, Clone, Default)]
-pub struct Found(RefCell<Vec<Simulated>>);
+#[derive(Debug, Default)]
+pub struct Found(Mutex<Vec<Simulated>>);
+
+impl Clone for Found {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.all().clone()))
+    }
+}
+
+impl Found {
+    /// Whoever panicked while it held them had them whole.
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Simulated>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 type Simulated = (Mix, Slo, Result<Capability, Unfit>);
 
@@ -125,24 +138,7 @@ impl ApiOffer {
     /// # Errors
     /// Why there is no price.
     pub fn month(&self, case: &Case, demand: &Demand, month: u32) -> Result<Month, String> {
-        let drift = libm::pow(1.0 + case.at(Var::PriceGrowth), f64::from(month));
-        let (mut costs, mut fees) = ([0.0; 3], 0.0);
-        for shape in &demand.shapes {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates"
-            )]
-            let length = shape.input.round() as u64;
-            let prices = (self.prices)(month, length)?;
-            let calls = shape.calls * demand.tasks * demand.attempts_per_call;
-            let cached = shape.input * case.at(Var::Cached);
-            let usd = |tokens: f64, price: PerMtok| tokens * calls * price.usd() * drift / 1e6;
-            costs[0] += usd(shape.input - cached, prices.input);
-            costs[1] += usd(cached, prices.cached);
-            costs[2] += usd(shape.answer, prices.answer) + usd(shape.reasoning, prices.reasoning);
-            fees += calls * prices.call * drift;
-        }
+        let (costs, fees) = api_costs(case, demand, month, |length| (self.prices)(month, length))?;
         let mut parts = class_parts(demand.tokens, demand.useful, costs);
         if fees > 0.0 {
             parts.push(Part { name: "fees per call", cost: PerMonth::new(fees), useful: None });
@@ -150,6 +146,31 @@ impl ApiOffer {
         let bill = parts.iter().map(|part| part.cost).sum();
         Ok(Month { bill, parts, gpus: None })
     }
+}
+
+/// What input, cached input and output of a month cost behind an API, and calls as such, by its prices for calls of so many
+/// input tokens.
+pub(crate) fn api_costs(
+    case: &Case,
+    demand: &Demand,
+    month: u32,
+    prices: impl Fn(u64) -> Result<TokenPrices, String>,
+) -> Result<([f64; 3], f64), String> {
+    let drift = libm::pow(1.0 + case.at(Var::PriceGrowth), f64::from(month));
+    let (mut costs, mut fees) = ([0.0; 3], 0.0);
+    for shape in &demand.shapes {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let length = shape.input.round() as u64;
+        let prices = prices(length)?;
+        let calls = shape.calls * demand.tasks * demand.attempts_per_call;
+        let cached = shape.input * case.at(Var::Cached);
+        let usd = |tokens: f64, price: PerMtok| tokens * calls * price.usd() * drift / 1e6;
+        costs[0] += usd(shape.input - cached, prices.input);
+        costs[1] += usd(cached, prices.cached);
+        costs[2] += usd(shape.answer, prices.answer) + usd(shape.reasoning, prices.reasoning);
+        fees += calls * prices.call * drift;
+    }
+    Ok((costs, fees))
 }
 
 /// What a replica of a setup does with calls of one mix.
@@ -193,8 +214,7 @@ impl GpuOffer {
     pub fn capability(&self, mix: &Mix, slo: &Slo) -> Result<Capability, Unfit> {
         let before = self
             .found
-            .0
-            .borrow()
+            .all()
             .iter()
             .find(|found| found.0 == *mix && found.1 == *slo)
             .map(|found| found.2.clone());
@@ -202,7 +222,7 @@ impl GpuOffer {
             return before;
         }
         let found = self.simulate(mix, slo);
-        self.found.0.borrow_mut().push((mix.clone(), *slo, found.clone()));
+        self.found.all().push((mix.clone(), *slo, found.clone()));
         found
     }
 
@@ -239,15 +259,30 @@ impl GpuOffer {
         month: u32,
     ) -> (Fleet, HourlyCost) {
         let fleet = Fleet::of(case, taken.schedule(), &demand.per_second(profile), highest);
-        let price = case.get(Var::GpuHour).map_or(self.price, PerHour::new);
-        let paid = Paid {
-            gpus: fleet.paid * f64::from(self.candidate.gpus()),
-            terms: taken.terms,
-            price,
-            kilowatts: self.kilowatts,
-        };
-        let cost = hourly_cost(case, &paid, month);
+        let cost = hourly_cost(case, &self.paid(case, taken, fleet.paid), month);
         (fleet, cost)
+    }
+
+    /// The bill of the fleet for a demand, without looking at its hours one by one.
+    pub(crate) fn bill(
+        &self,
+        case: &Case,
+        taken: Taken,
+        (demand, loads): (&Demand, &Loads),
+        highest: f64,
+        month: u32,
+    ) -> PerMonth {
+        let paid = loads.paid(case, taken.schedule(), demand.mean_per_second(), highest);
+        hourly_total(case, &self.paid(case, taken, paid), month).per_month()
+    }
+
+    fn paid(&self, case: &Case, taken: Taken, replicas: f64) -> Paid {
+        Paid {
+            gpus: replicas * f64::from(self.candidate.gpus()),
+            terms: taken.terms,
+            price: case.get(Var::GpuHour).map_or(self.price, PerHour::new),
+            kilowatts: self.kilowatts,
+        }
     }
 
     /// A month whose cost is divided by the GPU time that input and output caused; the rest is idle, and a line of its own.
@@ -368,11 +403,10 @@ pub fn choose(
 ) -> Result<Chosen, Vec<(usize, Unfit)>> {
     let mix = demands.first().map(|demand| Mix::new(&demand.shapes, case, CALLS));
     let Some(mix) = mix else { return Err(Vec::new()) };
+    let loads = Loads::of(profile);
     let total = |offer: &GpuOffer, highest: f64| -> f64 {
-        let months = (0..).zip(demands).map(|(month, demand)| {
-            offer.fleet(case, taken, (demand, profile), highest, month).1.total().usd()
-        });
-        months.sum::<f64>() * HOURS_PER_MONTH
+        let bill = |(month, demand)| offer.bill(case, taken, (demand, &loads), highest, month);
+        (0..).zip(demands).map(bill).sum::<PerMonth>().usd()
     };
     let mut unfit = Vec::new();
     let mut order = Vec::new();

@@ -53,6 +53,10 @@ pub struct Own {
     pub fleet: Fleet,
     /// What an hour costs.
     pub cost: HourlyCost,
+    /// Calls a second that a replica serves within the SLO, each month.
+    pub rates: Vec<f64>,
+    /// The longest call of those that were simulated, in tokens.
+    pub longest: u32,
     /// What queueing theory says beside the simulation.
     pub bounds: Bounds,
     /// Setups that were simulated, of all that were offered.
@@ -150,12 +154,9 @@ fn own(
     let Chosen { offer: index, capability: first, simulated, .. } = chosen;
     let offer = &offers[index];
     let profile = &scenario.profile;
-    let computed = |demand: &Demand| {
-        let (input, output) = demand.mean_lengths();
-        (input * (1.0 - case.at(Var::Cached)), output)
-    };
+    let computed = |demand: &Demand| demand.computed_lengths(case);
     let mut simulated_at = (first.clone(), computed(&demand[0]));
-    let mut months = Vec::new();
+    let (mut months, mut rates) = (Vec::new(), Vec::new());
     let mut at_first = None;
     for (month, demand) in (0..).zip(demand) {
         let lengths = computed(demand);
@@ -172,8 +173,9 @@ fn own(
             let unfit = |why| (index, crate::CapacityError::from(why).into());
             simulated_at.0.moved_to(closed_form.map_err(unfit)?)
         };
-        let (fleet, cost) =
-            offer.fleet(case, taken, (demand, profile), capability.highest.rate, month);
+        let rate = capability.highest.rate;
+        rates.push(rate);
+        let (fleet, cost) = offer.fleet(case, taken, (demand, profile), rate, month);
         months.push(offer.month(demand, &fleet, &cost, &capability));
         at_first.get_or_insert((fleet, cost));
     }
@@ -181,7 +183,9 @@ fn own(
     let own = at_first.map(|(fleet, cost)| {
         let peak = fleet.week.iter().map(|hour| hour.per_second).fold(0.0, f64::max);
         let bounds = first.bounds(peak, &scenario.slo);
-        Own { capability: first, fleet, cost, bounds, simulated, offered: offers.len() }
+        let longest = Mix::new(&demand[0].shapes, case, crate::capacity::CALLS).longest();
+        let offered = offers.len();
+        Own { capability: first, fleet, cost, rates, longest, bounds, simulated, offered }
     });
     Ok(Lane { name: offer.candidate.name(), offer: index, months, own, growth })
 }

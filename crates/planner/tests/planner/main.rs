@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 mod golden;
+mod outlooks;
 mod plans;
 mod scenarios;

@@ -10,12 +10,12 @@ use roofline::{Format, Formats, Layout, Routing, Setup, Sheets};
 
 use crate::scenarios::LEAST;
 
-fn scenario(text: &str) -> Scenario {
+pub(crate) fn scenario(text: &str) -> Scenario {
     let mut nothing = |_: Var, _: &Recorded| Err("nothing was recorded".to_owned());
     Scenario::read(text, &mut nothing).unwrap()
 }
 
-fn api() -> ApiOffer {
+pub(crate) fn api() -> ApiOffer {
     let prices = TokenPrices {
         input: PerMtok::new(2.0),
         cached: PerMtok::new(0.5),
@@ -26,7 +26,7 @@ fn api() -> ApiOffer {
     ApiOffer { name: "m".to_owned(), prices: Box::new(move |_, _| Ok(prices)) }
 }
 
-fn gpu(accelerator: &str, tensor: u32, weights: Format, price: f64) -> GpuOffer {
+pub(crate) fn gpu(accelerator: &str, tensor: u32, weights: Format, price: f64) -> GpuOffer {
     let sheets = Sheets::built_in().unwrap();
     let find =
         |name: &str| sheets.accelerators.iter().find(|one| one.row().is_called(name)).unwrap();
@@ -50,7 +50,7 @@ fn gpu(accelerator: &str, tensor: u32, weights: Format, price: f64) -> GpuOffer 
     }
 }
 
-const GPUS: &str = "[gpus]\nmodel = \"llama-3.1-8b\"\naccelerators = \"h100-sxm\"\n[slo]\nttft = \"1s\"\ntpot = \"50ms\"\n";
+pub(crate) const GPUS: &str = "[gpus]\nmodel = \"llama-3.1-8b\"\naccelerators = \"h100-sxm\"\n[slo]\nttft = \"1s\"\ntpot = \"50ms\"\n";
 
 fn sum_is_whole(plan: &Plan) {
     for lane in &plan.lanes {

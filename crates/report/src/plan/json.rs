@@ -99,7 +99,7 @@ impl PlanReport<'_> {
     }
 
     fn own_json(&self, lane: &Lane, own: &Own) -> Json {
-        let Own { capability, fleet, cost, bounds, simulated, offered } = own;
+        let Own { capability, fleet, cost, bounds, simulated, offered, .. } = own;
         let service = &capability.highest;
         let offer = &self.offers.gpus[lane.offer];
         object! {
