@@ -40,7 +40,10 @@ pub use lane::{
 pub use margin::{concentration, gross_margin, profit_on_cost, quality_adjusted};
 pub use mix::Mix;
 pub use needs::{Need, Swing, needs, swings};
-pub use outlook::{Accuracy, ApiChoice, Choice, Draw, GpuChoice};
+pub use outlook::{
+    Accuracy, ApiChoice, Choice, Draw, Draws, GpuChoice, Matter, Moved, Outlook, Prospect, Range,
+    Unsure, outlook,
+};
 pub use owned::{Power, Purchase, capital_recovery};
 pub use plan::{Lane, Offers, Own, Plan, demand, plan, revenue, taken};
 pub use queueing::{Queue, TooBusy, square_root_staffing};
