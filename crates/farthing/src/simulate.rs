@@ -197,7 +197,8 @@ impl Setting {
     fn job<'a>(&'a self, arguments: &Arguments, slo: &'a Slo, traffic: &'a Traffic) -> Job<'a> {
         let Self { replica, steps, .. } = self;
         let (replicas, balance) = (arguments.replicas, arguments.router.balance());
-        Job { engine: &replica.engine, steps, replicas, balance, slo, traffic }
+        let gpus_of_replica = replica.setup.layout.accelerators();
+        Job { engine: &replica.engine, steps, replicas, gpus_of_replica, balance, slo, traffic }
     }
 
     fn shown<'a>(&'a self, replicas: u32, source: &'a Source, slo: &'a Slo) -> Simulation<'a> {

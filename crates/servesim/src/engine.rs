@@ -251,7 +251,7 @@ pub enum Error {
         /// How long it takes, or as much as can be told.
         ps: u64,
     },
-    /// The run lasts longer than picoseconds can count (213 days).
-    #[error("the run lasts longer than 213 days of simulated time")]
+    /// The run lasts longer than picoseconds can count (213 days), of all its replicas together.
+    #[error("the run lasts longer than 213 days of simulated time, all replicas together")]
     RunTooLong,
 }

@@ -335,7 +335,11 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
             Some(replica) => member.paid(replica, end),
             None => member.report,
         });
-        Ok(reports.collect())
+        let reports: Vec<_> = reports.collect();
+        // Whoever merges them adds up their times.
+        let mut spans = reports.iter().map(|report| report.time.total_ps());
+        let all = spans.try_fold(0_u64, u64::checked_add);
+        all.map(|_| reports).ok_or(Error::RunTooLong)
     }
 }
 

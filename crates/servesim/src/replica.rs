@@ -149,6 +149,9 @@ impl<T: StepTime> Replica<T> {
         if arrival < self.last_arrival {
             return Err(Error::Unsorted { number });
         }
+        if arrival == NEVER {
+            return Err(Error::RunTooLong);
+        }
         self.last_arrival = arrival;
         if prompt == 0 || output == 0 {
             return Err(Error::Empty { number, prompt, output });

@@ -18,6 +18,7 @@ pub(super) struct Job<'a> {
     pub(super) engine: &'a Engine,
     pub(super) steps: &'a Steps,
     pub(super) replicas: u32,
+    pub(super) gpus_of_replica: u32,
     pub(super) balance: Balance,
     pub(super) slo: &'a Slo,
     pub(super) traffic: &'a Traffic,
@@ -57,8 +58,9 @@ impl Job<'_> {
         timelines.iter().for_each(|part| timeline.merge(part));
         let reports = reports.into_iter().flatten();
         let span = reports.clone().map(|report| report.time.total_ps()).max().unwrap_or(0);
-        span.checked_mul(u64::from(replicas))
-            .context("all replicas together would run for more than 213 days of simulated time")?;
+        let gpus = u64::from(replicas).checked_mul(u64::from(self.gpus_of_replica));
+        gpus.and_then(|gpus| span.checked_mul(gpus))
+            .context("all GPUs together would run for more than 213 days of simulated time")?;
         let paid_to_the_end = reports.map(|mut report| {
             report.time.idle_ps += span - report.time.total_ps();
             report

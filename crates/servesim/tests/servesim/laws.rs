@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use servesim::{
-    Engine, Error, Outcome, Prefix, Record, Report, Request, SECOND_PS, Slo, Time, serve,
-    serve_closed,
+    Balance, Engine, Error, Outcome, Prefix, Record, Report, Request, SECOND_PS, Slo, Time, serve,
+    serve_closed, serve_fleet,
 };
 use workload::Random;
 
@@ -182,6 +182,17 @@ fn what_cannot_be_simulated_is_said() {
     assert!(message(&engine, &steep, vec![one]).contains("takes too long"));
     let late = Request { arrival_ps: u64::MAX - 1, ..one };
     assert_eq!(message(&engine, &LLAMA, vec![late]), Error::RunTooLong.to_string());
+    // That is how a time is told that nobody can count to.
+    let never = Request { arrival_ps: u64::MAX, ..one };
+    assert_eq!(message(&engine, &LLAMA, vec![never]), Error::RunTooLong.to_string());
+    // A fleet's replicas are added up.
+    let days = Request { arrival_ps: 100 * 86_400 * SECOND_PS, ..one };
+    let fleet = |replicas: u32| {
+        let (slo, balance) = (Slo::default(), Balance::RoundRobin);
+        serve_fleet(&engine, LLAMA, replicas, balance, &slo, [one, days], |_, _| ())
+    };
+    assert_eq!(fleet(2).unwrap().len(), 2);
+    assert_eq!(fleet(3).unwrap_err(), Error::RunTooLong);
     let none: [Request; 0] = [];
     let report = serve(&engine, LLAMA, &Slo::default(), none, |_| ()).unwrap();
     assert_eq!((report.busy(), report.per_second(1)), (None, None));
