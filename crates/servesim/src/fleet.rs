@@ -1,7 +1,9 @@
 //! Many replicas behind a router.
 
-use crate::engine::{Engine, Error, Incoming, Record};
-use crate::replica::Replica;
+use crate::engine::{Engine, Error, Incoming, Record, Request};
+use crate::pools::{Link, Pool};
+use crate::prefix::Prefix;
+use crate::replica::{Handover, Replica};
 use crate::report::{Report, Slo};
 use crate::sequence::NEVER;
 use crate::step_time::StepTime;
@@ -62,8 +64,7 @@ pub fn serve_fleet(
     requests: impl IntoIterator<Item = impl Into<Incoming>>,
     each: impl FnMut(u32, &Record),
 ) -> Result<Vec<Report>, Error> {
-    positive("replicas", replicas)?;
-    let mut fleet = Fleet::new(engine, &time, replicas, balance, false, slo, each)?;
+    let mut fleet = Fleet::of(&Pool { engine, time: &time, replicas, balance }, slo, each)?;
     for (number, request) in (0..).zip(requests) {
         fleet.push(number, request.into())?;
     }
@@ -92,7 +93,9 @@ pub fn serve_scaled(
         let expected = format!("at least {}, the least replicas", scaling.least);
         return Err(Error::Setting { what: "most replicas", found: scaling.most, expected });
     }
-    let mut fleet = Fleet::new(engine, &time, scaling.least, balance, true, slo, each)?;
+    let pool = Pool { engine, time: &time, replicas: scaling.least, balance };
+    let mut fleet = Fleet::of(&pool, slo, each)?;
+    fleet.watch();
     let mut next = scaling.every_ps;
     // Since when there have been too many, and how many were wanted at most.
     let mut spare: Option<(u64, u32)> = None;
@@ -112,7 +115,7 @@ fn positive(what: &'static str, found: u32) -> Result<(), Error> {
     if found == 0 { Err(Error::Setting { what, found, expected: expected() }) } else { Ok(()) }
 }
 
-struct Fleet<'a, T, F> {
+pub(crate) struct Fleet<'a, T, F> {
     engine: &'a Engine,
     time: &'a T,
     slo: &'a Slo,
@@ -147,21 +150,15 @@ struct Member<'a, T> {
 }
 
 impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
-    fn new(
-        engine: &'a Engine,
-        time: &'a T,
-        replicas: u32,
-        balance: Balance,
-        watched: bool,
-        slo: &'a Slo,
-        each: F,
-    ) -> Result<Self, Error> {
+    pub(crate) fn of(pool: &Pool<'a, &'a T>, slo: &'a Slo, each: F) -> Result<Self, Error> {
+        let &Pool { engine, time, replicas, balance } = pool;
+        positive("replicas", replicas)?;
         let mut fleet = Self {
             engine,
             time,
             slo,
             balance,
-            watched: watched || balance != Balance::RoundRobin,
+            watched: balance != Balance::RoundRobin,
             each,
             members: Vec::new(),
             loads: Vec::new(),
@@ -177,10 +174,25 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         Ok(fleet)
     }
 
+    /// Somebody asks for loads, though the router may not.
+    fn watch(&mut self) {
+        self.watched = true;
+        self.replicas().for_each(|(_, replica)| replica.watch());
+    }
+
+    /// Those that are not stopped.
+    fn replicas(&mut self) -> impl Iterator<Item = (usize, &mut Replica<&'a T>)> {
+        let all = self.members.iter_mut().enumerate();
+        all.filter_map(|(which, member)| Some((which, member.replica.as_mut()?)))
+    }
+
     /// Starts a replica at a time that takes requests at a later one.
     fn start(&mut self, begun: u64, opens: u64) -> Result<(), Error> {
         let mut replica = Replica::new(self.engine, self.time, self.slo)?;
-        replica.begin(opens, self.watched);
+        replica.begin(opens);
+        if self.watched {
+            replica.watch();
+        }
         let report = Report::default();
         self.members.push(Member { replica: Some(replica), begun, opens, report });
         self.loads.push(if opens > begun { CLOSED } else { 0 });
@@ -221,15 +233,80 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
     }
 
     /// A request comes.
-    fn push(&mut self, place: u64, incoming: Incoming) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, place: u64, incoming: Incoming) -> Result<(), Error> {
         let Incoming { request, prefix } = incoming;
         let at = request.arrival_ps;
         if at < self.last_arrival {
             return Err(Error::Unsorted { number: place });
         }
         self.last_arrival = at;
+        let which = self.choose(at, &request, prefix.as_ref())?;
+        let (replica, each) = self.one(which);
+        replica.push(place, &request, prefix, &mut |record| each(number(which), record))?;
+        self.took(which, at);
+        Ok(())
+    }
+
+    /// A request comes with its context.
+    pub(crate) fn receive(&mut self, handover: &Handover, incoming: Incoming) -> Result<(), Error> {
+        let Incoming { request, prefix } = incoming;
+        let which = self.choose(handover.ready, &request, prefix.as_ref())?;
+        let (replica, each) = self.one(which);
+        replica.receive(handover, &request, prefix, &mut |record| each(number(which), record))?;
+        self.took(which, handover.ready);
+        Ok(())
+    }
+
+    /// Makes all replicas there are send what is to be decoded.
+    pub(crate) fn send_over(&mut self, link: Link) {
+        self.replicas().for_each(|(_, replica)| replica.send_over(link));
+    }
+
+    /// Hands over what was sent since the last time; what has left on the way, `to` gives back with its
+    /// end.
+    pub(crate) fn take_sent(&mut self, mut to: impl FnMut(Handover) -> Option<Record>) {
+        for (which, member) in self.members.iter_mut().enumerate() {
+            let Some(replica) = &mut member.replica else { continue };
+            let lost: Vec<Record> = replica.take_sent().filter_map(&mut to).collect();
+            for record in lost {
+                replica.lose(&record, &mut |record| (self.each)(number(which), record));
+            }
+        }
+    }
+
+    /// Runs all replicas until what happens before a time has been seen.
+    pub(crate) fn settle(&mut self, at: u64) -> Result<(), Error> {
+        for (which, member) in self.members.iter_mut().enumerate() {
+            if let Some(replica) = &mut member.replica {
+                replica.settle(at, &mut |record| (self.each)(number(which), record))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One that takes requests, and who is told of them.
+    fn one(&mut self, which: usize) -> (&mut Replica<&'a T>, &mut F) {
+        let replica = self.members[which].replica.as_mut();
+        (replica.expect("only those that run take requests"), &mut self.each)
+    }
+
+    /// It got a request.
+    fn took(&mut self, which: usize, at: u64) {
+        let balance = self.balance;
+        let known = load(self.one(which).0, at, balance);
+        (self.loads[which], self.known[which]) = known;
+        self.turn = if which + 1 == self.members.len() { 0 } else { which + 1 };
+    }
+
+    /// Whom the router gives a request.
+    fn choose(
+        &mut self,
+        at: u64,
+        request: &Request,
+        prefix: Option<&Prefix>,
+    ) -> Result<usize, Error> {
         self.open(at);
-        let which = match self.balance {
+        Ok(match self.balance {
             Balance::RoundRobin => self.in_turn(|load| load != CLOSED),
             Balance::LeastLoaded => {
                 self.look(at)?;
@@ -241,7 +318,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
                 let most = self.least().saturating_add(slack).min(CLOSED - 1);
                 let all = (self.turn..self.loads.len()).chain(0..self.turn);
                 let good = all.filter(|&which| self.loads[which] <= most);
-                let cached = |which: usize| match (&self.members[which].replica, &prefix) {
+                let cached = |which: usize| match (&self.members[which].replica, prefix) {
                     (Some(replica), Some(prefix)) => replica.cached(prefix, request.prompt),
                     _ => 0,
                 };
@@ -250,13 +327,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
                     good.min_by_key(|&which| (std::cmp::Reverse(cached(which)), self.loads[which]));
                 best.expect("the least loaded is among them")
             }
-        };
-        let member = &mut self.members[which];
-        let replica = member.replica.as_mut().expect("only those that run take requests");
-        replica.push(place, &request, prefix, &mut |record| (self.each)(number(which), record))?;
-        (self.loads[which], self.known[which]) = load(replica, at, self.balance);
-        self.turn = if which + 1 == self.members.len() { 0 } else { which + 1 };
-        Ok(())
+        })
     }
 
     /// The first from the one whose turn it is that is good; there is one.
@@ -321,8 +392,8 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         Ok(())
     }
 
-    /// Runs until nothing is left.
-    fn finish(mut self) -> Result<Vec<Report>, Error> {
+    /// Runs until nothing is left; returns when that was.
+    pub(crate) fn drain(&mut self) -> Result<u64, Error> {
         let mut end = 0;
         for (which, member) in self.members.iter_mut().enumerate() {
             if let Some(replica) = &mut member.replica
@@ -331,6 +402,11 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
                 end = end.max(replica.drain(&mut |record| (self.each)(number(which), record))?);
             }
         }
+        Ok(end)
+    }
+
+    /// What each came to by an end that is not before its own.
+    pub(crate) fn reports(self, end: u64) -> Result<Vec<Report>, Error> {
         let reports = self.members.into_iter().map(|mut member| match member.replica.take() {
             Some(replica) => member.paid(replica, end),
             None => member.report,
@@ -340,6 +416,11 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         let mut spans = reports.iter().map(|report| report.time.total_ps());
         let all = spans.try_fold(0_u64, u64::checked_add);
         all.map(|_| reports).ok_or(Error::RunTooLong)
+    }
+
+    fn finish(mut self) -> Result<Vec<Report>, Error> {
+        let end = self.drain()?;
+        self.reports(end)
     }
 }
 

@@ -7,7 +7,8 @@
 //! lives in the tests, and both agree on every request to the picosecond.
 //!
 //! [`serve_fleet`] does the same with many replicas behind a router, [`serve_scaled`] with as many as
-//! are needed, [`serve_closed`] with clients that wait for an answer before they ask again.
+//! are needed, [`serve_pools`] with some that compute prompts and others that decode, [`serve_closed`]
+//! with clients that wait for an answer before they ask again.
 //! [`Goal::highest_rate`] searches the highest rate that keeps an SLO, and a [`Live`] replica is
 //! driven step by step, by requests that come while it runs.
 //!
@@ -40,6 +41,7 @@ mod fleet;
 mod hardware;
 mod histogram;
 mod live;
+mod pools;
 mod prefix;
 mod progression;
 mod replica;
@@ -54,6 +56,7 @@ pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, p
 pub use fleet::{Balance, Scaling, serve_fleet, serve_scaled};
 pub use histogram::Histogram;
 pub use live::{Event, Live};
+pub use pools::{Link, Pool, Pools, serve_pools};
 pub use prefix::Prefix;
 pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};

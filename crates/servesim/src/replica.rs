@@ -14,9 +14,12 @@ use crate::sequence::{List, NEVER, NONE, Phase, Sequence};
 use crate::step_time::StepTime;
 
 mod account;
+mod handover;
 mod step;
 
 use account::Cost;
+pub(crate) use handover::Handover;
+use handover::Sender;
 
 /// Somebody leaves at a time, unless done by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,7 @@ struct Deadline {
     at: u64,
     number: u64,
     who: u32,
+    /// [`Outcome::Completed`] is not the client: its KV cache has been sent.
     outcome: Outcome,
 }
 
@@ -66,6 +70,8 @@ pub(crate) struct Replica<T> {
     done: Vec<u32>,
     /// Decodes that stood still in the last step, whose next gap is not just a step.
     late: Vec<u32>,
+    /// Where prompts go that are computed, if others decode.
+    sender: Option<Box<Sender>>,
     /// Whether no steps are skipped.
     single: bool,
     /// Whether its load is asked for.
@@ -127,6 +133,7 @@ impl<T: StepTime> Replica<T> {
             order: Vec::new(),
             done: Vec::new(),
             late: Vec::new(),
+            sender: None,
             single: false,
             watched: false,
             slo: *slo,
@@ -167,6 +174,12 @@ impl<T: StepTime> Replica<T> {
             self.tell(&record(&sequence, arrival, 0, outcome), each);
             return Ok(None);
         }
+        Ok(Some(self.enter(sequence, prefix, request.patience_ps)))
+    }
+
+    /// Puts a sequence at the end of the queue of its class.
+    fn enter(&mut self, sequence: Sequence, prefix: Option<Prefix>, patience: Option<u64>) -> u32 {
+        let Sequence { number, arrival, prompt, class, .. } = sequence;
         let who = self.seat(sequence);
         if let Some(cache) = &mut self.cache {
             cache.enter(who, prefix, prompt);
@@ -174,22 +187,19 @@ impl<T: StepTime> Replica<T> {
         self.waiting[usize::from(class)].push_back(&mut self.all, who);
         self.waiting_count += 1;
         self.load_in_step += 1;
-        let deadline = |span: Option<u64>, outcome| {
-            let at = arrival.checked_add(span?)?;
-            Some(Deadline { at, number, who, outcome })
-        };
-        let leaves = deadline(request.patience_ps, Outcome::Aborted);
-        let stopped = deadline(self.engine.timeout_ps, Outcome::Timeout);
-        let unstarted = deadline(self.engine.queue_timeout_ps, Outcome::QueueTimeout);
-        // Whichever comes first; the queue's may pass without effect.
-        let first = leaves.into_iter().chain(stopped).min();
-        self.deadlines.extend(first.into_iter().chain(unstarted).map(Reverse));
+        let deadline = |(at, outcome)| Deadline { at, number, who, outcome };
+        let first = first_to_pass(arrival, patience, self.engine.timeout_ps);
+        // The queue's may pass without effect.
+        let unstarted = self.engine.queue_timeout_ps;
+        let unstarted = unstarted.and_then(|span| arrival.checked_add(span));
+        let unstarted = unstarted.map(|at| (at, Outcome::QueueTimeout));
+        self.deadlines.extend(first.into_iter().chain(unstarted).map(deadline).map(Reverse));
         if self.deadlines.len() > 3 * self.all.len() + 64 {
             let mut deadlines = std::mem::take(&mut self.deadlines);
             deadlines.retain(|Reverse(one)| self.is_pending(one));
             self.deadlines = deadlines;
         }
-        Ok(Some(who))
+        who
     }
 
     /// Makes [`Self::go`] take single steps: somebody wants to see each.
@@ -222,10 +232,14 @@ impl<T: StepTime> Replica<T> {
         })
     }
 
-    /// Begins at a time instead of 0. Of one that is `watched`, [`Self::load`] is exact even if
-    /// requests leave.
-    pub(crate) const fn begin(&mut self, at: u64, watched: bool) {
-        (self.now, self.watched) = (at, watched);
+    /// Begins at a time instead of 0.
+    pub(crate) const fn begin(&mut self, at: u64) {
+        self.now = at;
+    }
+
+    /// [`Self::load`] is asked for: it is exact even if requests leave.
+    pub(crate) const fn watch(&mut self) {
+        self.watched = true;
     }
 
     /// Runs until what happens before a time has been seen.
@@ -316,6 +330,8 @@ impl<T: StepTime> Replica<T> {
         one.phase != Phase::Vacant
             && one.number == deadline.number
             && (deadline.outcome != Outcome::QueueTimeout || one.admitted == NEVER)
+            // What is being sent goes its way, whoever left.
+            && (deadline.outcome == Outcome::Completed) == (one.phase == Phase::Sending)
     }
 
     fn next_deadline(&mut self) -> u64 {
@@ -335,8 +351,15 @@ impl<T: StepTime> Replica<T> {
         }
         let one = &self.all[who as usize];
         let (class, computed, phase) = (usize::from(one.class), one.computed, one.phase);
+        if phase == Phase::Sending {
+            self.give_back(who, computed, 0, false);
+            self.vacate(who);
+            return;
+        }
         let record = record(one, deadline.at, one.generated, deadline.outcome);
         self.tell(&record, each);
+        // Of those that wait, only who came with its context has any.
+        self.report.work.abandoned_tokens += u64::from(computed);
         if phase == Phase::Waiting {
             self.waiting[class].remove(&mut self.all, who);
             self.waiting_count -= 1;
@@ -344,7 +367,6 @@ impl<T: StepTime> Replica<T> {
             self.running[class].remove(&mut self.all, who);
             self.running_count -= 1;
             self.give_back(who, computed, 0, false);
-            self.report.work.abandoned_tokens += u64::from(computed);
             if self.partial == who {
                 self.partial = NONE;
             }
@@ -368,6 +390,17 @@ impl<T: StepTime> Replica<T> {
             cache.leave(who);
         }
     }
+}
+
+/// When a client leaves or its time is up, whichever comes first.
+pub(crate) fn first_to_pass(
+    arrival: u64,
+    patience: Option<u64>,
+    timeout: Option<u64>,
+) -> Option<(u64, Outcome)> {
+    let deadline = |span: Option<u64>, outcome| Some((arrival.checked_add(span?)?, outcome));
+    let leaves = deadline(patience, Outcome::Aborted);
+    leaves.into_iter().chain(deadline(timeout, Outcome::Timeout)).min()
 }
 
 fn record(one: &Sequence, end_ps: u64, generated: u32, outcome: Outcome) -> Record {

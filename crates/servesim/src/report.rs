@@ -91,6 +91,8 @@ pub struct Report {
     pub itl: Histogram,
     /// From arrival to the last token of each completed request.
     pub latency: Histogram,
+    /// From the first token, which a prefill replica gave, to the first step of a decode replica.
+    pub handover: Histogram,
     /// What was computed, and what of it was of use.
     pub work: Work,
     /// Where the time of the replica went.
@@ -104,8 +106,9 @@ pub struct Report {
 
 /// What was computed.
 ///
-/// Every token is accounted for: `prefill_tokens + decode_tokens + cached_tokens` is
-/// `useful_tokens + preempted_tokens + abandoned_tokens`.
+/// Every token is accounted for: `prefill_tokens + decode_tokens + cached_tokens + received_tokens`
+/// is `useful_tokens + preempted_tokens + abandoned_tokens + sent_tokens`. What one replica sends
+/// another receives, so that neither is there in the sum of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
     /// Steps of the engine.
@@ -122,6 +125,10 @@ pub struct Work {
     pub preempted_tokens: u64,
     /// Tokens whose KV requests held that were given up.
     pub abandoned_tokens: u64,
+    /// Tokens whose KV was sent to a decode replica.
+    pub sent_tokens: u64,
+    /// Tokens whose KV came from a prefill replica.
+    pub received_tokens: u64,
     /// How often a request was preempted.
     pub preemptions: u64,
     /// Floating-point operations; `None` if the step time does not tell.
@@ -233,7 +240,9 @@ impl Report {
     #[must_use]
     pub fn falls_behind(&self) -> bool {
         let last = self.last_arrival_ps;
-        let waited = self.wait.quantile_ps(0.95).unwrap_or(0);
+        let quantile = |times: &Histogram| times.quantile_ps(0.95).unwrap_or(0);
+        // A queue may stand before either of two pools.
+        let waited = quantile(&self.wait).max(quantile(&self.handover));
         // A queue that grows is longest at the end. With a step or two a request does not wait for
         // room.
         waited > last / 20
@@ -285,6 +294,7 @@ impl Report {
         self.tpot.merge(&other.tpot);
         self.itl.merge(&other.itl);
         self.latency.merge(&other.latency);
+        self.handover.merge(&other.handover);
         let (left, right) = (self.work, other.work);
         self.work = Work {
             steps: left.steps + right.steps,
@@ -294,6 +304,8 @@ impl Report {
             useful_tokens: left.useful_tokens + right.useful_tokens,
             preempted_tokens: left.preempted_tokens + right.preempted_tokens,
             abandoned_tokens: left.abandoned_tokens + right.abandoned_tokens,
+            sent_tokens: left.sent_tokens + right.sent_tokens,
+            received_tokens: left.received_tokens + right.received_tokens,
             preemptions: left.preemptions + right.preemptions,
             flops: both(left.flops, right.flops),
             bytes: both(left.bytes, right.bytes),

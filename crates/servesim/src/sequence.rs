@@ -10,12 +10,14 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) enum Phase {
     /// Its place is free.
     Vacant,
-    /// In the queue, with nothing computed.
+    /// In the queue, with nothing computed unless it came so.
     Waiting,
     /// Its prompt, or what a preemption lost, is being computed.
     Prefill,
     /// Each step gives it a token.
     Decode,
+    /// Its prompt is computed and on its way to who decodes it: only its blocks are still here.
+    Sending,
 }
 
 /// A request in flight. What changes with every step is not here, but follows from the count of

@@ -48,6 +48,10 @@ impl<T: StepTime> Replica<T> {
         self.fill();
         let blocked = self.admit(budget);
         if self.chunks.is_empty() && self.late.is_empty() {
+            if self.decodes.count == 0 {
+                self.await_blocks(until);
+                return Ok(());
+            }
             return self.skip(until, blocked, needed, each);
         }
         self.compute(each)
@@ -94,12 +98,14 @@ impl<T: StepTime> Replica<T> {
                 return Blocked::Tokens;
             }
             let who = self.waiting[class].head;
+            let Sequence { computed: brought, .. } = self.all[who as usize];
             let all = self.all[who as usize].tokens();
             let hit = match &self.cache {
                 Some(cache) => cache.find(who, all),
                 None => Hit::NOTHING,
             };
-            let computed = hit.blocks << self.shift;
+            // Who comes with its context shares what of it is here already.
+            let computed = if brought > 0 { brought } else { hit.blocks << self.shift };
             let tokens = (all - computed).min(budget);
             let new = self.blocks(computed + tokens) - u64::from(hit.blocks);
             let needed = new + u64::from(hit.idle);
@@ -112,20 +118,24 @@ impl<T: StepTime> Replica<T> {
                 cache.take(new);
                 cache.fill(who, computed + tokens);
             }
-            self.report.work.cached_tokens += u64::from(computed);
             budget -= tokens;
             self.waiting[class].remove(&mut self.all, who);
             self.running[class].push_back(&mut self.all, who);
             self.waiting_count -= 1;
             self.running_count += 1;
             let one = &mut self.all[who as usize];
+            one.turn = self.turns;
+            self.turns += 1;
+            if brought > 0 {
+                self.go_on(who);
+                continue;
+            }
+            self.report.work.cached_tokens += u64::from(computed);
             one.phase = Phase::Prefill;
             (one.computed, one.hit) = (computed, computed);
             if one.admitted == NEVER {
                 (one.admitted, one.cached) = (self.now, computed);
             }
-            one.turn = self.turns;
-            self.turns += 1;
             self.chunks.push((who, tokens));
         }
     }
@@ -233,6 +243,8 @@ impl<T: StepTime> Replica<T> {
             one.first_token = one.first_token.min(now);
             if one.generated == one.output {
                 self.complete(who, each);
+            } else if self.sender.is_some() {
+                self.hand_over(who)?;
             } else {
                 self.start_decoding(who);
             }
@@ -298,7 +310,7 @@ impl<T: StepTime> Replica<T> {
             let one = &self.all[who as usize];
             let (tokens, needed) = match one.phase {
                 // Preempted before its turn came.
-                Phase::Waiting | Phase::Vacant => continue,
+                Phase::Waiting | Phase::Vacant | Phase::Sending => continue,
                 Phase::Decode => {
                     let context = one.prompt + self.generated(one);
                     (1, u64::from((context - 1) & self.mask == 0))
@@ -397,7 +409,7 @@ impl<T: StepTime> Replica<T> {
         None
     }
 
-    fn start_decoding(&mut self, who: u32) {
+    pub(super) fn start_decoding(&mut self, who: u32) {
         let one = &mut self.all[who as usize];
         let context = one.prompt + one.generated;
         one.growing = self.decodes.join(context);

@@ -57,7 +57,7 @@ fn agree(case: &Case) -> TestCaseResult {
     Ok(())
 }
 
-fn small_machine() -> impl Strategy<Value = Machine> {
+pub(crate) fn small_machine() -> impl Strategy<Value = Machine> {
     let costs = (0_u64..30, 1_u32..5, 0_u64..4, 0_u64..3, 0_u64..3, 0_u64..3);
     let contexts = (0_u64..2, 0_u64..2, 0_u64..3, 0_u64..2, prop::option::of(1_u32..20));
     (costs, contexts).prop_map(|(costs, contexts)| Machine {
@@ -76,7 +76,7 @@ fn small_machine() -> impl Strategy<Value = Machine> {
 }
 
 /// Engines so small that everything happens in them.
-fn small_engine() -> impl Strategy<Value = Engine> {
+pub(crate) fn small_engine() -> impl Strategy<Value = Engine> {
     let memory = (0_u32..4, 2_u32..50, 0_u32..12);
     let limits = (1_u32..6, 0_u32..20, prop_oneof![3 => Just(1_u8), 2 => 2_u8..4]);
     let spans = |most: u64| prop::option::weighted(0.3, 0..most);

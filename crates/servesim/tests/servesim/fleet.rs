@@ -23,7 +23,7 @@ fn run(case: &Case, replicas: u32, balance: Balance) -> (Vec<Report>, Vec<(u32, 
     (reports.unwrap(), records)
 }
 
-fn balances() -> impl Strategy<Value = Balance> {
+pub(crate) fn balances() -> impl Strategy<Value = Balance> {
     prop_oneof![
         Just(Balance::RoundRobin),
         Just(Balance::LeastLoaded),
@@ -40,7 +40,7 @@ fn scalings() -> impl Strategy<Value = Scaling> {
 }
 
 /// Twice as many requests as a single replica is tested with.
-fn busy_case() -> impl Strategy<Value = Case> {
+pub(crate) fn busy_case() -> impl Strategy<Value = Case> {
     (small_case(), small_case(), 1_u64..6).prop_map(|(mut case, mut other, pause)| {
         // The second lot comes when the first has been served, or nearly.
         let pause = pause * case.requests.last().map_or(0, |one| one.arrival_ps);

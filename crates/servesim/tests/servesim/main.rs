@@ -7,6 +7,8 @@ mod fleet;
 mod laws;
 mod live;
 mod plain_fleet;
+mod plain_pools;
+mod pools;
 mod reference;
 mod search;
 mod setting;

@@ -1,10 +1,10 @@
 //! Many replicas behind a router, with nothing left out and nothing kept in mind.
 
-use servesim::{Balance, Record, Report, Scaling};
+use servesim::{Balance, Record, Report, Request, Scaling};
 
 use crate::agree::Case;
 use crate::reference::Reference;
-use crate::setting::Machine;
+use crate::setting::{Machine, Named};
 
 struct Member<'a> {
     replica: Reference<'a, Machine>,
@@ -68,43 +68,12 @@ pub(crate) fn simulate(
             }
             look += scaling.every_ps;
         }
-        // In turn, so that the first of several is the next.
-        let mut best = None;
-        for which in (turn..members.len()).chain(0..turn) {
-            let one = &mut members[which];
-            if one.opens > at || one.stopped.is_some() {
-                continue;
-            }
-            one.replica.settle(at);
-            let load = one.replica.load(at);
-            best = Some(match (balance, best) {
-                (_, None) => (which, load, 0),
-                (Balance::LeastLoaded | Balance::PrefixAware { .. }, Some((_, least, _)))
-                    if load < least =>
-                {
-                    (which, load, 0)
-                }
-                (_, Some(best)) => best,
-            });
-        }
-        let (mut which, least, _) = best.unwrap();
-        if let Balance::PrefixAware { slack } = balance {
-            let mut most = None;
-            for other in (turn..members.len()).chain(0..turn) {
-                let one = &members[other];
-                let load = one.replica.load(at);
-                if one.opens > at || one.stopped.is_some() || load > least + slack as usize {
-                    continue;
-                }
-                let cached = one.replica.cached(request, prefix);
-                if most.is_none_or(|(found, at)| cached > found || (cached == found && load < at)) {
-                    most = Some((cached, load));
-                    which = other;
-                }
-            }
-            let (cached, load) = most.unwrap();
-            seen.for_its_cache += usize::from(cached > 0 && load > least);
-        }
+        let mut open: Vec<_> = members
+            .iter_mut()
+            .map(|one| (one.opens <= at && one.stopped.is_none()).then_some(&mut one.replica))
+            .collect();
+        let (which, for_its_cache) = choose(&mut open, turn, at, (request, prefix), balance);
+        seen.for_its_cache += usize::from(for_its_cache);
         members[which].replica.push(request, prefix);
         members[which].numbers.push(number);
         turn = (which + 1) % members.len();
@@ -137,6 +106,49 @@ pub(crate) fn simulate(
     }
     records.sort_by_key(|(_, record)| record.number);
     (reports, records, seen)
+}
+
+/// Whom the router gives a request, of those that are open, and whether for its cache alone.
+pub(crate) fn choose(
+    open: &mut [Option<&mut Reference<'_, Machine>>],
+    turn: usize,
+    at: u64,
+    (request, prefix): (&Request, &Option<Named>),
+    balance: Balance,
+) -> (usize, bool) {
+    // In turn, so that the first of several is the next.
+    let order: Vec<usize> = (turn..open.len()).chain(0..turn).collect();
+    let mut best = None;
+    for &which in &order {
+        let Some(one) = &mut open[which] else { continue };
+        one.settle(at);
+        let load = one.load(at);
+        best = Some(match (balance, best) {
+            (_, None) => (which, load),
+            (Balance::LeastLoaded | Balance::PrefixAware { .. }, Some((_, least)))
+                if load < least =>
+            {
+                (which, load)
+            }
+            (_, Some(best)) => best,
+        });
+    }
+    let (which, least) = best.unwrap();
+    let Balance::PrefixAware { slack } = balance else { return (which, false) };
+    let mut most = None;
+    for &which in &order {
+        let Some(one) = &open[which] else { continue };
+        let load = one.load(at);
+        if load > least + slack as usize {
+            continue;
+        }
+        let cached = one.cached(request, prefix);
+        if most.is_none_or(|(found, at, _)| cached > found || (cached == found && load < at)) {
+            most = Some((cached, load, which));
+        }
+    }
+    let (cached, load, which) = most.unwrap();
+    (which, cached > 0 && load > least)
 }
 
 /// What happened, so that it can be told whether everything does.

@@ -1,6 +1,8 @@
 //! A simulator that goes step by step and token by token, written to be read beside the rules.
 
-use servesim::{Batch, Engine, KV_SHARES, Linear, Outcome, Record, Report, Request, Slo, StepTime};
+use servesim::{
+    Batch, Engine, KV_SHARES, Linear, Link, Outcome, Record, Report, Request, Slo, StepTime,
+};
 
 use crate::blocks::{Blocks, Content};
 use crate::setting::Named;
@@ -22,6 +24,17 @@ struct Sequence {
     prefix: Option<Named>,
     /// When it leaves, and what that is called; in the order of time.
     deadlines: Vec<(u64, Outcome)>,
+    /// Whether its context came with it, and has no blocks yet.
+    brought: bool,
+}
+
+/// A prompt that is computed, on its way to who decodes it.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    pub(crate) record: Record,
+    pub(crate) ready: u64,
+    /// Until then they are taken.
+    blocks: Vec<u32>,
 }
 
 impl Sequence {
@@ -79,6 +92,12 @@ pub(crate) struct Reference<'a, T> {
     pub(crate) chunks: usize,
     /// How often somebody found what it had before a preemption, prompt and output.
     pub(crate) own_hits: usize,
+    /// What prompts are sent over that others decode.
+    pub(crate) link: Option<Link>,
+    /// In the order in which they were computed.
+    pub(crate) sent: Vec<Sent>,
+    /// How often nobody ran because blocks were still being sent.
+    pub(crate) held_up: usize,
 }
 
 pub(crate) fn simulate<'a, T: StepTime>(
@@ -113,7 +132,7 @@ pub(crate) fn simulate<'a, T: StepTime>(
             state.now = next.arrival_ps;
             continue;
         }
-        let scheduled = state.schedule();
+        let scheduled = state.schedule().0;
         state.stalls += state.running.len() - scheduled.len();
         if !scheduled.is_empty() {
             state.execute(&scheduled);
@@ -142,6 +161,9 @@ impl<'a, T: StepTime> Reference<'a, T> {
             stalls: 0,
             chunks: 0,
             own_hits: 0,
+            link: None,
+            sent: Vec::new(),
+            held_up: 0,
         }
     }
 
@@ -158,10 +180,18 @@ impl<'a, T: StepTime> Reference<'a, T> {
                 return;
             }
             self.in_step = self.running.len() + self.waiting.len();
-            let scheduled = self.schedule();
+            let (scheduled, preempted) = self.schedule();
             self.stalls += self.running.len() - scheduled.len();
             if !scheduled.is_empty() {
                 self.execute(&scheduled);
+            } else if !preempted {
+                // Blocks that are being sent are missing.
+                self.held_up += 1;
+                let arrives = self.next_to_arrive().unwrap().ready;
+                let leaves = self.next_to_leave().map_or(u64::MAX, |leaves| leaves.0);
+                let next = arrives.min(leaves).min(at);
+                self.report.time.idle_ps += next - self.now;
+                self.now = next;
             }
         }
         if self.now == at {
@@ -169,10 +199,34 @@ impl<'a, T: StepTime> Reference<'a, T> {
         }
     }
 
+    /// Lets go who leaves, and blocks of what has arrived elsewhere, in the order of time.
     fn leave_before(&mut self, at: u64) {
-        while let Some(leaves) = self.next_to_leave().filter(|leaves| leaves.0 < at) {
-            self.leave(leaves);
+        loop {
+            let leaves = self.next_to_leave().filter(|leaves| leaves.0 < at);
+            let arrives = self.next_to_arrive().filter(|sent| sent.ready < at);
+            match (leaves, arrives) {
+                (Some(leaves), Some(sent))
+                    if (leaves.0, self.get(leaves.1).record.number)
+                        < (sent.ready, sent.record.number) =>
+                {
+                    self.leave(leaves);
+                }
+                (_, Some(sent)) => {
+                    let number = sent.record.number;
+                    let of = |sent: &&mut Sent| sent.record.number == number;
+                    let blocks = &mut self.sent.iter_mut().find(of).unwrap().blocks;
+                    self.kv.give_back(std::mem::take(blocks));
+                }
+                (Some(leaves), None) => self.leave(leaves),
+                (None, None) => break,
+            }
         }
+    }
+
+    /// Whose blocks are free next.
+    fn next_to_arrive(&self) -> Option<&Sent> {
+        let held = self.sent.iter().filter(|sent| !sent.blocks.is_empty());
+        held.min_by_key(|sent| (sent.ready, sent.record.number))
     }
 
     /// A request comes that nobody knew of.
@@ -182,6 +236,21 @@ impl<'a, T: StepTime> Reference<'a, T> {
         let before = self.waiting.len();
         self.arrive(request, prefix);
         self.in_step += self.waiting.len() - before;
+    }
+
+    /// A request comes whose prompt was computed elsewhere.
+    pub(crate) fn receive(&mut self, sent: &Sent, request: &Request, prefix: &Option<Named>) {
+        self.settle(sent.ready);
+        self.leave_before(sent.ready);
+        let local = self.sequences.len();
+        self.arrive(request, prefix);
+        let Record { arrival_ps, prompt, .. } = sent.record;
+        self.report.work.received_tokens += u64::from(prompt);
+        let one = self.get_mut(local);
+        (one.record, one.computed, one.brought, one.decodes) = (sent.record, prompt, true, true);
+        one.last_token_ps = sent.record.first_token_ps.unwrap();
+        assert_eq!(request.arrival_ps, arrival_ps);
+        self.in_step += 1;
     }
 
     /// The requests that it has at a time up to which it is settled.
@@ -246,6 +315,7 @@ impl<'a, T: StepTime> Reference<'a, T> {
             blocks: Vec::new(),
             prefix: prefix.clone(),
             deadlines,
+            brought: false,
         }));
         self.wait(number);
     }
@@ -267,7 +337,7 @@ impl<'a, T: StepTime> Reference<'a, T> {
             let due = all.filter(move |due| due.1 != Outcome::QueueTimeout || !started);
             due.map(move |&(at, outcome)| (at, number, outcome))
         });
-        deadlines.min()
+        deadlines.min_by_key(|&(at, number, outcome)| (at, self.get(number).record.number, outcome))
     }
 
     fn leave(&mut self, (at, number, outcome): (u64, usize, Outcome)) {
@@ -283,7 +353,7 @@ impl<'a, T: StepTime> Reference<'a, T> {
         self.tell(Record { end_ps: at, outcome, ..one.record });
     }
 
-    fn tell(&mut self, record: Record) {
+    pub(crate) fn tell(&mut self, record: Record) {
         self.records.push(record);
         let report = &mut self.report;
         let since = |time: u64| time - record.arrival_ps;
@@ -320,8 +390,8 @@ impl<'a, T: StepTime> Reference<'a, T> {
         }
     }
 
-    /// Who computes how many tokens in the next step.
-    fn schedule(&mut self) -> Vec<(usize, u32)> {
+    /// Who computes how many tokens in the next step, and whether somebody was preempted.
+    fn schedule(&mut self) -> (Vec<(usize, u32)>, bool) {
         let mut budget = self.engine.max_num_batched_tokens;
         let mut scheduled: Vec<(usize, u32)> = Vec::new();
         let mut preempted = false;
@@ -359,7 +429,9 @@ impl<'a, T: StepTime> Reference<'a, T> {
             && let Some(&number) = self.waiting.first()
         {
             let hits = self.find(number);
-            let computed = u32::try_from(hits.len()).unwrap() * self.engine.block_tokens;
+            let brought = self.get(number).brought;
+            let found = u32::try_from(hits.len()).unwrap() * self.engine.block_tokens;
+            let computed = if brought { self.get(number).computed } else { found };
             let tokens = (self.get(number).tokens() - computed).min(budget);
             let wanted = (computed + tokens).div_ceil(self.engine.block_tokens) as usize;
             // Free blocks that hold something of it are not free for the rest.
@@ -369,19 +441,25 @@ impl<'a, T: StepTime> Reference<'a, T> {
             self.kv.hold(&hits);
             let now = self.now;
             let one = self.get_mut(number);
-            (one.blocks, one.computed, one.hit) = (hits, computed, computed);
+            (one.blocks, one.computed, one.brought) = (hits, computed, false);
+            one.hit = if brought { 0 } else { computed };
             if one.record.admitted_ps.is_none() {
                 (one.record.admitted_ps, one.record.cached) = (Some(now), computed);
             }
             assert!(self.allocate(number, tokens));
             self.cache(number, tokens);
-            self.report.work.cached_tokens += u64::from(computed);
+            if brought {
+                let since = self.get(number).record.first_token_ps.unwrap();
+                self.report.handover.add(now - since, 1);
+            } else {
+                self.report.work.cached_tokens += u64::from(computed);
+            }
             self.waiting.remove(0);
             self.running.push(number);
             scheduled.push((number, tokens));
             budget -= tokens;
         }
-        scheduled
+        (scheduled, preempted)
     }
 
     /// Blocks that hold the first tokens of somebody who waits, but not its last token.
@@ -509,6 +587,15 @@ impl<'a, T: StepTime> Reference<'a, T> {
                 self.report.work.useful_tokens += u64::from(self.get(number).computed);
                 self.running.retain(|&one| one != number);
                 self.end(number, now, Outcome::Completed);
+            } else if let Some(link) = self.link {
+                self.running.retain(|&one| one != number);
+                let one = self.sequences[number].take().unwrap();
+                // One after the other.
+                let free = self.sent.last().map_or(0, |sent| sent.ready - link.latency_ps);
+                let sending = link.sending_ps(one.record.prompt).unwrap();
+                let ready = now.max(free) + sending + link.latency_ps;
+                self.report.work.sent_tokens += u64::from(one.record.prompt);
+                self.sent.push(Sent { record: one.record, ready, blocks: one.blocks });
             }
         }
     }
