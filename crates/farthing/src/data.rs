@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use facts::Gap;
+use facts::{Exchange, Gap};
 use journal::{Body, DirStorage, Missing, Record};
 use ledger::Ledger;
-use quantity::HashKey;
+use quantity::{HashKey, Period};
 use warehouse::{End, Passed, Pruned, Warehouse, WarehouseError};
 
 /// A data directory. Only its owner may look into it.
@@ -201,6 +201,50 @@ impl DataDir {
             Ok(())
         })?;
         Ok(read)
+    }
+
+    /// Every exchange that was admitted in a period, is settled and counts, in the order in which they settled.
+    /// What is left out is told on stderr.
+    pub(crate) fn each_exchange(
+        &self,
+        period: Period,
+        mut take: impl FnMut(&Exchange),
+    ) -> anyhow::Result<()> {
+        let mut ledger = Ledger::default();
+        let mut pruned = 0_u64;
+        let each = self.warehouse()?.each(|passed| {
+            let record = match passed {
+                Passed::Record(record) => record,
+                Passed::Pruned(_) => {
+                    pruned += 1;
+                    return anyhow::Ok(());
+                }
+            };
+            match record.decode()?.body {
+                Body::Admitted(admission) => ledger.admit(admission)?,
+                Body::Dispatched(dispatch) => ledger.dispatch(dispatch)?,
+                Body::AttemptEnded(end) => ledger.end(end)?,
+                Body::Settled(settlement) => {
+                    let exchange = ledger.settle(settlement)?;
+                    if period.contains(exchange.admission.at) && exchange.is_counted() {
+                        take(&exchange);
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        each.map_err(|error| self.explained(error))?;
+        if pruned > 0 {
+            eprintln!(
+                "farthing: {pruned} segments of the journal were pruned; of their exchanges sums are kept, not each \
+                 one: they are left out"
+            );
+        }
+        if ledger.open() > 0 {
+            eprintln!("farthing: {} exchanges are not settled; they are left out", ledger.open());
+        }
+        Ok(())
     }
 
     /// Where it is.

@@ -13,6 +13,7 @@ mod estimate;
 mod journal_cmd;
 mod key_cmd;
 mod key_file;
+mod metered;
 mod output;
 mod plan;
 mod price_alarm;
@@ -23,6 +24,7 @@ mod secrets;
 mod serve;
 mod simulate;
 mod simulated_cmd;
+mod trace_file;
 mod validate;
 mod watch;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::ArgGroup;
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Charts, Search, Simulation, Source};
@@ -11,8 +11,9 @@ use roofline::Steps;
 use servesim::{Balance, Goal, Keeper, Report, Slo};
 use workload::Columns;
 
+use crate::bill::When;
 use crate::estimate::count;
-use crate::output;
+use crate::{Place, output};
 
 mod offered;
 mod serve;
@@ -24,7 +25,8 @@ pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]
-#[command(group = ArgGroup::new("workload").required(true).args(["trace", "input"]))]
+#[command(group = ArgGroup::new("workload").required(true).args(["trace", "from_ledger", "input"]))]
+#[command(group = ArgGroup::new("recorded").args(["trace", "from_ledger"]))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     serving: Serving,
@@ -39,19 +41,29 @@ pub(crate) struct Arguments {
     /// or any CSV with --columns; the last two tell what prompts have in common and are served with prefix caching
     #[arg(long, value_name = "FILE", conflicts_with = "rate")]
     trace: Option<PathBuf>,
+    /// What the gateway metered: each exchange of the ledger is a request, and its messages tell what prompts have in
+    /// common
+    #[arg(long, conflicts_with_all = ["rate", "cv", "seed"])]
+    from_ledger: bool,
+    /// Only exchanges of this route
+    #[arg(long, value_name = "ROUTE", requires = "from_ledger")]
+    route: Option<String>,
+    /// Only exchanges from this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
+    #[arg(long, value_name = "TIME", requires = "from_ledger")]
+    since: Option<When>,
     /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=reply_tokens`, perhaps `unit=ms`
     #[arg(long, value_name = "MAPPING", requires = "trace", value_parser = columns)]
     columns: Option<Columns>,
     /// Only what came so long after the trace's first request, such as 10m
     #[arg(long, value_name = "TIME", requires = "trace", value_parser = span)]
     from: Option<Duration>,
-    /// And before that
-    #[arg(long, value_name = "TIME", requires = "trace", value_parser = span)]
-    until: Option<Duration>,
-    /// Prompts that begin alike share nothing, although the trace tells what they have in common
-    #[arg(long, requires = "trace")]
+    /// And before that; of the ledger a time as --since
+    #[arg(long, value_name = "TIME", requires = "recorded")]
+    until: Option<Until>,
+    /// Prompts that begin alike share nothing, although it is told what they have in common
+    #[arg(long, requires = "recorded")]
     no_prefix_caching: bool,
-    /// How many times as fast the trace is played
+    /// How many times as fast trace or ledger are played
     #[arg(long, value_name = "FACTOR", default_value = "1", conflicts_with = "rate", value_parser = positive)]
     scale: Positive,
     /// Requests a second, arriving at random (Poisson)
@@ -101,6 +113,31 @@ pub(crate) struct Arguments {
     /// Also as one page with plots: latency against load, batches through time, cost against utilisation
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The end of what is played: so long after a trace's first request, or an instant of the ledger's.
+#[derive(Debug, Clone)]
+struct Until(String);
+
+impl std::str::FromStr for Until {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        span(text).map(|_| ()).or_else(|_| text.parse::<When>().map(|_| ()))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Until {
+    fn span(&self) -> anyhow::Result<Duration> {
+        span(&self.0).map_err(|error| anyhow!("--until: {error}"))
+    }
+
+    fn when(&self) -> anyhow::Result<When> {
+        self.0.parse().map_err(|error| anyhow!("--until: {error}"))
+    }
 }
 
 /// A number above 0 with its text.

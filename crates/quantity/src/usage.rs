@@ -121,6 +121,15 @@ impl TokenClass {
         }
     }
 
+    /// Whether it was read from a prompt cache.
+    #[must_use]
+    pub const fn is_cache_read(self) -> bool {
+        matches!(
+            self,
+            Self::CacheRead | Self::CacheReadAudio | Self::CacheReadImage | Self::CacheReadVideo
+        )
+    }
+
     const fn index(self) -> usize {
         self as usize - 1
     }

@@ -67,6 +67,23 @@ pub enum Source {
         /// How many times as fast it was played.
         scale: String,
     },
+    /// What the gateway metered.
+    Ledger {
+        /// The one route whose exchanges these are.
+        route: Option<String>,
+        /// Exchanges that are no requests here, for nothing is known of their usage.
+        unknown: u64,
+        /// Those that had no prompt or no reply.
+        without_tokens: u64,
+        /// Requests whose usage was estimated.
+        estimated: u64,
+        /// Input tokens of all exchanges that are requests.
+        input: u64,
+        /// Of these, tokens that providers told to have read from a cache.
+        cached: u64,
+        /// How many times as fast they were played.
+        scale: String,
+    },
     /// Random arrivals of one size.
     Poisson {
         /// Requests per second; `None` where it was searched.

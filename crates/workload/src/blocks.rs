@@ -7,6 +7,7 @@ use quantity::TokenCount;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::random::mix;
 use crate::{Row, TraceError};
 
 /// One request of a trace, and what its prompt begins with.
@@ -19,6 +20,25 @@ pub struct NamedRow {
     /// The blocks of its prompt, from the first. Two prompts begin with the same tokens as far as
     /// they begin with the same names.
     pub names: Vec<u64>,
+}
+
+/// The names of the full blocks of a prompt that is made of parts, each with an identity, which stands for the part and
+/// all before it, and the tokens up to its end. Equal beginnings have equal names, up to the end of the last part that is
+/// equal.
+#[must_use]
+pub fn block_names(
+    parts: impl IntoIterator<Item = (u64, u64)>,
+    block_tokens: NonZeroU32,
+) -> Vec<u64> {
+    let block = u64::from(block_tokens.get());
+    let mut names: Vec<u64> = Vec::new();
+    for (identity, end) in parts {
+        // A block belongs to the part in which it ends.
+        while (names.len() as u64 + 1) * block <= end {
+            names.push(mix(identity ^ mix(names.len() as u64)));
+        }
+    }
+    names
 }
 
 /// Reads traces of JSON lines in the order of time, Mooncake's or Bailian's, whichever the first line
@@ -225,6 +245,22 @@ mod tests {
                 row(Form::Bailian, Duration::from_millis(886), 16, 1, &[]),
             ]
         );
+    }
+
+    #[test]
+    fn prompts_share_the_blocks_of_the_parts_that_they_share() {
+        const BLOCK: NonZeroU32 = NonZeroU32::new(16).unwrap();
+        let names = |parts: &[(u64, u64)]| block_names(parts.iter().copied(), BLOCK);
+        let first = names(&[(1, 40), (2, 60)]);
+        assert_eq!(first.len(), 3);
+        // The history of the next turn: three blocks are full of what the first had, one of what is new.
+        let next = names(&[(1, 40), (2, 60), (3, 79)]);
+        assert_eq!((next.len(), &next[..3]), (4, &first[..]));
+        // Another message behind the same start shares the two blocks that end in it.
+        let other = names(&[(1, 40), (9, 100)]);
+        assert_eq!((other.len(), &other[..2]), (6, &first[..2]));
+        assert_ne!(other[2], first[2]);
+        assert!(names(&[(1, 15)]).is_empty());
     }
 
     #[test]

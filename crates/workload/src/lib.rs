@@ -25,7 +25,7 @@ mod trace;
 mod trace_reader;
 mod workload;
 
-pub use blocks::{BlockReader, NamedRow};
+pub use blocks::{BlockReader, NamedRow, block_names};
 pub use demo::demo;
 pub use describe::{Description, RouteCounts};
 pub use fault::{Fault, ParseFaultError};

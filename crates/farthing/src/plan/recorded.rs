@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use facts::{Dimension, Measures, Query};
 use planner::scenario::Recorded;
 use planner::{HOURS_PER_MONTH, Var};
-use quantity::{TokenClass, UnixTime};
-use workload::AzureReader;
+use quantity::{Period, TokenClass, UnixTime};
 
 use crate::bill::{When, answer, period};
 use crate::config::Config;
 use crate::data::DataDir;
+use crate::metered::Calls;
+use crate::trace_file::Lines;
 
 /// What was recorded, looked up once for each source.
 pub(super) struct Recordings<'a> {
@@ -20,27 +22,31 @@ pub(super) struct Recordings<'a> {
     file: &'a Path,
     now: UnixTime,
     ledgers: BTreeMap<[Option<String>; 3], Sums>,
+    spreads: BTreeMap<[Option<String>; 3], f64>,
     traces: BTreeMap<String, Sums>,
 }
 
-/// Sums over attempts, in the terms of a scenario.
+/// Sums over attempts, in the terms of a scenario. A trace does not tell them all.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     exchanges: f64,
-    completed: f64,
+    completed: Option<f64>,
     attempts: f64,
     input: f64,
-    cached: f64,
+    cached: Option<f64>,
     answer: f64,
-    reasoning: f64,
-    /// Of output and of its square, for the spread; only of a trace.
+    reasoning: Option<f64>,
+    /// Attempts beyond the first, for each exchange.
+    retries: Option<f64>,
+    /// Of the output's square, for the spread; only of a trace.
     squares: Option<f64>,
     hours: f64,
 }
 
 impl<'a> Recordings<'a> {
     pub(super) fn new(config: &'a Config, file: &'a Path, now: UnixTime) -> Self {
-        Self { config, file, now, ledgers: BTreeMap::new(), traces: BTreeMap::new() }
+        let (ledgers, spreads, traces) = Default::default();
+        Self { config, file, now, ledgers, spreads, traces }
     }
 
     /// What was recorded of a quantity.
@@ -48,6 +54,17 @@ impl<'a> Recordings<'a> {
         let sums = match asked {
             Recorded::Ledger { route, since, until } => {
                 let key = [route.clone(), since.clone(), until.clone()];
+                if var == Var::Spread {
+                    return match self.spreads.get(&key) {
+                        Some(spread) => Ok(*spread),
+                        None => {
+                            let [route, since, until] = &key;
+                            let period = self.period(since.as_deref(), until.as_deref())?;
+                            let spread = self.spread(route.as_deref(), period)?;
+                            Ok(*self.spreads.entry(key).or_insert(spread))
+                        }
+                    };
+                }
                 match self.ledgers.get(&key) {
                     Some(sums) => *sums,
                     None => {
@@ -69,17 +86,29 @@ impl<'a> Recordings<'a> {
         sums.value(var)
     }
 
+    fn period(&self, since: Option<&str>, until: Option<&str>) -> anyhow::Result<Period> {
+        let when = |text: Option<&str>| {
+            let when = text.map(|text| text.parse::<When>().map_err(anyhow::Error::msg));
+            when.transpose().context("expected a time such as `30d` or `2026-11-01`")
+        };
+        period(when(since)?, when(until)?, self.now)
+    }
+
+    /// Sums do not tell it: each exchange is read.
+    fn spread(&self, route: Option<&str>, period: Period) -> anyhow::Result<f64> {
+        let calls = Calls::read(self.config, route, period)?;
+        let outputs = || calls.outputs().map(|tokens| tokens as f64);
+        let squares = outputs().map(|tokens| tokens * tokens).sum();
+        spread(outputs().count() as f64, outputs().sum(), squares)
+    }
+
     fn ledger(
         &self,
         route: Option<&str>,
         since: Option<&str>,
         until: Option<&str>,
     ) -> anyhow::Result<Sums> {
-        let when = |text: Option<&str>| {
-            let when = text.map(|text| text.parse::<When>().map_err(anyhow::Error::msg));
-            when.transpose().context("expected a time such as `30d` or `2026-11-01`")
-        };
-        let period = period(when(since)?, when(until)?, self.now)?;
+        let period = self.period(since, until)?;
         let data = DataDir::open(&self.config.data_dir)?;
         let query = Query { by: vec![Dimension::Route], period };
         let answer = answer(&data, &query, self.now)?;
@@ -111,20 +140,13 @@ impl<'a> Recordings<'a> {
         let reasoning = total.tokens[TokenClass::Reasoning] as f64;
         Ok(Sums {
             exchanges: total.exchanges as f64,
-            completed: total.completed as f64,
+            completed: Some(total.completed as f64),
             attempts: total.attempts as f64,
             input: total.input() as f64,
-            cached: tokens(|class| {
-                matches!(
-                    class,
-                    TokenClass::CacheRead
-                        | TokenClass::CacheReadAudio
-                        | TokenClass::CacheReadImage
-                        | TokenClass::CacheReadVideo
-                )
-            }),
+            cached: Some(tokens(TokenClass::is_cache_read)),
             answer: total.output() as f64 - reasoning,
-            reasoning,
+            reasoning: Some(reasoning),
+            retries: Some((total.attempts as f64 / total.exchanges as f64 - 1.0).max(0.0)),
             squares: None,
             hours: span.as_secs_f64() / 3600.0,
         })
@@ -132,11 +154,10 @@ impl<'a> Recordings<'a> {
 
     fn trace(&self, file: &str) -> anyhow::Result<Sums> {
         let path: PathBuf = self.file.parent().unwrap_or(Path::new("")).join(file);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
         let mut sums = Sums { squares: Some(0.0), ..Sums::default() };
-        for row in AzureReader::rows(&text) {
-            let row = row.with_context(|| path.display().to_string())?;
+        let left_out = AtomicU64::new(0);
+        for row in Lines::open(&path, None, 0, &left_out)? {
+            let row = row?.row;
             let (input, output) = (row.input.get() as f64, row.output.get() as f64);
             sums.exchanges += 1.0;
             sums.input += input;
@@ -144,12 +165,28 @@ impl<'a> Recordings<'a> {
             sums.squares = sums.squares.map(|squares| squares + output * output);
             sums.hours = row.at.as_secs_f64() / 3600.0;
         }
-        (sums.completed, sums.attempts) = (sums.exchanges, sums.exchanges);
-        if sums.exchanges == 0.0 {
+        sums.attempts = sums.exchanges;
+        // Some formats tell of requests without a reply.
+        let failed = left_out.load(Ordering::Relaxed);
+        if failed > 0 {
+            sums.completed = Some(sums.exchanges);
+            sums.exchanges += failed as f64;
+        }
+        if sums.attempts == 0.0 {
             bail!("{}: no requests in it", path.display());
         }
         Ok(sums)
     }
+}
+
+/// Why a trace cannot say a quantity.
+const TOLD: &str = "this trace does not tell it; the ledger does";
+
+/// The standard deviation of replies over their mean.
+fn spread(count: f64, sum: f64, squares: f64) -> anyhow::Result<f64> {
+    let mean = sum / count;
+    anyhow::ensure!(mean > 0.0, "there are no tokens of replies");
+    Ok((squares / count - mean * mean).max(0.0).sqrt() / mean)
 }
 
 impl Sums {
@@ -164,21 +201,18 @@ impl Sums {
             }
             Var::Input => self.input / self.attempts,
             Var::Answer => self.answer / self.attempts,
-            Var::Cached => self.cached / self.input.max(1.0),
-            Var::Reasoning => 1.0 + self.reasoning / self.answer.max(1.0),
-            Var::Retries => (self.attempts / self.exchanges - 1.0).max(0.0),
-            Var::Failures => 1.0 - self.completed / self.exchanges,
+            Var::Cached => self.cached.context(TOLD)? / self.input.max(1.0),
+            Var::Reasoning => 1.0 + self.reasoning.context(TOLD)? / self.answer.max(1.0),
+            Var::Retries => self.retries.context(TOLD)?,
+            Var::Failures => 1.0 - self.completed.context(TOLD)? / self.exchanges,
             Var::Spread => {
-                let squares = self
-                    .squares
-                    .context("the ledger's sums do not tell the spread; a trace does")?;
-                let mean = self.answer / self.exchanges;
-                (squares / self.exchanges - mean * mean).max(0.0).sqrt() / mean.max(1e-9)
+                let squares = self.squares.context("the spread is of each reply, not of sums")?;
+                spread(self.attempts, self.answer, squares)?
             }
             _ => bail!(
                 "nothing recorded tells it; `demand.tasks` (an exchange being a task), `tokens.input`, `tokens.answer`, \
-                 `tokens.cached`, `tokens.reasoning`, `tokens.spread` (of a trace), `task.retries` and `task.failures` \
-                 can be taken from there"
+                 `tokens.cached`, `tokens.reasoning`, `tokens.spread`, `task.retries` and `task.failures` can be taken \
+                 from there"
             ),
         })
     }

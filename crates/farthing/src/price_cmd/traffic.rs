@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use facts::{Attempt, Booked, Exchange};
-use journal::Body;
-use ledger::Ledger;
 use metering::{Supposed, reprice};
 use quantity::{Period, UnixTime};
 use report::price::Weighed;
 use tariff::{Book, Key, PriceRow, Sheet};
-use warehouse::Passed;
 
 use crate::bill::{When, period};
 use crate::config::Config;
@@ -57,41 +54,9 @@ pub(super) fn each_attempt(
     period: Period,
     mut take: impl FnMut(&Exchange, &Attempt),
 ) -> anyhow::Result<()> {
-    let mut ledger = Ledger::default();
-    let mut pruned = 0_u64;
-    let each = data.warehouse()?.each(|passed| {
-        let record = match passed {
-            Passed::Record(record) => record,
-            Passed::Pruned(_) => {
-                pruned += 1;
-                return anyhow::Ok(());
-            }
-        };
-        match record.decode()?.body {
-            Body::Admitted(admission) => ledger.admit(admission)?,
-            Body::Dispatched(dispatch) => ledger.dispatch(dispatch)?,
-            Body::AttemptEnded(end) => ledger.end(end)?,
-            Body::Settled(settlement) => {
-                let exchange = ledger.settle(settlement)?;
-                if period.contains(exchange.admission.at) && exchange.is_counted() {
-                    exchange.attempts.iter().for_each(|attempt| take(&exchange, attempt));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    });
-    each.map_err(|error| data.explained(error))?;
-    if pruned > 0 {
-        eprintln!(
-            "farthing: {pruned} segments of the journal were pruned; what is kept of their exchanges \
-             cannot be priced again, and is left out"
-        );
-    }
-    if ledger.open() > 0 {
-        eprintln!("farthing: {} exchanges are not settled; they are left out", ledger.open());
-    }
-    Ok(())
+    data.each_exchange(period, |exchange| {
+        exchange.attempts.iter().for_each(|attempt| take(exchange, attempt));
+    })
 }
 
 /// Weighs what is otherwise in a later sheet.

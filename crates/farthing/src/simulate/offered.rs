@@ -1,23 +1,23 @@
 //! The workload that is simulated: a trace from a file, or one made from a seed.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use report::simulation::Source;
 use servesim::{Incoming, Prefix, Request};
-use workload::{Columns, NamedRow, Poisson, Row, TraceReader};
+use workload::{Columns, NamedRow, Poisson, Row};
 
-use super::{Arguments, Positive};
+use super::{Arguments, Positive, Until};
+use crate::bill::period;
+use crate::config::Config;
+use crate::metered::Calls;
+use crate::trace_file::Lines;
 
 /// Requests of a workload that nobody says the number of.
 const REQUESTS: u32 = 10_000;
-/// Far more than a line of a trace has: names of a million tokens in blocks of 16 are 1.3 MB.
-const LINE_BYTES: u64 = 1 << 22;
 
 /// A workload that can be gone through several times.
 pub(super) struct Traffic {
@@ -39,6 +39,12 @@ enum Kind {
         /// Whether it is told what prompts have in common.
         named: bool,
     },
+    Ledger {
+        calls: Calls,
+        route: Option<String>,
+        scale: Positive,
+        named: bool,
+    },
     /// Without a rate, one a second.
     Poisson {
         rate: Option<Positive>,
@@ -54,9 +60,20 @@ impl Traffic {
     pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Self> {
         let Arguments { trace, scale, rate, input, output, requests, seed, .. } = arguments;
         let left_out = AtomicU64::new(0);
+        if arguments.from_ledger {
+            let config = Config::load(&arguments.place)?;
+            let now = gateway::Clock::system().now();
+            let until = arguments.until.as_ref().map(Until::when).transpose()?;
+            let period = period(arguments.since, until, now)?;
+            let route = arguments.route.clone();
+            let calls = Calls::read(&config, route.as_deref(), period)?;
+            let (scale, named) = (scale.clone(), !arguments.no_prefix_caching);
+            let kind = Kind::Ledger { calls, route, scale, named };
+            return Ok(Self { kind, most: *requests, left_out });
+        }
         if let Some(file) = trace {
             let from = arguments.from.unwrap_or(Duration::ZERO);
-            let until = arguments.until.unwrap_or(Duration::MAX);
+            let until = arguments.until.as_ref().map_or(Ok(Duration::MAX), Until::span)?;
             anyhow::ensure!(
                 from < until,
                 "--from is not before --until: nothing of the trace is between"
@@ -67,7 +84,7 @@ impl Traffic {
             return Ok(Self { kind, most: *requests, left_out });
         }
         let (Some(input), Some(output)) = (*input, *output) else {
-            return Err(anyhow!("expected --trace, or --in and --out"));
+            return Err(anyhow!("expected --trace, --from-ledger, or --in and --out"));
         };
         if rate.is_none() && arguments.find_rate.is_none() {
             return Err(anyhow!("expected --rate, or --find-rate"));
@@ -81,9 +98,9 @@ impl Traffic {
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         Ok(match &self.kind {
             Kind::Trace { file, columns, from, until, scale, .. } => {
-                let mut lines = Lines::open(file, columns.clone(), &self.left_out)?;
-                lines.next_row()?;
-                let format = lines.reader.format().unwrap_or("unknown").to_owned();
+                let mut lines = Lines::open(file, columns.clone(), 1, &self.left_out)?;
+                lines.next().transpose()?;
+                let format = lines.reader().format().unwrap_or("unknown").to_owned();
                 let part = (*from > Duration::ZERO || *until < Duration::MAX).then(|| {
                     let seconds = |time: &Duration| time.as_secs_f64();
                     match *until {
@@ -99,6 +116,15 @@ impl Traffic {
                     scale: scale.text.clone(),
                 }
             }
+            Kind::Ledger { calls, route, scale, .. } => Source::Ledger {
+                route: route.clone(),
+                unknown: calls.unknown,
+                without_tokens: calls.without_tokens,
+                estimated: calls.estimated,
+                input: calls.input(),
+                cached: calls.cached,
+                scale: scale.text.clone(),
+            },
             &Kind::Poisson { ref rate, input, output, ref cv, seed } => {
                 let [rate, cv] = [rate, cv].map(|one| one.as_ref().map(|one| one.text.clone()));
                 Source::Poisson { rate, input, output, cv, seed }
@@ -108,10 +134,15 @@ impl Traffic {
 
     /// Whether it tells what prompts have in common, and that is to be used.
     pub(super) fn names_blocks(&self) -> anyhow::Result<bool> {
-        let Kind::Trace { file, columns, named: true, .. } = &self.kind else { return Ok(false) };
-        let mut lines = Lines::open(file, columns.clone(), &self.left_out)?;
-        let first = lines.next_row().with_context(|| lines.name.clone())?;
-        Ok(first.is_some() && lines.reader.names_blocks())
+        let (file, columns) = match &self.kind {
+            Kind::Trace { file, columns, named: true, .. } => (file, columns),
+            Kind::Ledger { calls, named: true, .. } => {
+                return Ok(calls.rows().any(|row| !row.names.is_empty()));
+            }
+            _ => return Ok(false),
+        };
+        let mut lines = Lines::open(file, columns.clone(), 1, &self.left_out)?;
+        Ok(lines.next().transpose()?.is_some() && lines.reader().names_blocks())
     }
 
     /// From the first one, all coming so many times as fast.
@@ -122,7 +153,7 @@ impl Traffic {
         let most = self.most.map_or(usize::MAX, |most| most as usize);
         Ok(match self.kind {
             Kind::Trace { ref file, ref columns, from, until, ref scale, named } => {
-                let lines = Lines::open(file, columns.clone(), &self.left_out)?;
+                let lines = Lines::open(file, columns.clone(), 1, &self.left_out)?;
                 let scale = scale.value * faster;
                 let at = move |row: &anyhow::Result<NamedRow>| {
                     row.as_ref().map_or(from, |row| row.row.at)
@@ -130,13 +161,12 @@ impl Traffic {
                 // The first line that is wrong ends it, wherever it is.
                 let part = lines.skip_while(move |row| at(row) < from);
                 let part = part.take_while(move |row| at(row) < until).take(most);
-                Box::new(part.map(move |row| {
-                    let NamedRow { row, block_tokens, names } = row?;
-                    let request = request(&Row { at: (row.at - from).div_f64(scale), ..row })?;
-                    let prefix =
-                        (named && !names.is_empty()).then(|| Prefix::new(names, block_tokens));
-                    Ok(Incoming { request, prefix })
-                }))
+                Box::new(part.map(move |row| incoming(row?, from, scale, named)))
+            }
+            Kind::Ledger { ref calls, ref scale, named, .. } => {
+                let scale = scale.value * faster;
+                let rows = calls.rows().take(most);
+                Box::new(rows.map(move |row| incoming(row, Duration::ZERO, scale, named)))
             }
             Kind::Poisson { ref rate, input, output, ref cv, seed } => {
                 let rate = rate.as_ref().map_or(1.0, |rate| rate.value);
@@ -156,9 +186,23 @@ impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Trace { file, .. } => write!(f, "{}", file.display()),
+            Kind::Ledger { .. } => f.write_str("the ledger"),
             Kind::Poisson { .. } => f.write_str("the workload"),
         }
     }
+}
+
+/// A request that came after a time, so many times as fast.
+fn incoming(
+    named_row: NamedRow,
+    from: Duration,
+    faster: f64,
+    named: bool,
+) -> anyhow::Result<Incoming> {
+    let NamedRow { row, block_tokens, names } = named_row;
+    let request = request(&Row { at: (row.at - from).div_f64(faster), ..row })?;
+    let prefix = (named && !names.is_empty()).then(|| Prefix::new(names, block_tokens));
+    Ok(Incoming { request, prefix })
 }
 
 fn request(row: &Row) -> anyhow::Result<Request> {
@@ -168,59 +212,4 @@ fn request(row: &Row) -> anyhow::Result<Request> {
             "a request after {at} s of {tokens} tokens: expected at most 213 days and 2^32 tokens"
         )
     })
-}
-
-/// The rows of a trace's file. Nothing comes after an error.
-struct Lines<'a> {
-    name: String,
-    file: BufReader<File>,
-    reader: TraceReader,
-    line: u64,
-    left_out: &'a AtomicU64,
-}
-
-impl<'a> Lines<'a> {
-    fn open(
-        path: &Path,
-        columns: Option<Columns>,
-        left_out: &'a AtomicU64,
-    ) -> anyhow::Result<Self> {
-        let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        let (file, reader) = (BufReader::new(file), TraceReader::new(columns));
-        Ok(Self { name, file, reader, line: 0, left_out })
-    }
-
-    fn next_row(&mut self) -> anyhow::Result<Option<NamedRow>> {
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            self.line += 1;
-            let at_most = &mut self.file.by_ref().take(LINE_BYTES);
-            if at_most.read_until(b'\n', &mut line)? == 0 {
-                self.left_out.store(self.reader.left_out(), Ordering::Relaxed);
-                return Ok(None);
-            }
-            let wrong = |expected: &str| anyhow!("line {}: expected {expected}", self.line);
-            if line.len() as u64 == LINE_BYTES {
-                return Err(wrong("less than 4 MiB in a line"));
-            }
-            let text = str::from_utf8(&line).map_err(|_| wrong("a line of UTF-8"))?;
-            let Some(named) = self.reader.line(text)? else { continue };
-            if named.row.input.get() == 0 || named.row.output.get() == 0 {
-                let expected = "at least one token of a prompt and one of a reply";
-                return Err(anyhow!("{}, found `{}`", wrong(expected), text.trim_end()));
-            }
-            return Ok(Some(named));
-        }
-    }
-}
-
-impl Iterator for Lines<'_> {
-    type Item = anyhow::Result<NamedRow>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let row = self.next_row().with_context(|| self.name.clone());
-        row.transpose()
-    }
 }

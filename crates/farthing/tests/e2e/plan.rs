@@ -188,6 +188,38 @@ fn a_trace_tells_what_calls_are_like() {
     assert!((assumed("tokens.spread") - 1.0 / 3.0).abs() < 1e-5);
 }
 
+#[test]
+fn a_trace_of_any_format_tells_what_it_can() {
+    let home = Home::new("");
+    let rows = (0..60).map(|minute| {
+        let reply = if minute % 5 == 0 { 0 } else { 80 };
+        format!("{},ChatGPT,500,{reply},0,API log\n", minute * 60)
+    });
+    let header = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n";
+    std::fs::write(beside(&home, "burst.csv"), header.to_owned() + &rows.collect::<String>())
+        .unwrap();
+    let from = "{ from = \"trace\", file = \"burst.csv\" }";
+    let text = |more: &str| {
+        format!(
+            "[demand]\ntasks = {from}\n[tokens]\ninput = {from}\nanswer = {from}\n{more}\n\
+             [api]\nmodels = \"gpt-5-mini\"\n"
+        )
+    };
+    let file = scenario(&home, &text(&format!("[task]\nfailures = {from}")));
+    let json = home.run(&["plan", &file.display().to_string(), "--json"]).json();
+    let assumed = |key: &str| {
+        let all = json["assumptions"].as_array().unwrap();
+        number(&all.iter().find(|one| one["key"] == key).unwrap()["value"])
+    };
+    assert_eq!((assumed("tokens.input"), assumed("tokens.answer")), (500.0, 80.0));
+    // A fifth had no reply.
+    assert!((assumed("task.failures") - 0.2).abs() < 1e-9);
+    // What it does not tell is not zero.
+    scenario(&home, &text(&format!("cached = {from}")));
+    let err = home.run(&["plan", &file.display().to_string()]).err;
+    assert!(err.contains("line 6") && err.contains("this trace does not tell it"), "{err}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_gateway_metered_is_what_is_planned() {
     const REPLY: &str = r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"abcd"},
@@ -217,6 +249,19 @@ async fn what_the_gateway_metered_is_what_is_planned() {
     assert!((bill - exact).abs() < 1e-5, "{bill} {exact}");
     let table = home.run(&["plan", &file]).ok();
     assert!(table.contains("recorded, line 7"), "{table}");
+    // Replies of one length have no spread.
+    scenario(
+        &home,
+        &text("support").replace("[api]", &format!("spread = {}\n[api]", from("support"))),
+    );
+    let json = home.run(&["plan", &file, "--json"]).json();
+    let spread = json["assumptions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["key"] == "tokens.spread")
+        .unwrap();
+    assert_eq!((&spread["origin"], number(&spread["value"])), (&"recorded".into(), 0.0));
     scenario(&home, &text("sales"));
     let ran = home.run(&["plan", &file]);
     assert!(ran.err.contains("the ledger has nothing of route `sales`"), "{}", ran.err);

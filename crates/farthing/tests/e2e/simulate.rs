@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::home::{Home, Ran};
+use crate::client::Call;
+use crate::home::{Home, Ran, both};
+use crate::scripted::{Act, Scripted, json};
 
 const SETUP: [&str; 5] = ["simulate", "--model", "llama-3.1-8b", "--gpu", "h100"];
 const POISSON: [&str; 8] = ["--rate", "4", "--in", "2k", "--out", "500", "--requests", "1,000"];
@@ -310,6 +312,80 @@ fn other_formats_and_parts_of_a_trace_are_played() {
         count(&run(&rows, &["--no-prefix-caching", "--json"]).json()["tokens"]["cached_input"]),
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gateway_metered_is_a_workload() {
+    // 4 bytes of text are a token. Of the last reply nothing is known, of the one before usage is estimated.
+    let reply = |usage: &str| {
+        json(&format!(
+            "{{\"id\":\"c\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"message\":{{\"content\":\"abcd\"}},\
+             \"finish_reason\":\"stop\"}}]{usage}}}"
+        ))
+    };
+    let usage = |input: u32, output: u32, cached: u32| {
+        reply(&format!(
+            ",\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\
+             \"prompt_tokens_details\":{{\"cached_tokens\":{cached}}}}}"
+        ))
+    };
+    let replies = [usage(500, 30, 0), usage(800, 20, 448), usage(7, 9, 0), reply(""), json("abcd")];
+    let replies = std::sync::Mutex::new(replies.into_iter());
+    let script = move |_: &_| vec![Act::Send(replies.lock().unwrap().next().unwrap())];
+    let server = Scripted::start(script).await;
+    let home = Home::new(&both(server.address));
+    let gateway = home.serve();
+    let said = |role: &str, letter: &str, tokens: usize| {
+        format!("{{\"role\":\"{role}\",\"content\":\"{}\"}}", letter.repeat(4 * tokens))
+    };
+    let [system, first] = [said("system", "s", 400), said("user", "u", 100)];
+    let second = [said("assistant", "a", 30), said("user", "v", 270)].join(",");
+    for (route, messages) in [
+        ("chat", format!("{system},{first}")),
+        ("chat", format!("{system},{first},{second}")),
+        ("other", said("user", "o", 7)),
+        ("chat", said("user", "x", 7)),
+        ("chat", said("user", "y", 7)),
+    ] {
+        let call = Call::chat(format!("{{\"model\":\"m\",\"messages\":[{messages}]}}"));
+        call.with("x-farthing-route", route).send(&gateway).await;
+    }
+    home.once_settled(5).await;
+    gateway.stop().await;
+
+    let config = home.config();
+    let place = ["--from-ledger", "--config", config.to_str().unwrap(), "--json"];
+    let run = |more: &[&str]| simulate(&home, &[&place, more]);
+    let all = run(&[]).json();
+    assert_eq!(
+        [&all["requests"]["completed"], &all["tokens"]["input"], &all["tokens"]["output"]],
+        [4, 500 + 800 + 7 + 7, 30 + 20 + 9 + 1]
+    );
+    let ledger = &all["offered"]["ledger"];
+    assert_eq!((count(&ledger["unknown_usage"]), count(&ledger["estimated_requests"])), (1, 1));
+    // The second turn begins with all of the first.
+    let chat = run(&["--route", "chat"]).json();
+    assert_eq!(count(&chat["tokens"]["input"]), 1307);
+    assert_eq!(count(&chat["tokens"]["cached_input"]), 500 / 16 * 16);
+    let ledger = &chat["offered"]["ledger"];
+    assert_eq!(count(&ledger["cached_input_tokens_told"]), 448);
+    assert_eq!((&ledger["route"], &ledger["unknown_usage"]), (&"chat".into(), &1.into()));
+    let plain = run(&["--route", "chat", "--no-prefix-caching"]).json();
+    assert_eq!(count(&plain["tokens"]["cached_input"]), 0);
+    assert_eq!(count(&run(&["--since", "1h"]).json()["requests"]["completed"]), 4);
+    assert!(complaint(run(&["--until", "1h"]), 1).contains("nothing in that period"));
+    let told = complaint(run(&["--route", "chats"]), 1);
+    assert!(told.contains("nothing of route `chats`") && told.contains("chat, other"), "{told}");
+    assert!(complaint(run(&["--until", "soon"]), 2).contains("`soon`"));
+    let text = simulate(&home, &[&place[..3], &["--scale", "2"]]).ok();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "from the ledger, without 1, whose usage is unknown",
+        "told 34.1% of the input as cached",
+        "2 times as fast",
+    ] {
+        assert!(words.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

@@ -124,10 +124,23 @@ impl Simulation<'_> {
     }
 
     fn offered_json(&self) -> Json {
-        let (mut trace, mut made) = (None, None);
+        let (mut trace, mut ledger, mut made) = (None, None, None);
+        let mut played = None;
         match self.source {
             Source::Trace { file, format, part, left_out, scale } => {
-                trace = Some((file, format, part, *left_out, scale));
+                trace = Some((file, format, part, *left_out));
+                played = Some(scale);
+            }
+            Source::Ledger { route, unknown, without_tokens, estimated, input, cached, scale } => {
+                ledger = Some(object! {
+                    "route" => route.as_ref(),
+                    "unknown_usage" => *unknown,
+                    "without_tokens" => *without_tokens,
+                    "estimated_requests" => *estimated,
+                    "input_tokens" => *input,
+                    "cached_input_tokens_told" => *cached,
+                });
+                played = Some(scale);
             }
             Source::Poisson { rate, input, output, cv, seed } => {
                 made = Some((rate, *input, *output, cv, *seed));
@@ -140,7 +153,8 @@ impl Simulation<'_> {
             "format" => trace.map(|trace| trace.1),
             "part" => trace.and_then(|trace| trace.2.as_ref()),
             "left_out_requests" => trace.map(|trace| trace.3),
-            "scale" => trace.map(|trace| trace.4),
+            "ledger" => ledger,
+            "scale" => played,
             "rate" => made.and_then(|made| made.0.as_ref()),
             "input_tokens" => made.map(|made| made.1),
             "output_tokens" => made.map(|made| made.2),

@@ -93,6 +93,26 @@ impl Simulation<'_> {
                 }
                 format!("{from}, {came}")
             }
+            Source::Ledger { route, unknown, without_tokens, estimated, input, cached, scale } => {
+                let mut from = match route {
+                    Some(route) => format!("of route `{route}` from the ledger"),
+                    None => "from the ledger".to_owned(),
+                };
+                let told = [
+                    (*unknown, "without %, whose usage is unknown"),
+                    (*without_tokens, "without % that had no prompt or no reply"),
+                    (*estimated, "% of them with estimated usage"),
+                ];
+                for (count, words) in told.into_iter().filter(|(count, _)| *count > 0) {
+                    from += &format!(", {}", words.replace('%', &grouped(count)));
+                }
+                let share = percent(per_mille(i128::from(*cached), i128::from(*input)));
+                from += &format!("; their providers told {share} of the input as cached");
+                if scale != "1" {
+                    from += &format!(", played {scale} times as fast");
+                }
+                format!("{from}, {came}")
+            }
             Source::Poisson { input, output, cv, seed, .. } => {
                 let arrivals = match cv {
                     None => "Poisson arrivals".to_owned(),
