@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use workload::{AzureReader, BlockReader, NamedRow, TraceReader};
+use workload::{AzureReader, BlockReader, Client, NamedRow, Row, TraceReader, client_rows};
 
 fuzz_target!(|text: &str| {
     let rows: Vec<_> = AzureReader::rows(text).map_while(Result::ok).collect();
@@ -14,6 +14,14 @@ fuzz_target!(|text: &str| {
         let mut reader = TraceReader::new(columns);
         let rows = text.lines().map_while(|line| reader.line(line).ok());
         check(&rows.flatten().collect::<Vec<_>>());
+    }
+    // A client's two tables, one behind the other.
+    let (trace, dataset) =
+        text.split_once('{').map_or((text, ""), |(trace, _)| (trace, &text[trace.len()..]));
+    if let Ok(client) = Client::read(trace, dataset) {
+        let rows: Vec<Row> = client_rows(&[client], 1).take(1_000).collect();
+        assert!(rows.is_sorted_by_key(|row| row.at));
+        assert!(rows.iter().all(|row| row.input.get() > 0 && row.output.get() > 0));
     }
 });
 

@@ -3,30 +3,27 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use clap::ArgGroup;
+use anyhow::{Context, bail};
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Charts, Search, Simulation, Source};
 use roofline::Steps;
 use servesim::{Balance, Goal, Keeper, Report, Slo};
-use workload::Columns;
 
-use crate::bill::When;
 use crate::estimate::count;
-use crate::{Place, output};
+use crate::output;
 
+mod asked;
 mod offered;
 mod serve;
 mod setup;
 
+use asked::Asked;
 use offered::Traffic;
 use serve::Job;
 pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]
-#[command(group = ArgGroup::new("workload").required(true).args(["trace", "from_ledger", "input"]))]
-#[command(group = ArgGroup::new("recorded").args(["trace", "from_ledger"]))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     serving: Serving,
@@ -37,58 +34,13 @@ pub(crate) struct Arguments {
     /// than that the one whose prefix cache has most of the prompt
     #[arg(long, value_name = "ROUTER", default_value = "round-robin")]
     router: Router,
-    /// Requests that came once: a trace of Azure's, BurstGPT's, Mooncake's or Bailian's format, found by its first line,
-    /// or any CSV with --columns; the last two tell what prompts have in common and are served with prefix caching
-    #[arg(long, value_name = "FILE", conflicts_with = "rate")]
-    trace: Option<PathBuf>,
-    /// What the gateway metered: each exchange of the ledger is a request, and its messages tell what prompts have in
-    /// common
-    #[arg(long, conflicts_with_all = ["rate", "cv", "seed"])]
-    from_ledger: bool,
-    /// Only exchanges of this route
-    #[arg(long, value_name = "ROUTE", requires = "from_ledger")]
-    route: Option<String>,
-    /// Only exchanges from this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
-    #[arg(long, value_name = "TIME", requires = "from_ledger")]
-    since: Option<When>,
-    /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=reply_tokens`, perhaps `unit=ms`
-    #[arg(long, value_name = "MAPPING", requires = "trace", value_parser = columns)]
-    columns: Option<Columns>,
-    /// Only what came so long after the trace's first request, such as 10m
-    #[arg(long, value_name = "TIME", requires = "trace", value_parser = span)]
-    from: Option<Duration>,
-    /// And before that; of the ledger a time as --since
-    #[arg(long, value_name = "TIME", requires = "recorded")]
-    until: Option<Until>,
-    /// Prompts that begin alike share nothing, although it is told what they have in common
-    #[arg(long, requires = "recorded")]
-    no_prefix_caching: bool,
-    /// How many times as fast trace or ledger are played
-    #[arg(long, value_name = "FACTOR", default_value = "1", conflicts_with = "rate", value_parser = positive)]
-    scale: Positive,
-    /// Requests a second, arriving at random (Poisson)
-    #[arg(long, value_name = "PER_SECOND", requires = "input", value_parser = positive)]
-    rate: Option<Positive>,
+    #[command(flatten)]
+    asked: Asked,
     /// Searches the highest rate at which this share keeps the SLO: p99 (each limit), or 99% (of the requests, all
     /// limits) [default: p99]
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "p99",
         conflicts_with_all = ["rate", "scale"], value_parser = kept_by)]
     find_rate: Option<KeptBy>,
-    /// Input tokens of each: 2000, 2,000 or 2k
-    #[arg(long = "in", id = "input", value_name = "TOKENS", conflicts_with = "trace", requires = "output", value_parser = some)]
-    input: Option<u32>,
-    /// Output tokens of each
-    #[arg(long = "out", id = "output", value_name = "TOKENS", requires = "input", value_parser = some)]
-    output: Option<u32>,
-    /// Requests [default: all of the trace, or 10,000]
-    #[arg(long, value_name = "COUNT", value_parser = some)]
-    requests: Option<u32>,
-    /// How much the gaps between random arrivals vary, as a coefficient of variation; more than 1 is burstier than Poisson
-    #[arg(long, value_name = "CV", conflicts_with = "trace", value_parser = coefficient)]
-    cv: Option<Positive>,
-    /// Names the random arrivals
-    #[arg(long, default_value_t = 1, conflicts_with = "trace")]
-    seed: u64,
     /// A request that has not begun to run so long after its arrival is given up, such as 10s
     #[arg(long, value_name = "TIME", value_parser = span)]
     queue_timeout: Option<Duration>,
@@ -113,31 +65,6 @@ pub(crate) struct Arguments {
     /// Also as one page with plots: latency against load, batches through time, cost against utilisation
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    #[command(flatten)]
-    place: Place,
-}
-
-/// The end of what is played: so long after a trace's first request, or an instant of the ledger's.
-#[derive(Debug, Clone)]
-struct Until(String);
-
-impl std::str::FromStr for Until {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        span(text).map(|_| ()).or_else(|_| text.parse::<When>().map(|_| ()))?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl Until {
-    fn span(&self) -> anyhow::Result<Duration> {
-        span(&self.0).map_err(|error| anyhow!("--until: {error}"))
-    }
-
-    fn when(&self) -> anyhow::Result<When> {
-        self.0.parse().map_err(|error| anyhow!("--until: {error}"))
-    }
 }
 
 /// A number above 0 with its text.
@@ -151,15 +78,6 @@ fn positive(text: &str) -> Result<Positive, String> {
     let value = decimal(text).filter(|value| (1e-6..=1e6).contains(value));
     let value = value.ok_or("expected a number from 0.000001 to 1000000, such as 2.5")?;
     Ok(Positive { text: text.to_owned(), value })
-}
-
-fn columns(text: &str) -> Result<Columns, String> {
-    text.parse()
-}
-
-fn coefficient(text: &str) -> Result<Positive, String> {
-    let within = positive(text).ok().filter(|cv| (0.05..=20.0).contains(&cv.value));
-    within.ok_or_else(|| "expected a number from 0.05 to 20, such as 2.5".to_owned())
 }
 
 /// A plain decimal number: no sign, no exponent, nothing that is not finite.
@@ -253,7 +171,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tpot_ps: arguments.tpot.and_then(servesim::picoseconds),
         latency_ps: None,
     };
-    let traffic = Traffic::of(arguments)?;
+    let traffic = Traffic::of(&arguments.asked, arguments.find_rate.is_some())?;
     let names_blocks = traffic.names_blocks()?;
     let gpus: Vec<&str> = arguments.serving.gpus().collect();
     let hours = &arguments.gpu_hour;

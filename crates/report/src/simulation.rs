@@ -3,6 +3,8 @@
 //! Nothing here was measured or is owed: times come of a model, and money is [`EstimatedUsd`], which
 //! never becomes booked money.
 
+use std::time::Duration;
+
 use calibration::{Band, Metric, Regime};
 use quantity::EstimatedUsd;
 use roofline::{Memory, Row, Setup};
@@ -66,6 +68,8 @@ pub enum Source {
         left_out: u64,
         /// How many times as fast it was played.
         scale: String,
+        /// What names the requests, if they were drawn from tables.
+        seed: Option<u64>,
     },
     /// What the gateway metered.
     Ledger {
@@ -85,7 +89,7 @@ pub enum Source {
         scale: String,
     },
     /// Random arrivals of one size.
-    Poisson {
+    Made {
         /// Requests per second; `None` where it was searched.
         rate: Option<String>,
         /// Tokens of each prompt.
@@ -94,6 +98,10 @@ pub enum Source {
         output: u32,
         /// The coefficient of variation of gaps; `None`: a Poisson process.
         cv: Option<String>,
+        /// How the rate follows the day: peak over floor, and the hour of the peak.
+        diurnal: Option<(String, String)>,
+        /// Requests are turns of sessions: how many each has, and the mean time between them.
+        sessions: Option<(u32, Duration)>,
         /// What names these arrivals.
         seed: u64,
     },

@@ -15,23 +15,29 @@
 //! one workload on every machine.
 
 mod blocks;
+mod clients;
+mod day;
 mod demo;
 mod describe;
 mod fault;
 mod poisson;
 mod random;
 mod request;
+mod sessions;
 mod trace;
 mod trace_reader;
 mod workload;
 
 pub use blocks::{BlockReader, NamedRow, block_names};
+pub use clients::{Client, ClientError, client_rows};
+pub use day::Day;
 pub use demo::demo;
 pub use describe::{Description, RouteCounts};
 pub use fault::{Fault, ParseFaultError};
 pub use poisson::Poisson;
 pub use random::Random;
 pub use request::{Api, Arrival, Labels, Request, Role, Segment, Shape};
+pub use sessions::Sessions;
 pub use trace::{AzureReader, Row, TraceError};
 pub use trace_reader::{Columns, TraceReader};
 pub use workload::{OrderError, Workload};

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use quantity::TokenCount;
 
-use crate::{Random, Row};
+use crate::{Day, Random, Row};
 
-/// Requests of one size that arrive independently of each other, at a rate that stays the same: a
-/// Poisson process, or one whose gaps vary more or less than that. Never ends.
+/// Requests of one size that arrive independently of each other, at a rate that stays the same or follows
+/// the day: a Poisson process, or one whose gaps vary more or less than that. Never ends.
 #[derive(Debug, Clone)]
 pub struct Poisson {
     random: Random,
     gap: Duration,
     /// The shape of gaps that are gamma distributed.
     shape: Option<f64>,
+    day: Option<Day>,
     next: Row,
 }
 
@@ -22,7 +23,7 @@ impl Poisson {
     #[must_use]
     pub const fn new(seed: u64, gap: Duration, input: TokenCount, output: TokenCount) -> Self {
         let next = Row { at: Duration::ZERO, input, output };
-        Self { random: Random::new(seed), gap, shape: None, next }
+        Self { random: Random::new(seed), gap, shape: None, day: None, next }
     }
 
     /// With gaps whose coefficient of variation is this, above 0: gamma distributed. 1 is a Poisson
@@ -30,6 +31,17 @@ impl Poisson {
     #[must_use]
     pub fn with_cv(self, cv: f64) -> Self {
         Self { shape: Some(1.0 / (cv * cv)), ..self }
+    }
+
+    /// At a rate that follows the day, about the mean that the gap says: gaps are as much shorter as it is higher.
+    #[must_use]
+    pub const fn with_day(self, day: Day) -> Self {
+        Self { day: Some(day), ..self }
+    }
+
+    /// Tokens of each prompt and each reply.
+    pub(crate) const fn size(&self) -> (TokenCount, TokenCount) {
+        (self.next.input, self.next.output)
     }
 }
 
@@ -43,7 +55,7 @@ impl Iterator for Poisson {
             Some(shape) => self.gap.mul_f64(self.random.gamma(shape) / shape),
         };
         self.next.at = row.at.saturating_add(gap);
-        Some(row)
+        Some(Row { at: self.day.map_or(row.at, |day| day.when(row.at)), ..row })
     }
 }
 

@@ -146,8 +146,10 @@ impl Shape {
     }
 }
 
-/// Saturates at the largest count, which no prompt comes near.
+/// The largest count, which no prompt comes near.
+pub(crate) const MOST: TokenCount = TokenCount::new(i64::MAX as u64).expect("fits");
+
+/// Saturates at the largest count.
 pub(crate) fn sum(counts: impl Iterator<Item = TokenCount>) -> TokenCount {
-    const MOST: TokenCount = TokenCount::new(i64::MAX as u64).expect("the largest count");
     counts.fold(TokenCount::ZERO, |total, count| total.plus(count).unwrap_or(MOST))
 }

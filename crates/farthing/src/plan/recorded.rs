@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use facts::{Dimension, Measures, Query};
@@ -14,7 +13,7 @@ use crate::bill::{When, answer, period};
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::metered::Calls;
-use crate::trace_file::Lines;
+use crate::trace_file::Trace;
 
 /// What was recorded, looked up once for each source.
 pub(super) struct Recordings<'a> {
@@ -155,8 +154,8 @@ impl<'a> Recordings<'a> {
     fn trace(&self, file: &str) -> anyhow::Result<Sums> {
         let path: PathBuf = self.file.parent().unwrap_or(Path::new("")).join(file);
         let mut sums = Sums { squares: Some(0.0), ..Sums::default() };
-        let left_out = AtomicU64::new(0);
-        for row in Lines::open(&path, None, 0, &left_out)? {
+        let trace = Trace::open(&path, None, 0, None)?;
+        for row in trace.rows()? {
             let row = row?.row;
             let (input, output) = (row.input.get() as f64, row.output.get() as f64);
             sums.exchanges += 1.0;
@@ -167,7 +166,7 @@ impl<'a> Recordings<'a> {
         }
         sums.attempts = sums.exchanges;
         // Some formats tell of requests without a reply.
-        let failed = left_out.load(Ordering::Relaxed);
+        let failed = trace.left_out();
         if failed > 0 {
             sums.completed = Some(sums.exchanges);
             sums.exchanges += failed as f64;

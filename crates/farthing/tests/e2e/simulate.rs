@@ -389,6 +389,92 @@ async fn what_the_gateway_metered_is_a_workload() {
 }
 
 #[test]
+fn requests_are_drawn_from_tables_of_clients() {
+    let home = Home::new("");
+    let folder = home.data().with_extension("clients");
+    std::fs::create_dir(&folder).unwrap();
+    let client = |number: u32, rates: &str| {
+        std::fs::write(folder.join(format!("chunk-{number}-trace.csv")), rates).unwrap();
+        let lengths = "{\"0\": {\"input_tokens\": \"{200: 1.0}\", \"output_tokens\": \"{10: 0.5, 30: 0.5}\"}}";
+        std::fs::write(folder.join(format!("chunk-{number}-dataset.json")), lengths).unwrap();
+    };
+    client(0, "0,1,1.5,Gamma,0.44,2.2\n600,0.5,2,Weibull,0.6,1.3\n");
+    client(10, "0,0,0,,0,0\n600,0.1,1,Gamma,1,10\n");
+    let run = |file: &std::path::Path, more: &[&str]| {
+        simulate(&home, &[&["--trace", file.to_str().unwrap()], more])
+    };
+    let json = run(&folder, &["--json"]).json();
+    assert_eq!(count(&json["requests"]["completed"]), 600 + 300 + 60);
+    assert_eq!(count(&json["tokens"]["input"]), 960 * 200);
+    let offered = &json["offered"];
+    assert_eq!((&offered["format"], &offered["seed"]), (&"ServeGen".into(), &1.into()));
+    assert_eq!(json, run(&folder, &["--json", "--seed", "1"]).json());
+    let other = run(&folder, &["--json", "--seed", "2"]).json();
+    assert_eq!(other["requests"]["completed"], json["requests"]["completed"]);
+    assert_ne!(other["latency"], json["latency"]);
+    // One client alone, and a part of its day.
+    let one = folder.join("chunk-0-trace.csv");
+    let json = run(&one, &["--json", "--from", "10m"]).json();
+    assert!(count(&json["requests"]["completed"]).abs_diff(300) < 5, "{}", json["requests"]);
+    let text = run(&one, &["--seed", "7"]).ok();
+    assert!(text.contains("(ServeGen), drawn with seed 7"), "{text}");
+    std::fs::remove_file(folder.join("chunk-10-dataset.json")).unwrap();
+    let told = complaint(run(&folder, &[]), 1);
+    assert!(told.contains("chunk-10-dataset.json") && told.contains("in two files"), "{told}");
+    client(10, "0,1,1,Pareto,1,1\n");
+    let told = complaint(run(&folder, &[]), 1);
+    assert!(
+        told.contains("chunk-10-trace.csv") && told.contains("line 1: expected `Gamma`"),
+        "{told}"
+    );
+    let trace = home.data().with_extension("csv");
+    std::fs::write(&trace, format!("{HEADER}2023-11-16 18:15:46,1,1\n")).unwrap();
+    assert!(complaint(run(&trace, &["--seed", "2"]), 1).contains("nothing in"));
+}
+
+#[test]
+fn the_rate_follows_the_day_and_sessions_grow() {
+    let home = Home::new("");
+    let run = |more: &[&str]| simulate(&home, &[&["--in", "100", "--out", "20"], more]);
+    let json = run(&["--rate", "0.1", "--diurnal", "5@9", "--seed", "2", "--json"]).json();
+    // A day of them.
+    assert_eq!(count(&json["requests"]["completed"]), 8640);
+    let offered = &json["offered"];
+    assert_eq!((&offered["peak_to_floor"], &offered["peak_hour"]), (&"5".into(), &"9".into()));
+    assert!((number(&offered["per_second"]) / 0.1 - 1.0).abs() < 0.05, "{offered}");
+    let text = run(&["--rate", "0.1", "--diurnal", "5"]).ok();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains("a day's peak at 14 h 5 times its floor"), "{text}");
+
+    let sessions = ["--rate", "2", "--sessions", "4,30s", "--requests", "4,000"];
+    let json = run(&[&sessions[..], &["--json"]].concat()).json();
+    // Turns of 100, 220, 340 and 460 tokens; each finds the blocks of the one before, and no reply.
+    let mean = count(&json["tokens"]["input"]) as f64 / 4000.0;
+    assert!((mean - 280.0).abs() < 6.0, "{mean}");
+    let cached = count(&json["tokens"]["cached_input"]) as f64 / 4000.0;
+    let full = f64::from(100 / 16 * 16 + 220 / 16 * 16 + 340 / 16 * 16) / 4.0;
+    assert!((cached - full).abs() < 8.0 && cached <= full + 4.0, "{cached} of {full}");
+    assert_eq!(
+        (&json["offered"]["turns"], count(&json["offered"]["between_turns_ns"])),
+        (&4.into(), 30_000_000_000)
+    );
+    let plain = run(&[&sessions[..], &["--no-prefix-caching", "--json"]].concat()).json();
+    assert_eq!(count(&plain["tokens"]["cached_input"]), 0);
+    let text = run(&sessions).ok();
+    assert!(words(&text).contains("in sessions of 4 turns, in the mean 30.0 s apart"), "{text}");
+    let found =
+        run(&["--sessions", "4,30s", "--diurnal", "3", "--find-rate", "--ttft", "500ms", "--json"])
+            .json();
+    assert!(number(&found["search"]["highest_rate"]) > 10.0, "{}", found["search"]);
+    for (wrong, told) in
+        [(["--diurnal", "0.5"], "peak to floor"), (["--sessions", "4"], "turns and a time")]
+    {
+        let err = complaint(run(&[&["--rate", "1"], &wrong[..]].concat()), 2);
+        assert!(err.contains(told), "{err}");
+    }
+}
+
+#[test]
 fn several_gpus_are_ranked_by_the_token() {
     let home = Home::new("");
     let setup = ["simulate", "--model", "llama-3.1-8b", "--gpu", "l40s,h100,a100"];

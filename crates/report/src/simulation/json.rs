@@ -125,11 +125,11 @@ impl Simulation<'_> {
 
     fn offered_json(&self) -> Json {
         let (mut trace, mut ledger, mut made) = (None, None, None);
-        let mut played = None;
+        let (mut played, mut drawn, mut day, mut turns) = (None, None, None, None);
         match self.source {
-            Source::Trace { file, format, part, left_out, scale } => {
+            Source::Trace { file, format, part, left_out, scale, seed } => {
                 trace = Some((file, format, part, *left_out));
-                played = Some(scale);
+                (played, drawn) = (Some(scale), *seed);
             }
             Source::Ledger { route, unknown, without_tokens, estimated, input, cached, scale } => {
                 ledger = Some(object! {
@@ -142,8 +142,9 @@ impl Simulation<'_> {
                 });
                 played = Some(scale);
             }
-            Source::Poisson { rate, input, output, cv, seed } => {
-                made = Some((rate, *input, *output, cv, *seed));
+            Source::Made { rate, input, output, cv, diurnal, sessions, seed } => {
+                made = Some((rate, *input, *output, cv));
+                (day, turns, drawn) = (diurnal.as_ref(), *sessions, Some(*seed));
             }
         }
         object! {
@@ -159,7 +160,11 @@ impl Simulation<'_> {
             "input_tokens" => made.map(|made| made.1),
             "output_tokens" => made.map(|made| made.2),
             "cv" => made.and_then(|made| made.3.as_ref()),
-            "seed" => made.map(|made| made.4),
+            "peak_to_floor" => day.map(|day| &day.0),
+            "peak_hour" => day.map(|day| &day.1),
+            "turns" => turns.map(|turns| turns.0),
+            "between_turns_ns" => turns.map(|turns| u64::try_from(turns.1.as_nanos()).unwrap_or(u64::MAX)),
+            "seed" => drawn,
         }
     }
 

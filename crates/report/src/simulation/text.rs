@@ -80,8 +80,11 @@ impl Simulation<'_> {
             None => "all at once".to_owned(),
         };
         let from = match self.source {
-            Source::Trace { file, format, part, left_out, scale } => {
+            Source::Trace { file, format, part, left_out, scale, seed } => {
                 let mut from = format!("from {file} ({format})");
+                if let Some(seed) = seed {
+                    from += &format!(", drawn with seed {seed}");
+                }
                 if let Some(part) = part {
                     from += &format!(", {part}");
                 }
@@ -113,16 +116,24 @@ impl Simulation<'_> {
                 }
                 format!("{from}, {came}")
             }
-            Source::Poisson { input, output, cv, seed, .. } => {
-                let arrivals = match cv {
+            Source::Made { input, output, cv, diurnal, sessions, seed, .. } => {
+                let mut arrivals = match cv {
                     None => "Poisson arrivals".to_owned(),
                     Some(cv) => format!("arrivals whose gaps have a CV of {cv}, gamma distributed"),
                 };
-                format!(
-                    "of {} input and {} output tokens in {arrivals} (seed {seed}), {came}",
-                    grouped(u64::from(*input)),
-                    grouped(u64::from(*output)),
-                )
+                if let Some((ratio, hour)) = diurnal {
+                    arrivals += &format!(", a day's peak at {hour} h {ratio} times its floor");
+                }
+                let [input, output] = [input, output].map(|count| grouped(u64::from(*count)));
+                let what = match sessions {
+                    None => format!("of {input} input and {output} output tokens in {arrivals}"),
+                    Some((turns, between)) => format!(
+                        "in sessions of {turns} turns, in the mean {} apart, each with a message of {input} tokens, all that was \
+                         said before, and a reply of {output}, in {arrivals}",
+                        duration(*between),
+                    ),
+                };
+                format!("{what} (seed {seed}), {came}")
             }
         };
         let lasted = duration(std::time::Duration::from_millis(self.span_ps() / 1_000_000_000));

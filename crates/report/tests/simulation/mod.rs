@@ -58,6 +58,7 @@ pub(crate) fn searched<T>(
         part: Some("from 10 s to 60 s".to_owned()),
         left_out: 3,
         scale: "2".to_owned(),
+        seed: None,
     };
     tell(&Simulation {
         setup: &setup,
