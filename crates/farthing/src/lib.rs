@@ -6,6 +6,7 @@
 mod agreed;
 mod bill;
 mod calibrate;
+mod compare;
 mod config;
 mod data;
 mod demo;
@@ -63,6 +64,8 @@ enum Command {
     Simulated(Box<simulated_cmd::Arguments>),
     /// A scenario's demand: what it will cost, on which GPUs or behind which API, and what matters most
     Plan(plan::Arguments),
+    /// Quotes on one workload: what each offer costs, and from which volume it pays to have GPUs
+    Compare(compare::Arguments),
     /// Fits the serving model to measured runs
     Calibrate(calibrate::Arguments),
     /// Predictions of the serving model beside measured points, and how far they are off
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Simulated(arguments) => simulated_cmd::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Price(arguments) => price_cmd::run(&arguments),

@@ -20,12 +20,12 @@ use crate::bill::book_line;
 use crate::config::Config;
 use crate::{Place, output, simulate};
 
-mod recorded;
+pub(crate) mod recorded;
 
 use recorded::Recordings;
 
 /// What `--init` writes.
-const STARTING: &str = include_str!("../../../examples/support-chat.toml");
+pub(crate) const STARTING: &str = include_str!("../../../examples/support-chat.toml");
 
 /// A scenario's demand: what it will cost, on which GPUs or behind which API, and what matters most
 ///
@@ -127,7 +127,8 @@ fn offers(
         offers.apis.push(api(book.clone(), found, tier, start));
     }
     if let Some(gpus) = &scenario.gpus {
-        left_out = gpu_offers(scenario, gpus, sheet, file, &mut offers.gpus)?;
+        let price = scenario.likely().get(Var::GpuHour).map(PerHour::new);
+        (offers.gpus, left_out) = gpu_offers("gpus", gpus, price, sheet, file)?;
     }
     Ok((offers, left_out))
 }
@@ -136,7 +137,7 @@ fn offers(
 const MONTH: Duration = Duration::from_secs(2_628_000);
 
 /// A model's prices, each month as it begins. Prices that hold by the hour of the day are those of the hour of the start.
-fn api(book: Book, found: Found, tier: Option<String>, start: UnixTime) -> ApiOffer {
+pub(crate) fn api(book: Book, found: Found, tier: Option<String>, start: UnixTime) -> ApiOffer {
     let tiered = tier.as_ref().map_or(String::new(), |tier| format!(", {tier}"));
     let name = format!("{}/{}{tiered}", found.provider, found.model);
     let prices = move |month: u32, input: u64| {
@@ -163,14 +164,17 @@ fn api(book: Book, found: Found, tier: Option<String>, start: UnixTime) -> ApiOf
     ApiOffer { name, prices: Box::new(prices) }
 }
 
-/// Puts what GPUs may serve to the offers; what cannot be had, with the reason.
-fn gpu_offers(
-    scenario: &Scenario,
+/// Setups on GPUs, and those that cannot be had, each with the reason.
+pub(crate) type Setups = (Vec<GpuOffer>, Vec<(String, String)>);
+
+/// What GPUs may serve, by the table `key` of a file, at a price of one's own or the usual one.
+pub(crate) fn gpu_offers(
+    key: &str,
     gpus: &Gpus,
+    own: Option<PerHour>,
     sheet: &[PathBuf],
     file: &Path,
-    offers: &mut Vec<GpuOffer>,
-) -> anyhow::Result<Vec<(String, String)>> {
+) -> anyhow::Result<Setups> {
     let sheets = simulate::sheets(sheet)?;
     // A file beside the scenario is named as seen from there.
     let beside = file.parent().unwrap_or(Path::new("")).join(&gpus.model);
@@ -178,16 +182,18 @@ fn gpu_offers(
         true => beside.display().to_string(),
         false => gpus.model.clone(),
     };
-    let model = simulate::model(&sheets, &model).context("invalid `gpus.model`")?;
-    let engine = simulate::engine(&sheets, &gpus.engine).context("invalid `gpus.engine`")?;
-    let mut left_out = Vec::new();
+    let model =
+        simulate::model(&sheets, &model).with_context(|| format!("invalid `{key}.model`"))?;
+    let engine = simulate::engine(&sheets, &gpus.engine)
+        .with_context(|| format!("invalid `{key}.engine`"))?;
+    let (mut offers, mut left_out) = (Vec::new(), Vec::new());
     for (index, name) in gpus.accelerators.iter().enumerate() {
         let accelerator = simulate::accelerator(&sheets, name)
-            .with_context(|| format!("invalid `gpus.accelerators[{index}]`"))?;
+            .with_context(|| format!("invalid `{key}.accelerators[{index}]`"))?;
         let name = accelerator.row().name();
-        let price = price(scenario, gpus.terms, name);
+        let price = price(key, gpus.terms, own, name);
         let (price, source) =
-            price.with_context(|| format!("invalid `gpus.accelerators[{index}]`"))?;
+            price.with_context(|| format!("invalid `{key}.accelerators[{index}]`"))?;
         // Without a figure of the whole, half as much again as the chip for its share of the server.
         let watts = accelerator
             .all_in_watts()
@@ -225,24 +231,25 @@ fn gpu_offers(
             }
         }
     }
-    Ok(left_out)
+    Ok((offers, left_out))
 }
 
 /// What a GPU costs by the hour, and who says so.
 fn price(
-    scenario: &Scenario,
+    key: &str,
     terms: Terms,
+    own: Option<PerHour>,
     accelerator: &str,
 ) -> anyhow::Result<(PerHour, String)> {
     if terms == Terms::Owned {
-        return Ok((PerHour::ZERO, "bought, as the scenario says".to_owned()));
+        return Ok((PerHour::ZERO, "bought, as the file says".to_owned()));
     }
-    if let Some(price) = scenario.likely().get(Var::GpuHour) {
-        return Ok((PerHour::new(price), "as the scenario says".to_owned()));
+    if let Some(price) = own {
+        return Ok((price, format!("as `{key}.price` says")));
     }
     let usual = GpuPrice::usual(accelerator, terms).ok_or_else(|| {
         anyhow!(
-            "no price of {accelerator} with terms `{}` is known; expected `gpus.price`",
+            "no price of {accelerator} with terms `{}` is known; expected `{key}.price`",
             terms.name()
         )
     });

@@ -93,6 +93,53 @@ impl Staircase {
     }
 }
 
+/// What an API costs by volume: something that does not change, and so much for each unit, but no less than a minimum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Linear {
+    pub(crate) fixed: f64,
+    pub(crate) each: f64,
+    pub(crate) minimum: f64,
+}
+
+impl Linear {
+    /// The least volume at which it costs so much; `None`: at none.
+    fn reaches(&self, usd: f64) -> Option<f64> {
+        let variable = usd - self.fixed;
+        if variable <= self.minimum {
+            return Some(0.0);
+        }
+        (self.each > 0.0).then(|| variable / self.each)
+    }
+}
+
+/// Where own machines cost no more than an API, whatever the steps of their cost: each step is the volume up to which it goes,
+/// from the one before, and what it costs. From `surely` on they always win; `None`: they do not at last.
+pub(crate) fn steps_below(steps: &[(f64, f64)], api: &Linear, surely: Option<f64>) -> BreakEven {
+    let mut intervals: Vec<Interval> = Vec::new();
+    let mut start = 0.0;
+    for &(end, usd) in steps {
+        let from = api.reaches(usd).map_or(f64::INFINITY, |from| from.max(start));
+        if from <= end {
+            match intervals.last_mut() {
+                // The volume just after an edge belongs to the next step.
+                Some(last) if last.to >= from => last.to = end,
+                _ => intervals.push(Interval { from, to: end }),
+            }
+        }
+        start = end;
+    }
+    let reached = steps.last().map_or(0.0, |(end, _)| *end);
+    // What was not looked at lies before `surely`, and is not claimed.
+    let to_the_end = intervals.last().is_some_and(|last| last.to >= reached);
+    let always_from = match surely {
+        Some(surely) if to_the_end && reached >= surely => intervals.pop().map(|last| last.from),
+        surely => surely,
+    };
+    let more = intervals.len().saturating_sub(MOST_INTERVALS) as u64;
+    intervals.truncate(MOST_INTERVALS);
+    BreakEven { intervals, more, always_from }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

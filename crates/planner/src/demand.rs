@@ -129,6 +129,19 @@ impl Demand {
         }
     }
 
+    /// So many times as many tasks of the same kind.
+    #[must_use]
+    pub fn times(&self, factor: f64) -> Self {
+        Self {
+            users: self.users.map(|users| users * factor),
+            tasks_per_user: self.tasks_per_user * if self.users.is_some() { 1.0 } else { factor },
+            tasks: self.tasks * factor,
+            tokens: self.tokens.times(factor),
+            shapes: self.shapes.clone(),
+            ..*self
+        }
+    }
+
     /// Calls in the month, without those made again.
     #[must_use]
     pub fn calls(&self) -> f64 {

@@ -42,7 +42,19 @@ impl Fleet {
     /// The smallest fleet for calls a second by the hour of the week, where a replica serves so many within the SLO.
     #[must_use]
     pub fn of(case: &Case, schedule: Schedule, week: &[f64; HOURS_OF_WEEK], highest: f64) -> Self {
-        let rules = Rules::new(case, schedule);
+        Self::at_least(1, case, schedule, week, highest)
+    }
+
+    /// The same with so many replicas for load at least.
+    #[must_use]
+    pub fn at_least(
+        least: u32,
+        case: &Case,
+        schedule: Schedule,
+        week: &[f64; HOURS_OF_WEEK],
+        highest: f64,
+    ) -> Self {
+        let rules = Rules { least, ..Rules::new(case, schedule) };
         let peak = week.iter().copied().fold(0.0, f64::max);
         let for_load = rules.for_load(peak, highest);
         let most = rules.with_failures(for_load);
@@ -71,6 +83,8 @@ impl Fleet {
 /// How replicas are counted in a case.
 struct Rules {
     schedule: Schedule,
+    /// Replicas for load at least.
+    least: u32,
     headroom: f64,
     spare: u32,
     zones: u32,
@@ -90,6 +104,7 @@ impl Rules {
         let waves = (1.0 / surge).ceil();
         Self {
             schedule,
+            least: 1,
             headroom: 1.0 + case.at(Var::Headroom),
             spare: whole(case.at(Var::Spare).round()),
             zones: whole(case.at(Var::Zones).round()).max(1),
@@ -102,7 +117,7 @@ impl Rules {
     }
 
     fn for_load(&self, per_second: f64, highest: f64) -> u32 {
-        whole((per_second * self.headroom / highest).ceil()).max(1)
+        whole((per_second * self.headroom / highest).ceil()).max(self.least)
     }
 
     fn with_failures(&self, load: u32) -> u32 {

@@ -82,7 +82,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    const fn schedule(self) -> Schedule {
+    pub(crate) const fn schedule(self) -> Schedule {
         match (self.terms.are_by_use(), self.autoscale) {
             (true, true) => Schedule::Autoscaled,
             (true, false) => Schedule::Fixed,
@@ -121,7 +121,7 @@ pub struct Month {
     pub gpus: Option<u32>,
 }
 
-fn class_parts(tokens: Tokens, useful: f64, costs: [f64; 3]) -> Vec<Part> {
+pub(crate) fn class_parts(tokens: Tokens, useful: f64, costs: [f64; 3]) -> Vec<Part> {
     let of =
         [("input", tokens.input), ("cached input", tokens.cached), ("output", tokens.output())];
     let parts = of.into_iter().zip(costs).map(|((name, tokens), usd)| Part {
@@ -133,12 +133,32 @@ fn class_parts(tokens: Tokens, useful: f64, costs: [f64; 3]) -> Vec<Part> {
 }
 
 impl ApiOffer {
+    /// What unsure changes make of its prices until a month.
+    pub(crate) fn drift(case: &Case, month: u32) -> f64 {
+        libm::pow(1.0 + case.at(Var::PriceGrowth), f64::from(month))
+    }
+
     /// What a month from 0 costs.
     ///
     /// # Errors
     /// Why there is no price.
     pub fn month(&self, case: &Case, demand: &Demand, month: u32) -> Result<Month, String> {
-        let (costs, fees) = api_costs(case, demand, month, |length| (self.prices)(month, length))?;
+        self.month_at(case, demand, month, Self::drift(case, month))
+    }
+
+    /// What a demand costs at the prices of a month from 0, times a factor.
+    ///
+    /// # Errors
+    /// Why there is no price.
+    pub fn month_at(
+        &self,
+        case: &Case,
+        demand: &Demand,
+        month: u32,
+        drift: f64,
+    ) -> Result<Month, String> {
+        let prices = |length| (self.prices)(month, length);
+        let (costs, fees) = api_costs_at(case, demand, drift, prices)?;
         let mut parts = class_parts(demand.tokens, demand.useful, costs);
         if fees > 0.0 {
             parts.push(Part { name: "fees per call", cost: PerMonth::new(fees), useful: None });
@@ -156,7 +176,15 @@ pub(crate) fn api_costs(
     month: u32,
     prices: impl Fn(u64) -> Result<TokenPrices, String>,
 ) -> Result<([f64; 3], f64), String> {
-    let drift = libm::pow(1.0 + case.at(Var::PriceGrowth), f64::from(month));
+    api_costs_at(case, demand, ApiOffer::drift(case, month), prices)
+}
+
+fn api_costs_at(
+    case: &Case,
+    demand: &Demand,
+    drift: f64,
+    prices: impl Fn(u64) -> Result<TokenPrices, String>,
+) -> Result<([f64; 3], f64), String> {
     let (mut costs, mut fees) = ([0.0; 3], 0.0);
     for shape in &demand.shapes {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -201,6 +229,21 @@ pub enum Unfit {
         /// The most.
         most: u32,
     },
+}
+
+impl Unfit {
+    /// What stands in the way, with the best that there is.
+    pub(crate) fn explained(&self) -> String {
+        let Self::Slo(best) = self else { return self.to_string() };
+        let time = |seconds: Option<f64>| {
+            seconds.map_or("none".to_owned(), |seconds| format!("{:.0} ms", seconds * 1e3))
+        };
+        format!(
+            "the SLO cannot be met; the best, for calls that come one by one, is TTFT {} and TPOT {}",
+            time(best.ttft_s),
+            time(best.tpot_s)
+        )
+    }
 }
 
 /// Shares of the highest rate at which the time of a replica is looked at.
@@ -259,8 +302,14 @@ impl GpuOffer {
         month: u32,
     ) -> (Fleet, HourlyCost) {
         let fleet = Fleet::of(case, taken.schedule(), &demand.per_second(profile), highest);
-        let cost = hourly_cost(case, &self.paid(case, taken, fleet.paid), month);
+        let cost = self.cost(case, taken, &fleet, month);
         (fleet, cost)
+    }
+
+    /// What an hour of a fleet costs in a month from 0.
+    #[must_use]
+    pub fn cost(&self, case: &Case, taken: Taken, fleet: &Fleet, month: u32) -> HourlyCost {
+        hourly_cost(case, &self.paid(case, taken, fleet.paid), month)
     }
 
     /// The bill of the fleet for a demand, without looking at its hours one by one.
@@ -337,6 +386,17 @@ impl Capability {
             below = above;
         }
         below.1
+    }
+
+    /// Mean seconds for each further token that the SLO's share of calls keeps at a rate, between those that were simulated.
+    pub(crate) fn tpot_s(&self, rate: f64) -> Option<f64> {
+        let above = self.levels.iter().position(|level| level.rate >= rate);
+        let above = above.or(self.levels.len().checked_sub(1))?;
+        let (low, high) = (self.levels[above.saturating_sub(1)], self.levels[above]);
+        let (low_s, high_s) = (low.tpot_s?, high.tpot_s?);
+        let span = (high.rate - low.rate).max(f64::MIN_POSITIVE);
+        let share = ((rate - low.rate) / span).clamp(0.0, 1.0);
+        Some(low_s + (high_s - low_s) * share)
     }
 
     /// What queueing theory says beside it: replicas for the peak if slots were servers that any call may take.

@@ -9,6 +9,7 @@
 
 mod break_even;
 mod capacity;
+pub mod compare;
 mod costs;
 mod demand;
 mod fleet;

@@ -95,13 +95,13 @@ pub fn plan(scenario: &Scenario, case: &Case, offers: &Offers) -> Plan {
                     let unfit = chosen.unfit.clone();
                     match own(scenario, case, taken, &demand, &offers.gpus, chosen) {
                         Ok(lane) => lanes.push(lane),
-                        Err((index, why)) => ruled_out.push((name(index), explained(&why))),
+                        Err((index, why)) => ruled_out.push((name(index), why.explained())),
                     }
                     unfit
                 }
                 Err(unfit) => unfit,
             };
-        ruled_out.extend(unfit.into_iter().map(|(index, why)| (name(index), explained(&why))));
+        ruled_out.extend(unfit.into_iter().map(|(index, why)| (name(index), why.explained())));
     }
     Plan { demand, lanes, ruled_out }
 }
@@ -110,19 +110,6 @@ pub fn plan(scenario: &Scenario, case: &Case, offers: &Offers) -> Plan {
 #[must_use]
 pub fn taken(scenario: &Scenario) -> Option<Taken> {
     scenario.gpus.as_ref().map(|gpus| Taken { terms: gpus.terms, autoscale: gpus.autoscale })
-}
-
-/// What stands in the way, with the best that there is.
-fn explained(why: &Unfit) -> String {
-    let Unfit::Slo(best) = why else { return why.to_string() };
-    let time = |seconds: Option<f64>| {
-        seconds.map_or("none".to_owned(), |seconds| format!("{:.0} ms", seconds * 1e3))
-    };
-    format!(
-        "the SLO cannot be met; the best, for calls that come one by one, is TTFT {} and TPOT {}",
-        time(best.ttft_s),
-        time(best.tpot_s)
-    )
 }
 
 /// What each month asks for.

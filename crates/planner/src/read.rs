@@ -76,6 +76,18 @@ impl<'a> Section<'a> {
         Some(Entry { text, key: self.full(key), start, value })
     }
 
+    /// All values that are left, by their keys.
+    pub(crate) fn take_all(&mut self) -> Vec<(String, Entry<'a>)> {
+        let left = self.entries.keys().filter(|key| !self.taken.contains(*key)).cloned();
+        let left: Vec<String> = left.collect();
+        left.into_iter().filter_map(|key| Some((key.clone(), self.take(&key)?))).collect()
+    }
+
+    /// What the table is called.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// A table within, if there is one.
     pub(crate) fn section(&mut self, key: &str) -> Result<Option<Self>, ScenarioError> {
         self.take(key).map(|entry| entry.section()).transpose()

@@ -8,6 +8,7 @@ use quantity::UnixTime;
 use roofline::{Format, KvFormat};
 
 pub use profile::{HOURS_OF_WEEK, Profile};
+pub(crate) use tables::{GPUS, Inputs, SECTIONS};
 pub use var::{Kind, Spec, Var};
 
 pub use crate::read::ScenarioError;
@@ -313,6 +314,13 @@ impl Case {
     #[must_use]
     pub fn at(&self, var: Var) -> f64 {
         self.0[var as usize].or(var.spec().default).unwrap_or_default()
+    }
+
+    /// The same with nothing said of a quantity.
+    #[must_use]
+    pub fn without(mut self, var: Var) -> Self {
+        self.0[var as usize] = var.spec().default;
+        self
     }
 
     /// The same with another value of one quantity, within what makes sense.

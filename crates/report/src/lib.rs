@@ -6,6 +6,7 @@
 //! move a cursor, [`csv`] what a spreadsheet would run, [`page`] what would be markup.
 
 pub mod bill;
+pub mod compare;
 pub mod contracts;
 pub mod csv;
 pub mod estimate;
@@ -22,6 +23,7 @@ pub mod rerate;
 mod sections;
 pub mod simulation;
 pub mod table;
+mod workload;
 
 pub use bill::{Bill, BookLine};
 pub use contracts::Contracts;

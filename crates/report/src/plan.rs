@@ -1,9 +1,9 @@
 //! A plan: assumptions first, then the answer, then why, then what would change it. All money is modelled.
 
-use planner::scenario::{Input, Origin};
-use planner::{Case, Lane, Need, Offers, Plan, Scenario, Swing, Uncertain, Var};
+use planner::{Case, Lane, Need, Offers, Plan, Scenario, Swing, Var};
 
 use crate::bill::BookLine;
+use crate::workload::Workload;
 
 mod html;
 mod json;
@@ -30,22 +30,8 @@ pub struct PlanReport<'a> {
 }
 
 impl PlanReport<'_> {
-    /// Quantities that the answer rests on: all that are said, and of the defaults those that make a difference here.
-    fn assumptions(&self) -> impl Iterator<Item = &Input> {
-        let table = |var: Var| var.spec().key.split('.').next().unwrap_or_default();
-        let gpus = self.scenario.gpus.is_some();
-        let owned = self.case.get(Var::Purchase).is_some();
-        self.scenario.inputs.iter().filter(move |input| {
-            let nothing =
-                input.value == Uncertain::Fixed(0.0) || input.value == Uncertain::Fixed(1.0);
-            match (&input.origin, table(input.var)) {
-                (Origin::Default, "owned") => owned,
-                (Origin::Default, "fleet") => gpus,
-                (Origin::Default, "costs") => false,
-                (Origin::Default, _) => !nothing && input.var != Var::ReasoningAbove,
-                _ => true,
-            }
-        })
+    fn workload(&self) -> Workload<'_> {
+        Workload { scenario: self.scenario, case: self.case, gpus: self.scenario.gpus.is_some() }
     }
 
     fn lane_name(lane: &Lane) -> String {

@@ -52,6 +52,8 @@ pub enum Kind {
     Trace,
     /// All below it is filled.
     Area,
+    /// Dots with the name beside them rather than in the legend.
+    Named,
 }
 
 /// Values that belong together, in the order of their first parts.
@@ -246,6 +248,26 @@ impl Plot {
         for series in &self.series {
             svg += &self.drawn(series, x, y);
         }
+        let mut named: Vec<(f64, f64)> = Vec::new();
+        for series in self.series.iter().filter(|series| series.kind == Kind::Named) {
+            for (right, up) in &series.points {
+                let (Some(right), Some(up)) = (x.place(*right), y.place(*up)) else { continue };
+                // A name that would lie on another goes below it.
+                let near = |other: &&(f64, f64)| {
+                    (other.0 - right).abs() < 0.3 && (other.1 - up).abs() < 0.04
+                };
+                let lines = named.iter().filter(near).count();
+                named.push((right, up));
+                let (side, at) = if right > 0.6 { ("right", 1.0 - right) } else { ("left", right) };
+                text += &format!(
+                    r#"<span class="note name" style="{side}:{:.2}%;bottom:calc({:.2}% - {}px)">{}</span>"#,
+                    at * 100.0,
+                    up * 100.0,
+                    lines * 14,
+                    escape(&series.name)
+                );
+            }
+        }
         for mark in &self.marks {
             let place = if mark.upright { x.place(mark.at) } else { y.place(mark.at) };
             let Some(place) = place else { continue };
@@ -266,7 +288,8 @@ impl Plot {
                 );
             }
         }
-        let keys = self.series.iter().map(|series| {
+        let in_legend = self.series.iter().filter(|series| series.kind != Kind::Named);
+        let keys = in_legend.map(|series| {
             format!(
                 r#"<span><i class="key s{}"></i>{}</span>"#,
                 series.colour,
@@ -310,8 +333,10 @@ impl Plot {
                 last.0, first.0
             );
         }
-        out += &format!(r#"<path class="line s{colour}" d="{line}"/>"#);
-        if series.kind == Kind::Line {
+        if series.kind != Kind::Named {
+            out += &format!(r#"<path class="line s{colour}" d="{line}"/>"#);
+        }
+        if matches!(series.kind, Kind::Line | Kind::Named) {
             for (x, y, at, value) in &placed {
                 let told = format!("{}: {} at {}", series.name, short(*value), short(*at));
                 out += &format!(

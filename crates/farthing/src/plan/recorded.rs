@@ -16,7 +16,7 @@ use crate::metered::Calls;
 use crate::trace_file::Trace;
 
 /// What was recorded, looked up once for each source.
-pub(super) struct Recordings<'a> {
+pub(crate) struct Recordings<'a> {
     config: &'a Config,
     file: &'a Path,
     now: UnixTime,
@@ -43,13 +43,13 @@ struct Sums {
 }
 
 impl<'a> Recordings<'a> {
-    pub(super) fn new(config: &'a Config, file: &'a Path, now: UnixTime) -> Self {
+    pub(crate) fn new(config: &'a Config, file: &'a Path, now: UnixTime) -> Self {
         let (ledgers, spreads, traces) = Default::default();
         Self { config, file, now, ledgers, spreads, traces }
     }
 
     /// What was recorded of a quantity.
-    pub(super) fn value(&mut self, var: Var, asked: &Recorded) -> anyhow::Result<f64> {
+    pub(crate) fn value(&mut self, var: Var, asked: &Recorded) -> anyhow::Result<f64> {
         let sums = match asked {
             Recorded::Ledger { route, since, until } => {
                 let key = [route.clone(), since.clone(), until.clone()];

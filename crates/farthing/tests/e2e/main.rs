@@ -9,6 +9,7 @@ mod canary;
 mod classes;
 mod client;
 mod commands;
+mod compare;
 mod contracts;
 mod crash;
 mod dialects;

@@ -266,8 +266,11 @@ impl Gpus {
             None => false,
         };
         let (Some(model), Some(accelerators)) = (model, accelerators) else {
-            let missing = "`gpus` needs `model`, such as \"llama-3.1-8b\", and `accelerators`, such as [\"h100-sxm\"]";
-            return Err(section.wrong(missing.to_owned()));
+            let missing = format!(
+                "`{}` needs `model`, such as \"llama-3.1-8b\", and `accelerators`, such as [\"h100-sxm\"]",
+                section.path()
+            );
+            return Err(section.wrong(missing));
         };
         Ok(Self {
             model: model.to_owned(),

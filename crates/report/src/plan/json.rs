@@ -1,11 +1,11 @@
 //! A plan for programs.
 
-use planner::scenario::Origin;
-use planner::{Demand, Lane, Month, Need, Own, Part, Swing};
+use planner::{Lane, Month, Need, Own, Part, Swing};
 
 use crate::json::Json;
 use crate::modelled::decimal;
 use crate::object;
+use crate::workload::Workload;
 
 use super::PlanReport;
 
@@ -22,31 +22,9 @@ impl PlanReport<'_> {
             "start" => self.scenario.start,
             "months" => self.scenario.months,
             "price_book" => self.book.json(),
-            "assumptions" => self.assumptions().map(|input| {
-                let spec = input.var.spec();
-                let (origin, line, written) = match &input.origin {
-                    Origin::Default => ("default", None, None),
-                    Origin::Scenario { line, written } => ("scenario", Some(*line), Some(written)),
-                    Origin::Recorded { line, written } => ("recorded", Some(*line), Some(written)),
-                };
-                let edge = |luck: f64| input.value.is_uncertain().then(|| decimal(input.value.at(luck)));
-                object! {
-                    "key" => spec.key,
-                    "value" => decimal(self.case.at(input.var)),
-                    "p10" => edge(0.1),
-                    "p90" => edge(0.9),
-                    "origin" => origin,
-                    "line" => line.map(|line| line as u64),
-                    "written" => written,
-                    "about" => spec.about,
-                }
-            }).collect::<Json>(),
-            "slo" => object! {
-                "ttft_ms" => self.scenario.slo.ttft_s.map(|seconds| decimal(seconds * 1e3)),
-                "tpot_ms" => self.scenario.slo.tpot_s.map(|seconds| decimal(seconds * 1e3)),
-                "share" => decimal(self.scenario.slo.share),
-            },
-            "demand" => self.plan.demand.iter().map(demand_json).collect::<Json>(),
+            "assumptions" => self.workload().assumptions_json(),
+            "slo" => self.workload().slo_json(),
+            "demand" => self.plan.demand.iter().map(Workload::demand_json).collect::<Json>(),
             "profile" => object! {
                 "peak" => decimal(self.scenario.profile.peak()),
                 "lowest" => decimal(self.scenario.profile.floor()),
@@ -132,25 +110,6 @@ impl PlanReport<'_> {
             "setups_simulated" => *simulated as u64,
             "setups_offered" => *offered as u64,
         }
-    }
-}
-
-fn demand_json(demand: &Demand) -> Json {
-    let (input, output) = demand.mean_lengths();
-    object! {
-        "users" => demand.users.map(decimal),
-        "tasks" => decimal(demand.tasks),
-        "calls_per_task" => decimal(demand.calls_per_task),
-        "attempts" => decimal(demand.attempts()),
-        "useful_share" => decimal(demand.useful),
-        "input_tokens_per_call" => decimal(input),
-        "output_tokens_per_call" => decimal(output),
-        "tokens" => object! {
-            "input" => decimal(demand.tokens.input),
-            "cached" => decimal(demand.tokens.cached),
-            "answer" => decimal(demand.tokens.answer),
-            "reasoning" => decimal(demand.tokens.reasoning),
-        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a plan says, section by section, for a terminal and for a page.
 
-use planner::scenario::{Kind, Origin, Terms};
+use planner::scenario::Terms;
 use planner::{Lane, Need, Own, Part, Var};
 
 use crate::modelled::{decimals, places, shown, trimmed};
@@ -18,8 +18,8 @@ impl PlanReport<'_> {
                 all.push(Section { title, blocks });
             }
         };
-        section("What is assumed".to_owned(), self.assumed());
-        section("What a month asks for".to_owned(), self.asked());
+        section("What is assumed".to_owned(), self.workload().assumed());
+        section("What a month asks for".to_owned(), self.workload().asked(&self.plan.demand));
         section("What it costs".to_owned(), self.lanes());
         for lane in &self.plan.lanes {
             let name = Self::lane_name(lane);
@@ -53,117 +53,6 @@ impl PlanReport<'_> {
             self.scenario.months,
             Self::lane_name(lane),
         )
-    }
-
-    fn assumed(&self) -> Vec<Block> {
-        let mut table =
-            Table::default().text("key").number("value").minor("one in ten\nis below", 2);
-        table = table.minor("one in ten\nis above", 1).text("from").prose("what it is");
-        for input in self.assumptions() {
-            let spec = input.var.spec();
-            let edge = |luck: f64| match input.value.is_uncertain() {
-                true => shown(spec.kind, input.value.at(luck)),
-                false => String::new(),
-            };
-            let from = match &input.origin {
-                Origin::Default => "default".to_owned(),
-                // A value in another unit than it was written in stands beside it as it was.
-                Origin::Scenario { line, written } => match spec.kind {
-                    Kind::PerMonth | Kind::UsdPerHour | Kind::Growth
-                        if !input.value.is_uncertain() =>
-                    {
-                        format!("line {line}: {}", printable(written.trim_matches('"')))
-                    }
-                    _ => format!("line {line}"),
-                },
-                Origin::Recorded { line, .. } => format!("recorded, line {line}"),
-            };
-            let about = match &input.origin {
-                Origin::Recorded { written, .. } => {
-                    format!("{}: {}", spec.about, printable(written))
-                }
-                _ => spec.about.to_owned(),
-            };
-            let value = self.case.at(input.var);
-            table.row([
-                spec.key.to_owned(),
-                shown(spec.kind, value),
-                edge(0.1),
-                edge(0.9),
-                from,
-                about,
-            ]);
-        }
-        let slo = self.scenario.slo;
-        let time = |name: &str, limit: Option<f64>| {
-            limit.map(|limit| format!("{name} <= {} ms", trimmed(limit * 1e3, 1)))
-        };
-        let limits: Vec<_> =
-            [time("TTFT", slo.ttft_s), time("TPOT", slo.tpot_s)].into_iter().flatten().collect();
-        let slo = match (limits.is_empty(), self.scenario.gpus.is_some()) {
-            (_, false) => String::new(),
-            (true, true) => "No SLO: calls must be served as fast as they come.".to_owned(),
-            (false, true) => {
-                format!(
-                    "SLO: {}, each for {}% of calls.",
-                    limits.join(", "),
-                    trimmed(slo.share * 100.0, 2)
-                )
-            }
-        };
-        let mut blocks = vec![Block::Table(table)];
-        if !slo.is_empty() {
-            blocks.push(Block::Faint(slo));
-        }
-        blocks
-    }
-
-    fn asked(&self) -> Vec<Block> {
-        let demand = &self.plan.demand;
-        let (Some(first), Some(last)) = (demand.first(), demand.last()) else {
-            return Vec::new();
-        };
-        let unit = printable(&self.scenario.unit);
-        let mut table = Table::default().text("").number("first month");
-        let later = demand.len() > 1;
-        if later {
-            table = table.number(&format!("month {}", demand.len()));
-        }
-        let mut row = |name: &str, first: f64, last: f64| {
-            let places = places([first, last]).min(2);
-            let cells = [name.to_owned(), decimals(first, places), decimals(last, places)];
-            table.row(cells.into_iter().take(if later { 3 } else { 2 }));
-        };
-        row(&format!("tasks ({unit})"), first.tasks, last.tasks);
-        row("calls of a task", first.calls_per_task, last.calls_per_task);
-        row("calls, those made again included", first.attempts(), last.attempts());
-        let (one, other) = (first.mean_lengths(), last.mean_lengths());
-        row("input tokens of a call", one.0, other.0);
-        row("output tokens of a call", one.1, other.1);
-        let million = 1e6;
-        row("Mtok of input, computed", first.tokens.input / million, last.tokens.input / million);
-        if first.tokens.cached > 0.0 {
-            row(
-                "Mtok of input, cached",
-                first.tokens.cached / million,
-                last.tokens.cached / million,
-            );
-        }
-        row("Mtok of answers", first.tokens.answer / million, last.tokens.answer / million);
-        if last.tokens.reasoning > 0.0 {
-            row(
-                "Mtok of reasoning",
-                first.tokens.reasoning / million,
-                last.tokens.reasoning / million,
-            );
-        }
-        let mean = |attempts: f64| attempts / planner::HOURS_PER_MONTH / 3600.0;
-        let profile = &self.scenario.profile;
-        let (low, high) = (mean(first.attempts()), mean(last.attempts()));
-        row("calls a second, mean", low, high);
-        row("calls a second, peak hour", low * profile.peak(), high * profile.peak());
-        row("calls a second, lowest hour", low * profile.floor(), high * profile.floor());
-        vec![Block::Table(table)]
     }
 
     fn lanes(&self) -> Vec<Block> {
