@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use quantity::{EstimatedUsd, Money};
-use report::simulation::{Charts, Search, Simulation, Source};
+use report::simulation::{Beside, Charts, Search, Simulation, Source};
 use roofline::Steps;
 use servesim::{Balance, Goal, Keeper, Report, Slo};
 
@@ -24,6 +24,7 @@ pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("why").args(["explain", "html"]).multiple(true))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     serving: Serving,
@@ -59,6 +60,18 @@ pub(crate) struct Arguments {
     /// Also why: what memory, batches, context and idle time make of a token's cost here
     #[arg(long, conflicts_with = "json")]
     explain: bool,
+    /// Why so much: replies that come to nothing and are asked for again, such as 1%
+    #[arg(long, value_name = "SHARE", requires = "why", value_parser = failing)]
+    failures: Option<f64>,
+    /// Why so much: capacity above what this load needs, for bursts [default: 20%, as in a plan]
+    #[arg(long, value_name = "SHARE", requires = "why", value_parser = share)]
+    headroom: Option<f64>,
+    /// Why so much: replicas that stand by for those that fail [default: 1, as in a plan]
+    #[arg(long, value_name = "COUNT", requires = "why")]
+    spare: Option<u32>,
+    /// Why so much: what monitoring, hands and second sites cost, of what GPUs do
+    #[arg(long, value_name = "SHARE", requires = "why", value_parser = share)]
+    reliability: Option<f64>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -84,6 +97,21 @@ fn positive(text: &str) -> Result<Positive, String> {
 fn decimal(text: &str) -> Option<f64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if digits { text.parse().ok() } else { None }
+}
+
+/// A share such as `20%`.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(decimal);
+    let share = percent.filter(|percent| (0.0..=1_000.0).contains(percent));
+    share
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| format!("expected a share such as `20%`, found `{text}`"))
+}
+
+fn failing(text: &str) -> Result<f64, String> {
+    let some = share(text)?;
+    let below = || format!("expected at most `99%`, found `{text}`");
+    if some <= 0.99 { Ok(some) } else { Err(below()) }
 }
 
 /// Who must keep the SLO at a rate that is searched.
@@ -156,12 +184,24 @@ impl Setting {
         Job { engine: &replica.engine, steps, replicas, gpus_of_replica, balance, slo, traffic }
     }
 
-    fn shown<'a>(&'a self, replicas: u32, source: &'a Source, slo: &'a Slo) -> Simulation<'a> {
+    fn shown<'a>(
+        &'a self,
+        arguments: &Arguments,
+        source: &'a Source,
+        slo: &'a Slo,
+    ) -> Simulation<'a> {
         let Self { replica, search, run, gpu_hour, .. } = self;
         let Replica { setup, memory, engine } = replica;
         let search = search.as_ref();
-        let gpu_hour = *gpu_hour;
-        Simulation { setup, memory, engine, replicas, source, slo, search, run, gpu_hour }
+        let (gpu_hour, replicas) = (*gpu_hour, arguments.replicas);
+        let usual = Beside::default();
+        let beside = Beside {
+            failures: arguments.failures.unwrap_or(usual.failures),
+            headroom: arguments.headroom.unwrap_or(usual.headroom),
+            spare: arguments.spare.unwrap_or(usual.spare),
+            reliability: arguments.reliability.unwrap_or(usual.reliability),
+        };
+        Simulation { setup, memory, engine, replicas, source, slo, search, run, gpu_hour, beside }
     }
 }
 
@@ -205,7 +245,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let settings: Vec<_> = gpus.iter().enumerate().map(one).collect();
     let source = traffic.source()?;
-    let shown = |setting| Setting::shown(setting, arguments.replicas, &source, &slo);
+    let shown = |setting| Setting::shown(setting, arguments, &source, &slo);
     let style = output::style();
     if settings.len() > 1 {
         if arguments.html.is_some() || arguments.explain {

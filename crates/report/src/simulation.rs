@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use calibration::{Band, Metric, Regime};
+use planner::Var;
 use quantity::EstimatedUsd;
 use roofline::{Memory, Row, Setup};
 use servesim::{Engine, Goal, HighestRate, Outcome, Report, SECOND_PS, Slo, Timeline};
@@ -40,6 +41,40 @@ pub struct Simulation<'a> {
     pub run: &'a Report,
     /// What an accelerator costs by the hour.
     pub gpu_hour: Option<EstimatedUsd>,
+    /// What a real day takes beside the run.
+    pub beside: Beside,
+}
+
+/// What a real day takes beside what a run does, as shares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beside {
+    /// Replies that come to nothing and are asked for again, of all that are computed; below 1.
+    pub failures: f64,
+    /// Capacity above what the load needs, for bursts.
+    pub headroom: f64,
+    /// Replicas that stand by for those that fail.
+    pub spare: u32,
+    /// Monitoring, hands, second sites: of what GPUs cost.
+    pub reliability: f64,
+}
+
+impl Default for Beside {
+    /// As a plan assumes it where a scenario does not say it.
+    fn default() -> Self {
+        let of = |var: Var| var.spec().default.unwrap_or(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small whole number"
+        )]
+        let spare = of(Var::Spare) as u32;
+        Self {
+            failures: of(Var::Failures),
+            headroom: of(Var::Headroom),
+            spare,
+            reliability: of(Var::Reliability),
+        }
+    }
 }
 
 /// A search for the highest rate; the run is at the best rate that was tried.

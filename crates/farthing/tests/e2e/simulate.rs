@@ -188,7 +188,24 @@ fn explained_it_says_why_a_token_costs_so_much() {
     let paid =
         bridge.lines().filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok());
     let paid: Vec<f64> = paid.collect();
-    assert!(paid.len() == 5 && paid.is_sorted(), "{paid:?} {bridge}");
+    assert!(paid.len() == 8 && paid.is_sorted(), "{paid:?} {bridge}");
+    assert!(bridge.contains("and 20% headroom for bursts"), "{bridge}");
+    let more = ["--failures", "1%", "--headroom", "50%", "--spare", "0", "--reliability", "4%"];
+    let text = simulate(&home, &[&POISSON, &PRICED, &["--explain"], &more]).ok();
+    let (_, bridge) = text.split_once("From a benchmark's peak").unwrap();
+    let words = bridge.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "1% of replies that fail 1.010",
+        "50% headroom for bursts 1.500",
+        "4% for reliability 1.040",
+    ] {
+        assert!(words.contains(part), "{part}: {bridge}");
+    }
+    assert!(!bridge.contains("to spare"), "{bridge}");
+    let err = complaint(simulate(&home, &[&POISSON, &["--failures", "1%"]]), 2);
+    assert!(err.contains("--explain"), "{err}");
+    let err = complaint(simulate(&home, &[&POISSON, &["--explain", "--headroom", "0.2"]]), 2);
+    assert!(err.contains("such as `20%`"), "{err}");
 }
 
 #[test]

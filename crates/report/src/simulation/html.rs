@@ -55,7 +55,8 @@ impl Simulation<'_> {
         );
         if let Some(mean) = Mean::of(self) {
             let bridge = words(
-                "What a million output tokens take, from what a benchmark shows to what is paid.",
+                "What a million output tokens take, from what a benchmark shows to what a real day does; the factors multiply \
+                 to the whole.",
             ) + &self.bridge(&mean).html();
             body += &section("From a benchmark's peak to what is paid", &bridge);
         }

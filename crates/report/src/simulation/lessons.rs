@@ -6,7 +6,7 @@ use servesim::SECOND_PS;
 use crate::table::{Style, Table};
 
 use super::text::{decimals, money};
-use super::{Part, Simulation, Spread};
+use super::{Beside, Part, Simulation, Spread};
 
 /// Batches that are shown side by side.
 const BATCHES: [u32; 5] = [1, 8, 50, 128, 256];
@@ -143,12 +143,9 @@ impl Simulation<'_> {
         )
     }
 
-    /// GPU time per million output tokens, growing from what a benchmark shows to what is paid.
-    pub(super) fn bridge(&self, mean: &Mean) -> Table {
-        let mut table = Table::default().text("counting").number("GPU seconds\nper output Mtok");
-        if self.gpu_hour.is_some() {
-            table = table.number("USD per\noutput Mtok");
-        }
+    /// GPU seconds per million output tokens, growing from what a benchmark shows to what a real day takes: what is counted
+    /// with each step, and what it comes to. `None`: nothing was computed or useful.
+    fn steps(&self, mean: &Mean) -> Vec<(String, Option<f64>)> {
         let most = self.possible(mean);
         let gpus = f64::from(self.accelerators_of_replica());
         let peak = self.decode_seconds(most, mean) / f64::from(most) * gpus * 1e6;
@@ -157,31 +154,72 @@ impl Simulation<'_> {
             (tokens > 0).then(|| gpu_ps as f64 / SECOND_PS as f64 / tokens as f64 * 1e6)
         };
         let tokens = self.run.generated_tokens;
-        let lines = [
-            (
-                format!("decode alone, {} sequences in every step", grouped(u64::from(most))),
-                Some(peak),
-            ),
+        let prompts = output.gpu_ps + input.gpu_ps + cached.gpu_ps;
+        let peak_name = format!("decode alone, {} sequences a step", grouped(u64::from(most)));
+        let mut steps = vec![
+            (peak_name, Some(peak)),
             ("decode as it ran, at this load".to_owned(), per_mtok(output.gpu_ps, tokens)),
-            (
-                "and the prompts".to_owned(),
-                per_mtok(output.gpu_ps + input.gpu_ps + cached.gpu_ps, tokens),
-            ),
+            ("and the prompts".to_owned(), per_mtok(prompts, tokens)),
             ("and idle time".to_owned(), per_mtok(self.gpu_ps(), tokens)),
-            (
-                "and only replies within the SLO".to_owned(),
-                per_mtok(self.gpu_ps(), self.run.good_generated_tokens),
-            ),
         ];
-        let lines = lines.into_iter().take(if self.has_slo() { 5 } else { 4 });
-        for (name, seconds) in lines {
-            let mut cells =
-                vec![name, seconds.map_or("-".to_owned(), |seconds| decimals(seconds, 0))];
+        let useful = per_mtok(self.gpu_ps(), self.run.good_generated_tokens);
+        if self.has_slo() {
+            steps.push(("and only replies within the SLO".to_owned(), useful));
+        }
+        let Beside { failures, headroom, spare, reliability } = self.beside;
+        let percent = |share: f64| {
+            let text = decimals(share * 100.0, 2);
+            let text = text.trim_end_matches('0').trim_end_matches('.');
+            format!("{text}%")
+        };
+        let replicas = f64::from(self.replicas);
+        let spares = match spare {
+            1 => "and 1 replica to spare".to_owned(),
+            some => format!("and {} replicas to spare", grouped(u64::from(some))),
+        };
+        let beside = [
+            (format!("and {} of replies that fail", percent(failures)), 1.0 / (1.0 - failures)),
+            (format!("and {} headroom for bursts", percent(headroom)), 1.0 + headroom),
+            (spares, (replicas + f64::from(spare)) / replicas),
+            (format!("and {} for reliability", percent(reliability)), 1.0 + reliability),
+        ];
+        let mut seconds = useful;
+        for (name, factor) in beside.into_iter().filter(|(_, factor)| *factor > 1.0) {
+            seconds = seconds.map(|seconds| seconds * factor);
+            steps.push((name, seconds));
+        }
+        steps
+    }
+
+    /// The way from a benchmark's peak to what is paid, whose factors multiply to the whole.
+    pub(super) fn bridge(&self, mean: &Mean) -> Table {
+        let mut table = Table::default().text("counting").number("factor");
+        table = table.number("GPU seconds\nper output Mtok");
+        if self.gpu_hour.is_some() {
+            table = table.number("USD per\noutput Mtok");
+        }
+        let steps = self.steps(mean);
+        let cells = |name: String, factor: Option<f64>, seconds: Option<f64>| {
+            let none = || "-".to_owned();
+            let factor = factor.filter(|factor| factor.is_finite());
+            let mut cells = vec![
+                name,
+                factor.map_or_else(none, |factor| decimals(factor, 3)),
+                seconds.map_or_else(none, |seconds| decimals(seconds, 0)),
+            ];
             if self.gpu_hour.is_some() {
                 cells.push(money(seconds.and_then(|seconds| self.usd_of_seconds(seconds)), 4));
             }
-            table.row(cells);
+            cells
+        };
+        let over = |after: Option<f64>, before: Option<f64>| Some(after? / before?);
+        let mut before = None;
+        for (name, seconds) in &steps {
+            table.row(cells(name.clone(), over(*seconds, before), *seconds));
+            before = *seconds;
         }
+        let first = steps.first().and_then(|(_, seconds)| *seconds);
+        table.total(cells("in all".to_owned(), over(before, first), before));
         table
     }
 

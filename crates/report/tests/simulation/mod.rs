@@ -2,7 +2,7 @@
 
 use quantity::EstimatedUsd;
 use report::Style;
-use report::simulation::{Charts, Ranking, Search, Simulation, Source};
+use report::simulation::{Beside, Charts, Ranking, Search, Simulation, Source};
 use roofline::{Formats, Layout, Routing, Setup, Sheets};
 use servesim::{
     Engine, Goal, Keeper, Outcome, Record, Request, SECOND_PS, Slo, Timeline, at_rate, serve,
@@ -70,6 +70,7 @@ pub(crate) fn searched<T>(
         search: search.as_ref(),
         run: &run,
         gpu_hour: gpu_hour.and_then(EstimatedUsd::new),
+        beside: Beside { failures: 0.2, headroom: 0.25, spare: 2, reliability: 0.1 },
     })
 }
 
@@ -108,6 +109,45 @@ fn what_a_simulation_costs_is_its_hours_times_its_gpus() {
     assert_eq!(parts.iter().sum::<u64>(), count(&time["total"]["gpu_ps"]));
     assert!(parts[0] > 0 && parts[1] == 0 && parts[2] > 0 && parts[3] > 0, "{parts:?}");
     assert!(time["idle"]["modelled_usd_per_mtok"].is_null());
+}
+
+#[test]
+fn the_factors_from_a_benchmarks_peak_multiply_to_what_is_paid() {
+    let style = Style { width: 200, ..Style::default() };
+    let (text, useful) = simulated(Some(3.6), half_a_second(), |run| {
+        let json: serde_json::Value = serde_json::from_str(&run.json()).unwrap();
+        let useful = &json["gpu_time"]["modelled_usd_per_useful_output_mtok"];
+        (run.lessons(style), useful.as_str().unwrap().parse::<f64>().unwrap())
+    });
+    let (_, bridge) = text.split_once("From a benchmark's peak").unwrap();
+    let rows: Vec<(&str, Option<f64>, f64)> = bridge
+        .lines()
+        .filter_map(|line| {
+            let number = |cell: Option<&str>| cell?.replace(',', "").parse::<f64>().ok();
+            let mut cells = line.rsplit("  ").filter(|cell| !cell.trim().is_empty()).map(str::trim);
+            let (usd, _seconds) = (number(cells.next())?, number(cells.next())?);
+            let factor = number(cells.next());
+            Some((cells.next()?, factor, usd))
+        })
+        .collect();
+    let [first, .., last, total] = rows.as_slice() else { panic!("{text}") };
+    assert_eq!((rows.len(), first.1, total.0), (10, None, "in all"), "{text}");
+    let product: f64 = rows[1..9].iter().map(|row| row.1.unwrap()).product();
+    assert!((product / total.1.unwrap() - 1.0).abs() < 0.005, "{product} {text}");
+    assert!((first.2 * total.1.unwrap() / last.2 - 1.0).abs() < 0.002, "{text}");
+    assert!((total.2 - last.2).abs() < 1e-9, "{text}");
+    // One replica and two to spare; a fifth of the replies fail.
+    let beside = 1.0 / 0.8 * 1.25 * 3.0 * 1.1;
+    assert!((total.2 / (useful * beside) - 1.0).abs() < 1e-5, "{} {useful}", total.2);
+    for (name, factor) in [
+        ("and 20% of replies that fail", 1.25),
+        ("and 25% headroom for bursts", 1.25),
+        ("and 2 replicas to spare", 3.0),
+        ("and 10% for reliability", 1.1),
+    ] {
+        let row = rows.iter().find(|row| row.0 == name);
+        assert_eq!(row.and_then(|row| row.1), Some(factor), "{name}: {text}");
+    }
 }
 
 #[test]
