@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use facts::{Dimension, Query};
-use planner::compare::{Offer, Place, Quotes, Serving, Spend, compare};
+use planner::compare::{Market, Offer, Place, Quotes, Serving, Spend, compare};
 use planner::scenario::{Recorded, ScenarioError};
 use planner::{ApiOffer, PerMonth, Scenario, Var};
 use quantity::UnixTime;
@@ -70,7 +70,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (places, left_out) = places(&mut quotes, &config.book, start, &arguments.sheet, file)
         .with_context(|| name.clone())?;
     let case = quotes.scenario.likely();
-    let found = compare(&quotes, &places, &case);
+    let demands = planner::demand(&quotes.scenario, &case);
+    let market = Market::open(&quotes, &places, &case, &demands);
+    let found = compare(&market, &case);
     if found.quoted.is_empty() {
         let why = found
             .ruled_out

@@ -1,5 +1,6 @@
 //! Offers compared: what each costs for the same workload, what it breaks, and from which volume it pays to own.
 
+mod choices;
 mod market;
 mod offer;
 mod quotes;
@@ -7,6 +8,7 @@ mod risk;
 mod value;
 mod volume;
 
+pub use choices::OfferChoice;
 pub use market::{Break, Kept, Load, Market, Place, Served, Shock};
 pub use offer::{Api, BaseLoad, BaseSize, Offer, OnGpus, Serving, Stated, Units};
 pub use quotes::{Quotes, Require, Risk, RouteNeed, Spend};
@@ -86,10 +88,10 @@ type Price = fn(&TokenPrices) -> PerMtok;
 
 /// Prices a workload on all offers.
 #[must_use]
-pub fn compare(quotes: &Quotes, places: &[Place], case: &Case) -> Comparison {
-    let scenario = &quotes.scenario;
-    let demands = demand(scenario, case);
-    let (market, mut ruled_out) = Market::open(quotes, places, case, &demands);
+pub fn compare(market: &Market<'_>, case: &Case) -> Comparison {
+    let quotes = market.quotes;
+    let demands = demand(&quotes.scenario, case);
+    let mut ruled_out = market.ruled_out.clone();
     let mut quoted = Vec::new();
     for index in 0..quotes.offers.len() {
         if ruled_out.iter().any(|(out, _)| *out == index) {
@@ -103,8 +105,8 @@ pub fn compare(quotes: &Quotes, places: &[Place], case: &Case) -> Comparison {
     quoted.sort_by(|one, other| one.total().usd().total_cmp(&other.total().usd()));
     value::mark_pareto(&mut quoted, &demands);
     let needs = quotes.needs.iter().map(|need| value::cheapest_for(need, &quoted)).collect();
-    let volumes = volume::volumes(&market, case, &demands, &quoted);
-    let risk = risk::vendor_risk(&market, case, &demands, &quoted);
+    let volumes = volume::volumes(market, case, &demands, &quoted);
+    let risk = risk::vendor_risk(market, case, &demands, &quoted);
     let longest = market.longest();
     Comparison { demand: demands, quoted, ruled_out, volumes, risk, needs, longest }
 }
@@ -133,7 +135,7 @@ impl Market<'_> {
     ) -> Result<Vec<Served>, String> {
         let profile = &self.quotes.scenario.profile;
         let each = (0..).zip(demands).map(|(month, demand)| {
-            self.serve(offer, At { case, month, shock }, &Load::of(demand, profile))
+            self.serve(offer, At { case, month, shock, luck: None }, &Load::of(demand, profile))
         });
         each.collect()
     }

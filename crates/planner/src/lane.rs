@@ -157,7 +157,16 @@ impl ApiOffer {
         month: u32,
         drift: f64,
     ) -> Result<Month, String> {
-        let prices = |length| (self.prices)(month, length);
+        Self::month_by(|length| (self.prices)(month, length), case, demand, drift)
+    }
+
+    /// What a demand costs at prices by the input tokens of a call, times a factor.
+    pub(crate) fn month_by(
+        prices: impl Fn(u64) -> Result<TokenPrices, String>,
+        case: &Case,
+        demand: &Demand,
+        drift: f64,
+    ) -> Result<Month, String> {
         let (costs, fees) = api_costs_at(case, demand, drift, prices)?;
         let mut parts = class_parts(demand.tokens, demand.useful, costs);
         if fees > 0.0 {
@@ -386,6 +395,11 @@ impl Capability {
             below = above;
         }
         below.1
+    }
+
+    /// The same with all rates so many times what they are.
+    pub(crate) fn times(&self, factor: f64) -> Self {
+        self.moved_to(self.closed_form * factor)
     }
 
     /// Mean seconds for each further token that the SLO's share of calls keeps at a rate, between those that were simulated.

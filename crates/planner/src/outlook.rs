@@ -4,7 +4,7 @@
 //! to be beside what the serving model says. All choices meet the same draws, so that they differ by what they are alone.
 
 mod choice;
-mod grid;
+pub(crate) mod grid;
 mod luck;
 mod matter;
 mod table;

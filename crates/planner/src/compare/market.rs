@@ -1,6 +1,6 @@
 //! What each offer costs for a load, and what of its promises that load would break.
 
-use std::cell::RefCell;
+use std::sync::{PoisonError, RwLock};
 
 use super::offer::{BaseLoad, BaseSize, Offer, Serving, Stated, Units};
 use super::quotes::Quotes;
@@ -10,6 +10,8 @@ use crate::demand::{Demand, Tokens};
 use crate::fleet::Fleet;
 use crate::lane::{ApiOffer, Capability, Chosen, GpuOffer, Month, Part, Taken, choose};
 use crate::mix::Mix;
+use crate::outlook::ApiChoice;
+use crate::outlook::grid::Grid;
 use crate::scenario::{Case, HOURS_OF_WEEK, Profile, Slo, Terms, Var};
 use crate::unit::{HOURS_PER_MONTH, PerHour, PerMonth};
 
@@ -152,14 +154,18 @@ impl Shock<'_> {
 pub struct Market<'a> {
     pub(super) quotes: &'a Quotes,
     places: &'a [Place],
-    chosen: Vec<Option<OnSetup>>,
+    chosen: Vec<Option<OnSetup<'a>>>,
+    /// Prices of APIs, looked up for all months.
+    prices: Vec<Option<ApiChoice>>,
+    pub(super) ruled_out: Vec<(usize, String)>,
     longest: u32,
 }
 
 /// The setup that was chosen for an offer on GPUs, and what a replica does by mean lengths of calls.
-struct OnSetup {
+struct OnSetup<'a> {
     chosen: Chosen,
-    at_lengths: RefCell<Vec<((f64, f64), Capability)>>,
+    at_lengths: RwLock<Vec<((f64, f64), Capability)>>,
+    grid: Grid<'a>,
 }
 
 /// A month of a case in which something is served.
@@ -168,25 +174,28 @@ pub(super) struct At<'a> {
     pub(super) case: &'a Case,
     pub(super) month: u32,
     pub(super) shock: &'a Shock<'a>,
+    /// What GPUs serve of what was simulated, in a draw, where nothing is simulated anew; `None`: all as it is likely.
+    pub(super) luck: Option<f64>,
 }
 
 /// Calls whose lengths changed by more than this are simulated anew, as in a plan.
 const NEAR: f64 = 0.2;
 
 impl<'a> Market<'a> {
-    /// Chooses setups for the offers on GPUs; those that cannot serve, with the reasons.
+    /// Looks up prices, and chooses setups for the offers on GPUs.
     #[must_use]
-    pub fn open(
-        quotes: &'a Quotes,
-        places: &'a [Place],
-        case: &Case,
-        demands: &[Demand],
-    ) -> (Self, Vec<(usize, String)>) {
+    pub fn open(quotes: &'a Quotes, places: &'a [Place], case: &Case, demands: &[Demand]) -> Self {
         let ends = [demands.first(), demands.last()].into_iter().flatten();
         let longest = ends.map(|demand| Mix::new(&demand.shapes, case, CALLS).longest()).max();
         let longest = longest.unwrap_or(0);
-        let mut market = Self { quotes, places, chosen: Vec::new(), longest };
-        let mut ruled_out = Vec::new();
+        let months = u32::try_from(demands.len()).unwrap_or(u32::MAX);
+        let prices = places.iter().map(|place| match place {
+            Place::Api(api) => Some(ApiChoice::new(api, months)),
+            _ => None,
+        });
+        let prices = prices.collect();
+        let (chosen, ruled_out) = (Vec::new(), Vec::new());
+        let mut market = Self { quotes, places, chosen, prices, ruled_out, longest };
         for (index, offer) in quotes.offers.iter().enumerate() {
             let chosen = match (&offer.serving, &places[index]) {
                 (Serving::Gpus(on), Place::Gpus(setups)) => {
@@ -201,7 +210,7 @@ impl<'a> Market<'a> {
                                 format!("{}: {}", setups[*setup].candidate.name(), why.explained())
                             });
                             let why: Vec<_> = why.collect();
-                            ruled_out.push((
+                            market.ruled_out.push((
                                 index,
                                 match why.is_empty() {
                                     true => "no setup of it can be had".to_owned(),
@@ -214,13 +223,18 @@ impl<'a> Market<'a> {
                 }
                 _ => None,
             };
-            market.chosen.push(chosen.map(|chosen| {
+            let chosen = chosen.and_then(|chosen| {
+                let Place::Gpus(setups) = &places[index] else { return None };
+                let grid = Grid::new(setups.get(chosen.offer)?, &quotes.scenario.slo);
+                Some((chosen, grid))
+            });
+            market.chosen.push(chosen.map(|(chosen, grid)| {
                 let first = demands.first().map(|demand| lengths(demand, case));
                 let known = (first.unwrap_or_default(), chosen.capability.clone());
-                OnSetup { chosen, at_lengths: RefCell::new(vec![known]) }
+                OnSetup { chosen, at_lengths: RwLock::new(vec![known]), grid }
             }));
         }
-        (market, ruled_out)
+        market
     }
 
     /// Tokens of the longest call that was drawn.
@@ -272,16 +286,15 @@ impl<'a> Market<'a> {
         let offer = self.offer(index);
         match &offer.serving {
             Serving::Api(api) => {
-                let Place::Api(place) = &self.places[index] else {
-                    return Err("it was not looked up".to_owned());
-                };
+                let list = self.prices[index].as_ref().ok_or("its prices were not looked up")?;
                 let held = at.month < api.holds_months;
                 let (priced, drift) = match held {
                     true => (0, 1.0),
                     false => (at.month, ApiOffer::drift(at.case, at.month)),
                 };
                 let drift = drift * self.price(index, at);
-                let mut month = place.month_at(at.case, &load.demand, priced, drift)?;
+                let prices = |length: u64| list.price(priced, length);
+                let mut month = ApiOffer::month_by(prices, at.case, &load.demand, drift)?;
                 let minimum = api.minimum * self.price(index, at);
                 if month.bill < minimum {
                     let cost = minimum - month.bill;
@@ -426,20 +439,28 @@ impl<'a> Market<'a> {
         let far = |(one, other): (f64, f64)| (one / other.max(1e-9) - 1.0).abs();
         let off = |known: &(f64, f64)| far((now.0, known.0)).max(far((now.1, known.1)));
         let nearest = {
-            let known = on.at_lengths.borrow();
+            let known = on.at_lengths.read().unwrap_or_else(PoisonError::into_inner);
             let nearest = known.iter().min_by(|one, other| off(&one.0).total_cmp(&off(&other.0)));
-            nearest.map(|(lengths, capability)| (off(lengths), capability.clone()))
+            nearest.map(|(lengths, capability)| (*lengths, off(lengths), capability.clone()))
         };
         match nearest {
-            Some((0.0, capability)) => Ok(capability),
-            Some((off, capability)) if off <= NEAR => {
+            Some((lengths, off, capability)) if at.luck.is_some() => {
+                let moved = match off {
+                    0.0 => 1.0,
+                    _ => on.grid.rate(now)? / on.grid.rate(lengths)?,
+                };
+                Ok(capability.times(moved * at.luck.unwrap_or(1.0)))
+            }
+            Some((_, 0.0, capability)) => Ok(capability),
+            Some((_, off, capability)) if off <= NEAR => {
                 let closed_form = setup.candidate.closed_form(now, slo);
                 Ok(capability.moved_to(closed_form.map_err(|error| error.to_string())?))
             }
             _ => {
                 let mix = Mix::new(&demand.shapes, at.case, CALLS);
                 let found = setup.capability(&mix, slo).map_err(|why| why.explained())?;
-                on.at_lengths.borrow_mut().push((now, found.clone()));
+                let mut known = on.at_lengths.write().unwrap_or_else(PoisonError::into_inner);
+                known.push((now, found.clone()));
                 Ok(found)
             }
         }

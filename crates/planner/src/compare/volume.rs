@@ -13,6 +13,8 @@ use crate::unit::PerMonth;
 pub struct Volumes {
     /// All offers at multiples of the first month's volume.
     pub at: Vec<AtVolume>,
+    /// The same close by close, in which the steps of whole machines are seen.
+    pub curve: Vec<AtVolume>,
     /// Each offer on GPUs against each API.
     pub against: Vec<Against>,
 }
@@ -58,6 +60,8 @@ pub enum Constraint {
 
 /// Multiples of the first month's volume that are shown.
 const MULTIPLES: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
+/// Volumes of the curve.
+const CURVE: usize = 200;
 /// Steps of the GPUs' bill that are looked at.
 const MOST_STEPS: usize = 20_000;
 /// A volume of so many replicas shows what one more costs.
@@ -71,10 +75,14 @@ pub(super) fn volumes(
 ) -> Volumes {
     let Some(first) = demands.first() else { return Volumes::default() };
     let load = Load::of(first, &market.quotes.scenario.profile);
-    let at = MULTIPLES.map(|times| {
+    let at_volume = |times: f64| {
         let bills = quoted.iter().map(|one| market.bill_at(one.offer, case, &load, times));
         AtVolume { times, bills: bills.collect() }
-    });
+    };
+    let at = MULTIPLES.map(at_volume);
+    let (least, most) = (MULTIPLES[0], MULTIPLES[MULTIPLES.len() - 1]);
+    let step = libm::log(most / least) / (CURVE - 1) as f64;
+    let curve = (0..CURVE).map(|place| at_volume(least * libm::exp(step * place as f64))).collect();
     let mut against = Vec::new();
     for (gpus, one) in quoted.iter().enumerate() {
         let Serving::Gpus(on) = &market.offer(one.offer).serving else { continue };
@@ -86,14 +94,14 @@ pub(super) fn volumes(
             against.extend(market.against(pair, case, &load));
         }
     }
-    Volumes { at: at.into(), against }
+    Volumes { at: at.into(), curve, against }
 }
 
 impl Market<'_> {
     /// What an offer takes for the first month at so many times its volume.
     #[must_use]
     pub fn bill_at(&self, offer: usize, case: &Case, load: &Load, times: f64) -> Option<PerMonth> {
-        let at = At { case, month: 0, shock: &Shock::NONE };
+        let at = At { case, month: 0, shock: &Shock::NONE, luck: None };
         Some(self.serve(offer, at, &load.times(times)).ok()?.month.bill)
     }
 

@@ -109,18 +109,25 @@ fn find_steps(
     find_steps(price, (middle, &between), (high, at_high), steps);
 }
 
+impl ApiChoice {
+    /// What it takes in a month for calls of so many input tokens.
+    pub(crate) fn price(&self, month: u32, length: u64) -> Result<TokenPrices, String> {
+        let steps = usize::try_from(month).ok().and_then(|month| self.months.get(month));
+        let steps = steps.ok_or("it has no price so late")?;
+        let at = steps.partition_point(|(from, _)| *from <= length).max(1);
+        steps[at - 1].1.clone()
+    }
+}
+
 impl Choice for ApiChoice {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn bills(&self, draw: &Draw<'_>, bills: &mut [PerMonth]) -> Result<(), String> {
-        let months = (0..).zip(&self.months).zip(draw.demand).zip(bills);
-        for (((month, steps), demand), bill) in months {
-            let price = |length: u64| {
-                let at = steps.partition_point(|(from, _)| *from <= length).max(1);
-                steps[at - 1].1.clone()
-            };
+        let months = (0..).zip(draw.demand).zip(bills);
+        for ((month, demand), bill) in months {
+            let price = |length: u64| self.price(month, length);
             let (costs, fees) = api_costs(draw.case, demand, month, price)?;
             *bill = costs.into_iter().chain([fees]).map(PerMonth::new).sum();
         }

@@ -8,7 +8,7 @@ use crate::scenario::Slo;
 
 /// The closed form at lengths whose ratio is [`STEP`]; in between its logarithm is linear in theirs. It is worked out where it
 /// is first asked for: the same whoever asks.
-pub(super) struct Grid<'a> {
+pub(crate) struct Grid<'a> {
     candidate: &'a Candidate,
     slo: &'a Slo,
     places: Vec<OnceLock<Result<f64, String>>>,
@@ -20,13 +20,13 @@ const STEP: f64 = 1.1;
 const SIDE: usize = 195;
 
 impl<'a> Grid<'a> {
-    pub(super) fn new(offer: &'a GpuOffer, slo: &'a Slo) -> Self {
+    pub(crate) fn new(offer: &'a GpuOffer, slo: &'a Slo) -> Self {
         let places = std::iter::repeat_with(OnceLock::new).take(SIDE * SIDE).collect();
         Self { candidate: &offer.candidate, slo, places }
     }
 
     /// Calls a second of these lengths, input that is computed and output.
-    pub(super) fn rate(&self, lengths: (f64, f64)) -> Result<f64, String> {
+    pub(crate) fn rate(&self, lengths: (f64, f64)) -> Result<f64, String> {
         let [(row, down), (column, right)] = [lengths.0, lengths.1].map(place);
         let at = |row: usize, column: usize| self.at(row, column);
         let (above, below) = (

@@ -4,7 +4,7 @@ use planner::compare::{
     BaseSize, Comparison, Kept, Load, Market, Place, Quotes, Serving, Shaken, Spend, compare,
 };
 use planner::scenario::Recorded;
-use planner::{ApiOffer, GpuOffer, PerMonth, TokenPrices, Var};
+use planner::{Accuracy, ApiOffer, Choice, Draw, GpuOffer, PerMonth, TokenPrices, Var};
 use proptest::prelude::*;
 use roofline::Format;
 
@@ -66,7 +66,10 @@ fn l40s() -> GpuOffer {
 #[track_caller]
 fn compared(text: &str) -> (Quotes, Comparison) {
     let quotes = read(text).unwrap();
-    let comparison = compare(&quotes, &places(&quotes), &quotes.scenario.likely());
+    let case = quotes.scenario.likely();
+    let places = places(&quotes);
+    let demands = planner::demand(&quotes.scenario, &case);
+    let comparison = compare(&Market::open(&quotes, &places, &case, &demands), &case);
     (quotes, comparison)
 }
 
@@ -432,6 +435,40 @@ fn sizes_of_a_base_are_read() {
     assert_eq!((base.base, base.peak, base.size), (1, 0, BaseSize::Quantile(0.7)));
 }
 
+#[test]
+fn a_draw_in_which_all_is_likely_costs_what_the_comparison_says_and_luck_moves_gpus_alone() {
+    let text = WORKLOAD.replace("months = 1", "months = 3").replace("50,000/day", "2M/day")
+        + "[growth]\nusers = \"20%/month\"\napi_price = \"-5%/month\"\n"
+        + OWN
+        + A
+        + "minimum = \"1k/month\"\n[[offer]]\nname = \"mix\"\nkind = \"mix\"\nparts = [{ offer = \"own\", share = 0.5 }, { offer = \"A\", share = 0.5 }]\n\
+           [[offer]]\nname = \"base\"\nkind = \"base\"\nbase = \"own\"\npeak = \"A\"\nreplicas = 2\n";
+    let quotes = read(&text).unwrap();
+    let places = places(&quotes);
+    let case = quotes.scenario.likely();
+    let demands = planner::demand(&quotes.scenario, &case);
+    let market = Market::open(&quotes, &places, &case, &demands);
+    let found = compare(&market, &case);
+    let drawn = |offer: usize, serving: f64| {
+        let accuracy = Accuracy { low: 0.5, high: 2.0 };
+        let mut bills = vec![PerMonth::ZERO; demands.len()];
+        let draw = Draw { case: &case, demand: &demands, serving };
+        market.choice(offer, Some(accuracy)).bills(&draw, &mut bills).unwrap();
+        bills
+    };
+    assert_eq!(found.quoted.len(), 4);
+    for one in &found.quoted {
+        let likely: Vec<_> = one.months.iter().map(|month| month.bill).collect();
+        let near = drawn(one.offer, 0.5)
+            .iter()
+            .zip(&likely)
+            .all(|(drawn, likely)| (drawn.usd() - likely.usd()).abs() < 1e-6 * likely.usd());
+        assert!(near, "{}: {:?} {likely:?}", one.name, drawn(one.offer, 0.5));
+        let slower = drawn(one.offer, 0.05)[2] > likely[2];
+        assert_eq!(slower, one.name != "A", "{}", one.name);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -471,9 +508,9 @@ proptest! {
         let quotes = read(&format!("{workload}{own}{api}")).unwrap();
         let places = places(&quotes);
         let case = quotes.scenario.likely();
-        let found = compare(&quotes, &places, &case);
+        let market = Market::open(&quotes, &places, &case, &planner::demand(&quotes.scenario, &case));
+        let found = compare(&market, &case);
         prop_assert_eq!(found.quoted.len(), 4, "{:?}", found.ruled_out);
-        let (market, _) = Market::open(&quotes, &places, &case, &found.demand);
         let load = Load::of(&found.demand[0], &quotes.scenario.profile);
         let bill = |offer: usize, times: f64| market.bill_at(offer, &case, &load, times).map(PerMonth::usd).unwrap();
         let against = &found.volumes.against[0];

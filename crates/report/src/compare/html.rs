@@ -138,13 +138,13 @@ impl CompareReport<'_> {
     }
 
     fn volume_plot(&self) -> String {
-        let volumes = &self.comparison.volumes.at;
+        let volumes = &self.comparison.volumes.curve;
         let series = self.drawn().into_iter().map(|(colour, at, one)| {
             let points = volumes.iter().filter_map(|volume| {
                 let bill = volume.bills.get(at).copied().flatten()?;
                 Some((self.per_day(volume.times), bill.usd()))
             });
-            Series { name: one.name.clone(), colour, kind: Kind::Line, points: points.collect() }
+            Series { name: one.name.clone(), colour, kind: Kind::Trace, points: points.collect() }
         });
         Plot {
             title: "The bill by volume".to_owned(),

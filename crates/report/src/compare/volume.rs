@@ -34,8 +34,8 @@ impl CompareReport<'_> {
         let mut table = Table::default().text("GPUs").text("against the API");
         table =
             table.number(&format!("always from\n{unit}s a day")).number("that is, Mtok\na month");
-        table = table.number("in this plan\nfrom month").minor("full GPUs,\nUSD per Mtok", 1);
-        table = table.minor("API,\nUSD per Mtok", 1);
+        table = table.number("in this plan\nfrom month").minor("full GPUs,\nUSD per Mtok", 3);
+        table = table.minor("API,\nUSD per Mtok", 2).minor("GPUs, does not\ngrow, USD a month", 1);
         for one in against {
             let always = one.wins.always_from;
             let volume = |of: &dyn Fn(f64) -> f64| {
@@ -49,6 +49,7 @@ impl CompareReport<'_> {
                 one.turns.map_or("never".to_owned(), |month| (month + 1).to_string()),
                 decimals(one.full_usd_per_mtok, 4),
                 decimals(one.api_usd_per_mtok, 4),
+                decimals(one.fixed.usd(), 0),
             ]);
         }
         let now = format!(
