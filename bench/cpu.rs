@@ -2,7 +2,7 @@
 //! the time on a clock, and the form of a report, which `bench/micro/run` makes its table of.
 
 /// CPU time of this process so far, all its threads, in seconds; to a hundredth, as Linux counts.
-fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
     // The name in parentheses may hold anything, so count fields from its end.
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
