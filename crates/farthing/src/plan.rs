@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use calibration::{Metric, Regime};
 use planner::scenario::{Gpus, Terms};
 use planner::{
-    ApiOffer, Candidate, GpuOffer, GpuPrice, Offers, PerHour, PerMtok, Scenario, TokenPrices, Var,
-    needs, plan, swings,
+    Accuracy, ApiChoice, ApiOffer, Candidate, Case, Choice, Draws, GpuChoice, GpuOffer, GpuPrice,
+    Offers, Own, PerHour, PerMtok, Plan, Scenario, TokenPrices, Var, needs, outlook, plan,
 };
 use quantity::{Billable, TokenClass, Unit, UnixTime};
 use report::plan::PlanReport;
@@ -47,6 +48,12 @@ pub(crate) struct Arguments {
     /// Also as one page with plots: bill and unit price through time, the week, and all tables
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// How often all that is unsure is drawn
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    draws: u32,
+    /// Which draws: the same seed, the same answer
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     #[command(flatten)]
     place: Place,
 }
@@ -80,7 +87,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let needs: Vec<_> =
         found.lanes.iter().map(|lane| needs(&scenario, &case, &offers, lane)).collect();
-    let swings = swings(&scenario, &offers);
+    let choices = choices(&scenario, &case, &offers, &found)?;
+    let choices: Vec<&dyn Choice> = choices.iter().map(AsRef::as_ref).collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let draws = Draws { count: arguments.draws, seed: arguments.seed, threads };
+    let outlook = outlook(&scenario, &choices, draws);
     let book = book_line(&config.book);
     let report = PlanReport {
         scenario: &scenario,
@@ -88,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         offers: &offers,
         plan: &found,
         needs: &needs,
-        swings: &swings,
+        outlook: &outlook,
         book: &book,
     };
     if let Some(file) = &arguments.html {
@@ -97,6 +108,40 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("farthing: wrote {}", file.display());
     }
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
+}
+
+/// The lanes of a plan as choices, in their order.
+fn choices<'a>(
+    scenario: &'a Scenario,
+    case: &Case,
+    offers: &'a Offers,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Box<dyn Choice + 'a>>> {
+    let choice = |lane: &planner::Lane| -> anyhow::Result<Box<dyn Choice + 'a>> {
+        let Some(own) = &lane.own else {
+            return Ok(Box::new(ApiChoice::new(&offers.apis[lane.offer], scenario.months)));
+        };
+        let offer = &offers.gpus[lane.offer];
+        let accuracy = accuracy(scenario, offer, own)?;
+        let choice = GpuChoice::new(scenario, case, offer, (lane, &plan.demand), accuracy);
+        Ok(Box::new(choice.map_err(|why| anyhow!(why))?))
+    };
+    plan.lanes.iter().map(choice).collect()
+}
+
+/// How far off the rate of a replica may be, by the errors of measured runs: of the highest rate within an SLO, or where
+/// there is none of what is served at full load.
+pub(crate) fn accuracy(
+    scenario: &Scenario,
+    offer: &GpuOffer,
+    own: &Own,
+) -> anyhow::Result<Accuracy> {
+    let (metric, regime) = match scenario.slo.ttft_s.or(scenario.slo.tpot_s) {
+        Some(_) => (Metric::Rate, Regime::of(own.capability.highest.input, 0.0)),
+        None => (Metric::Throughput, Regime::Saturated),
+    };
+    let band = calibration::interval(&offer.candidate.setup, metric, regime)?;
+    Ok(Accuracy { low: band.low, high: band.high })
 }
 
 fn init(file: &Path) -> anyhow::Result<()> {

@@ -40,7 +40,7 @@ pub use lane::{
 };
 pub use margin::{concentration, gross_margin, profit_on_cost, quality_adjusted};
 pub use mix::Mix;
-pub use needs::{Need, Swing, needs, swings};
+pub use needs::{Need, needs};
 pub use outlook::{
     Accuracy, ApiChoice, Choice, Draw, Draws, GpuChoice, Matter, Moved, Outlook, Prospect, Range,
     Unsure, outlook,

@@ -1,9 +1,9 @@
-//! The other way round: what would have to be true, and what matters most.
+//! The other way round: what would have to be true.
 
 use crate::demand::Demand;
 use crate::lane::Taken;
 use crate::mix::Mix;
-use crate::plan::{Lane, Offers, demand, plan, revenue, taken};
+use crate::plan::{Lane, Offers, demand, revenue, taken};
 use crate::scenario::{Case, Kind, Scenario, Var};
 
 /// What one quantity would have to be for the target to be met, all else as it is.
@@ -146,52 +146,4 @@ impl Search<'_> {
         }
         Some(good)
     }
-}
-
-/// What an unsure quantity makes of the bill.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Swing {
-    /// The quantity.
-    pub var: Var,
-    /// Its value that one in ten stays below.
-    pub low: f64,
-    /// Its value that one in ten is above.
-    pub high: f64,
-    /// The mean month of the lane that is the cheapest then, in USD; `None` if nothing can serve it.
-    pub bills: [Option<f64>; 2],
-}
-
-impl Swing {
-    /// How far the bills are apart.
-    #[must_use]
-    pub fn width(&self) -> f64 {
-        match self.bills {
-            [Some(one), Some(other)] => (one - other).abs(),
-            _ => f64::INFINITY,
-        }
-    }
-}
-
-/// What each unsure quantity makes of the bill, one at a time, the widest first.
-#[must_use]
-pub fn swings(scenario: &Scenario, offers: &Offers) -> Vec<Swing> {
-    let likely = scenario.likely();
-    // What a success brings moves no bill.
-    let moves = |var: Var| !var.varies() && !matches!(var, Var::Success | Var::Revenue);
-    let unsure =
-        scenario.inputs.iter().filter(|input| input.value.is_uncertain() && moves(input.var));
-    let mut all: Vec<Swing> = unsure
-        .map(|input| {
-            let [low, high] = [0.1, 0.9].map(|luck| input.value.at(luck));
-            let bill = |value: f64| {
-                let plan = plan(scenario, &likely.with(input.var, value), offers);
-                let lane = plan.cheapest()?;
-                let sum: f64 = lane.months.iter().map(|month| month.bill.usd()).sum();
-                Some(sum / lane.months.len() as f64)
-            };
-            Swing { var: input.var, low, high, bills: [bill(low), bill(high)] }
-        })
-        .collect();
-    all.sort_by(|one, other| other.width().total_cmp(&one.width()));
-    all
 }

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod json;
 mod modelled;
 pub mod number;
+mod outlook;
 pub mod page;
 pub mod plan;
 pub mod plot;

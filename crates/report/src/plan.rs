@@ -1,8 +1,10 @@
 //! A plan: assumptions first, then the answer, then why, then what would change it. All money is modelled.
 
-use planner::{Case, Lane, Need, Offers, Plan, Scenario, Swing, Var};
+use planner::{Accuracy, Case, Lane, Need, Offers, Outlook, Plan, Scenario, Var};
 
 use crate::bill::BookLine;
+use crate::modelled::decimals;
+use crate::outlook::View;
 use crate::workload::Workload;
 
 mod html;
@@ -23,8 +25,8 @@ pub struct PlanReport<'a> {
     pub plan: &'a Plan,
     /// Of each lane, what would have to be true.
     pub needs: &'a [Vec<Need>],
-    /// What each unsure quantity makes of the bill.
-    pub swings: &'a [Swing],
+    /// How the lanes may turn out, in their order.
+    pub outlook: &'a Outlook,
     /// The price book.
     pub book: &'a BookLine,
 }
@@ -39,6 +41,15 @@ impl PlanReport<'_> {
             None => format!("API {}", lane.name),
             Some(_) => format!("GPUs {}", lane.name),
         }
+    }
+
+    /// What the lanes are called for people.
+    fn names(&self) -> Vec<String> {
+        self.plan.lanes.iter().map(Self::lane_name).collect()
+    }
+
+    fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
+        View { outlook: self.outlook, names, unit: &self.scenario.unit }
     }
 
     /// What the revenue of the first month leaves of it.
@@ -65,10 +76,19 @@ impl PlanReport<'_> {
             notes.push(
                 "GPUs: whole replicas for the peak hour, each as much as a simulation of 1,500 calls shows it to serve within \
                  the SLO, with percentiles; where lengths grow, rates move as their closed form, and beyond 20% they are \
-                 simulated anew. How far the serving model may be off is not in these figures; `farthing simulate` says \
-                 it. Idle time is paid, and its own line."
+                 simulated anew. Idle time is paid, and its own line."
                     .to_owned(),
             );
+            if let Some(Accuracy { low, high }) =
+                self.outlook.prospects.iter().find_map(|one| one.accuracy)
+            {
+                notes.push(format!(
+                    "The serving model: of nine in ten measured runs what was served is {} to {} times what it says; half of the \
+                     draws are faster than it says, half slower, all GPUs in a draw alike.",
+                    decimals(low, 2),
+                    decimals(high, 2)
+                ));
+            }
         }
         if self.case.at(Var::Cached) > 0.0 && self.scenario.gpus.is_some() {
             notes.push(

@@ -52,6 +52,8 @@ pub enum Kind {
     Trace,
     /// All below it is filled.
     Area,
+    /// Its values go around what is filled. It has no name in the legend.
+    Band,
     /// Dots with the name beside them rather than in the legend.
     Named,
 }
@@ -288,7 +290,8 @@ impl Plot {
                 );
             }
         }
-        let in_legend = self.series.iter().filter(|series| series.kind != Kind::Named);
+        let in_legend =
+            self.series.iter().filter(|series| !matches!(series.kind, Kind::Named | Kind::Band));
         let keys = in_legend.map(|series| {
             format!(
                 r#"<span><i class="key s{}"></i>{}</span>"#,
@@ -326,6 +329,9 @@ impl Plot {
                 format!("{}{x:.1} {y:.1}", if index == 0 { "M" } else { "L" })
             })
             .collect();
+        if series.kind == Kind::Band {
+            return format!(r#"<path class="area s{colour}" d="{line}Z"/>"#);
+        }
         let mut out = String::new();
         if series.kind == Kind::Area {
             out += &format!(
@@ -346,5 +352,69 @@ impl Plot {
             }
         }
         out
+    }
+}
+
+/// Bars that lie across a middle, one under another.
+#[derive(Debug, Clone)]
+pub struct Bars {
+    /// What they show.
+    pub title: String,
+    /// What their length is, with its unit.
+    pub axis: String,
+    /// A line through all of them.
+    pub middle: f64,
+    /// The bars, from the top.
+    pub spans: Vec<Span>,
+}
+
+/// A bar from one value to another.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// What it is of.
+    pub name: String,
+    /// Where it goes from and to; either may be the greater.
+    pub ends: [f64; 2],
+    /// What makes it go there.
+    pub said: [String; 2],
+}
+
+impl Bars {
+    /// As a figure.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let ends = || self.spans.iter().flat_map(|span| span.ends).chain([self.middle]);
+        let least = ends().fold(f64::INFINITY, f64::min);
+        let most = ends().fold(f64::NEG_INFINITY, f64::max);
+        let width = (most - least).max(f64::MIN_POSITIVE);
+        let place = |value: f64| (value - least) / width * 100.0;
+        let middle = place(self.middle);
+        let rows = self.spans.iter().map(|Span { name, ends, said }| {
+            // Each part has the colour of the end that it reaches to.
+            let parts = ends.iter().zip(["s2", "s1"]).map(|(end, colour)| {
+                let (from, to) = (place(*end).min(middle), place(*end).max(middle));
+                let width = to - from;
+                format!(r#"<i class="key {colour}" style="left:{from:.2}%;width:{width:.2}%"></i>"#)
+            });
+            let parts: String = parts.collect();
+            let told = ends.iter().zip(said);
+            let told: Vec<_> = told.map(|(end, said)| format!("{} at {said}", short(*end))).collect();
+            format!(
+                r#"<div class="span"><b>{}</b><span>{}</span><div class="track">{parts}<i class="middle" style="left:{middle:.2}%"></i></div></div>
+"#,
+                escape(name),
+                escape(&told.join(", "))
+            )
+        });
+        format!(
+            r#"<figure class="spans"><figcaption><b>{}</b><span class="legend"><span><i class="key s2"></i>at its low value</span><span><i class="key s1"></i>at its high value</span></span></figcaption>
+{}<p class="axis ends"><span>{}</span><span>{}</span></p><p class="axis under">{}</p></figure>
+"#,
+            escape(&self.title),
+            rows.collect::<String>(),
+            short(least),
+            short(most),
+            escape(&self.axis)
+        )
     }
 }

@@ -89,10 +89,47 @@ fn the_examples_are_answered_and_their_parts_add_up() {
         let page = std::fs::read_to_string(&file).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("What is assumed"), "{page}");
         assert!(page.matches("<svg").count() >= 3, "{page}");
+        for sure in ["How sure", "What matters most"] {
+            assert!(text.contains(sure) && page.contains(sure), "{sure}: {text}");
+        }
+        assert!(page.contains("class=\"track\""), "{page}");
         for loads in ["src=", "<script", "@import", "url("] {
             assert!(!page.contains(loads), "{loads}: {page}");
         }
     }
+}
+
+#[test]
+fn a_seed_names_the_draws_and_the_lanes_share_the_probability_of_being_the_cheapest() {
+    let home = Home::new("");
+    let drawn = |seed: &str| {
+        let draws = ["--draws", "300", "--seed", seed];
+        let json = home.run(&[&["plan", &example("support-chat"), "--json"], &draws[..]].concat());
+        json.json()["outlook"].take()
+    };
+    let one = drawn("7");
+    assert_eq!(one, drawn("7"));
+    assert_ne!(one, drawn("8"));
+    assert_eq!((&one["draws"], &one["seed"]), (&300.into(), &7.into()));
+    let ways = one["ways"].as_array().unwrap();
+    let sum = |of: &dyn Fn(&Value) -> Value| ways.iter().map(|way| number(&of(way))).sum::<f64>();
+    assert!((sum(&|way| way["cheapest_probability"].clone()) - 1.0).abs() < 1e-5, "{one}");
+    let of_last = |way: &Value| way["months"].as_array().unwrap().last().unwrap().clone();
+    assert!((sum(&|way| of_last(way)["cheapest_probability"].clone()) - 1.0).abs() < 1e-5);
+    for way in ways {
+        let quantile = |name: &str| number(&way["bill"][name]);
+        let [low, middle, high] =
+            ["modelled_usd_p10", "modelled_usd_p50", "modelled_usd_p90"].map(quantile);
+        assert!(0.0 < low && low < middle && middle < high, "{way}");
+    }
+    // What the scenario has as ranges, and how fast GPUs are.
+    let matters = one["matters"].as_array().unwrap();
+    let mut keys: Vec<&str> =
+        matters.iter().map(|matter| matter["key"].as_str().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["growth.users", "serving model", "tokens.answer"]);
+    let few = home.run(&["plan", &example("support-chat"), "--draws", "99"]);
+    assert!(few.code == Some(2) && few.err.contains("100..=100000"), "{}", few.err);
 }
 
 #[test]

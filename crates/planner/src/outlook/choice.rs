@@ -199,6 +199,20 @@ impl<'a> GpuChoice<'a> {
     }
 }
 
+impl GpuChoice<'_> {
+    fn fits(&self, demand: &Demand) -> Result<(), String> {
+        let (input, output) = demand.mean_lengths();
+        let longest = ((input + output) * self.longest).round();
+        let most = f64::from(self.offer.candidate.longest());
+        if longest > most {
+            return Err(format!(
+                "a call of {longest} tokens is longer than the {most} that fit there"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Choice for GpuChoice<'_> {
     fn name(&self) -> &str {
         &self.name
@@ -206,18 +220,14 @@ impl Choice for GpuChoice<'_> {
 
     fn bills(&self, draw: &Draw<'_>, bills: &mut [PerMonth]) -> Result<(), String> {
         let luck = self.accuracy.factor(draw.serving);
-        let most = f64::from(self.offer.candidate.longest());
         let months = (0..).zip(&self.months).zip(draw.demand).zip(bills);
         for (((month, likely), demand), bill) in months {
             let lengths = demand.computed_lengths(draw.case);
             let mut rate = likely.rate * luck;
             if lengths != likely.lengths {
-                let (input, output) = demand.mean_lengths();
-                let longest = (input + output) * self.longest;
-                if longest.round() > most {
-                    return Err(format!(
-                        "a call of {longest:.0} tokens is longer than the {most} that fit there"
-                    ));
+                // Whether calls fit is judged by those of the first month, as the plan does.
+                if month == 0 {
+                    self.fits(demand)?;
                 }
                 rate *= self.grid.rate(lengths)? / likely.closed_form;
             }

@@ -308,18 +308,3 @@ fn what_would_have_to_be_true_makes_the_target_just_met() {
         }
     }
 }
-
-#[test]
-fn what_matters_most_comes_first_and_luck_is_the_same_for_all() {
-    let text = LEAST
-        .replace("answer = 500", "answer = { low = 100, likely = 500, high = 900 }")
-        .replace("\"2k\"", "{ distribution = \"uniform\", low = \"1.9k\", high = \"2.1k\" }");
-    let scenario = scenario(&text);
-    let offers = Offers { apis: vec![api()], gpus: Vec::new() };
-    let swings = planner::swings(&scenario, &offers);
-    let order: Vec<Var> = swings.iter().map(|swing| swing.var).collect();
-    assert_eq!(order, [Var::Answer, Var::Input]);
-    let tasks = scenario.likely().at(Var::Tasks);
-    let expected = tasks * (1_920.0 * 2.0 + 500.0 * 8.0) / 1e6;
-    assert!((swings[1].bills[0].unwrap() - expected).abs() < 1e-6 * expected, "{swings:?}");
-}

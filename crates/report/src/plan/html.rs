@@ -1,8 +1,9 @@
 //! A plan as one self-contained page: assumptions first, then the answer, then why.
 
-use planner::{Lane, Month, PerMtok};
+use planner::{Lane, Month, PerMtok, Prospect, Range};
 
 use crate::modelled::{decimals, places};
+use crate::outlook::band;
 use crate::page::{page, section, tiles, words};
 use crate::plot::{Axis, Kind, Plot, Series};
 
@@ -24,6 +25,7 @@ impl PlanReport<'_> {
                         &section("Two clocks: the bill and the price of a token", &self.clocks())
                 }
                 "GPUs for it" => inner = self.week() + &inner,
+                "What matters most" => inner = self.view(&self.names()).tornado() + &inner,
                 _ => {}
             }
             body += &section(&part.title, &inner);
@@ -81,6 +83,7 @@ impl PlanReport<'_> {
                 "of revenue".to_owned(),
                 "in the first month".to_owned(),
             ],
+            self.view(&[]).tile(&lane.name),
         ]
     }
 
@@ -108,10 +111,18 @@ impl PlanReport<'_> {
         let bill = series(&|_, _, month| Some(month.bill.usd()));
         let demand = &self.plan.demand;
         let unit = series(&|lane, at, _| Some(lane.per_useful_mtok(demand, at)?.usd()));
+        let sure = self.view(&[]).is_sure();
+        let with_band = |lines: Vec<Series>, of: fn(&Prospect) -> &[Option<Range>]| {
+            let known = (1..=COLOURS).zip(&self.outlook.prospects).filter(|_| !sure);
+            let bands = known.map(|(colour, one)| band(colour, of(one)));
+            bands.chain(lines).collect::<Vec<_>>()
+        };
+        let shaded = "Lines: all as it is most likely. Shaded: eight in ten outcomes, between what one in ten is below and above.";
         format!(
-            "<div class=\"pair\">\n{}{}</div>\n",
-            plot("Bill", "USD a month", bill),
-            plot("Unit price", "USD per useful Mtok", unit)
+            "<div class=\"pair\">\n{}{}</div>\n{}",
+            plot("Bill", "USD a month", with_band(bill, |one| &one.bills)),
+            plot("Unit price", "USD per useful Mtok", with_band(unit, |one| &one.per_useful_mtok)),
+            if sure { String::new() } else { words(shaded) }
         )
     }
 

@@ -1,6 +1,6 @@
 //! A plan for programs.
 
-use planner::{Lane, Month, Need, Own, Part, Swing};
+use planner::{Lane, Month, Need, Own, Part};
 
 use crate::json::Json;
 use crate::modelled::decimal;
@@ -31,7 +31,7 @@ impl PlanReport<'_> {
             },
             "lanes" => lanes.map(|(lane, needs)| self.lane_json(lane, needs)).collect::<Json>(),
             "cheapest" => self.plan.cheapest().map(|lane| &lane.name),
-            "swings" => self.swings.iter().map(swing_json).collect::<Json>(),
+            "outlook" => self.view(&self.names()).json(),
             "ruled_out" => self.plan.ruled_out.iter().map(|(name, why)| object! {
                 "name" => name,
                 "why" => why,
@@ -123,15 +123,4 @@ fn parts_json(month: &Month) -> Json {
         }
     };
     month.parts.iter().map(part).collect()
-}
-
-fn swing_json(swing: &Swing) -> Json {
-    let bill = |bill: Option<f64>| bill.map(decimal);
-    object! {
-        "key" => swing.var.spec().key,
-        "low" => decimal(swing.low),
-        "high" => decimal(swing.high),
-        "modelled_usd_at_low" => bill(swing.bills[0]),
-        "modelled_usd_at_high" => bill(swing.bills[1]),
-    }
 }

@@ -32,7 +32,9 @@ impl PlanReport<'_> {
         section("Through time".to_owned(), self.months());
         section("Why the bill moves".to_owned(), self.growth());
         section("What would have to be true".to_owned(), self.needed());
-        section("What matters most".to_owned(), self.swung());
+        let names = self.names();
+        section("How sure".to_owned(), self.view(&names).sure());
+        section("What matters most".to_owned(), self.view(&names).matters());
         section("Ruled out".to_owned(), self.ruled_out());
         all
     }
@@ -300,31 +302,6 @@ impl PlanReport<'_> {
         }
         let aims = format!("For {} in the first month:", aims.join(" and "));
         vec![Block::Words(aims), Block::Table(table)]
-    }
-
-    fn swung(&self) -> Vec<Block> {
-        let swings = self.swings.iter().filter(|swing| swing.width() >= 0.5);
-        let swings: Vec<_> = swings.collect();
-        if swings.is_empty() {
-            return Vec::new();
-        }
-        let mut table = Table::default().text("key").number("low").number("high");
-        table = table.number("USD a month\nat low").number("USD a month\nat high");
-        for swing in swings {
-            let spec = swing.var.spec();
-            let [low, high] = swing
-                .bills
-                .map(|bill| bill.map_or("cannot be met".to_owned(), |usd| decimals(usd, 0)));
-            table.row([
-                spec.key.to_owned(),
-                shown(spec.kind, swing.low),
-                shown(spec.kind, swing.high),
-                low,
-                high,
-            ]);
-        }
-        let words = "The mean month of the cheapest way to serve, with one quantity at a time where one in ten is beyond.";
-        vec![Block::Table(table), Block::Faint(words.to_owned())]
     }
 
     fn ruled_out(&self) -> Vec<Block> {
