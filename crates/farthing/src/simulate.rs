@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use quantity::{EstimatedUsd, Money};
-use report::simulation::{Beside, Charts, Search, Simulation, Source};
+use report::simulation::{Beside, Charts, Fleet, Search, Served, Simulation, Source};
 use roofline::Steps;
-use servesim::{Balance, Goal, Keeper, Report, Slo};
+use servesim::{Balance, Goal, Keeper, Link, Report, Slo};
 
 use crate::estimate::count;
 use crate::output;
@@ -19,7 +19,7 @@ mod setup;
 
 use asked::Asked;
 use offered::Traffic;
-use serve::Job;
+use serve::{Copies, Job};
 pub(crate) use setup::{Replica, Serving, accelerator, engine, model, sheets};
 
 /// A workload on a model, an accelerator and an engine: throughput, latency and cost per token, predicted
@@ -31,6 +31,12 @@ pub(crate) struct Arguments {
     /// Copies of all that, behind a router
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     replicas: u32,
+    /// Some copies compute prompts and send their KV cache to others that decode, such as 2+6
+    #[arg(long, value_name = "PREFILL+DECODE", conflicts_with = "replicas", value_parser = pools)]
+    pools: Option<[u32; 2]>,
+    /// What they send it over, in GB/s of each GPU [default: the GPU's link; a 400 Gbit/s network card is 50]
+    #[arg(long, value_name = "GB_PER_S", requires = "pools", value_parser = positive)]
+    pool_link: Option<Positive>,
     /// Which copy gets a request: the next in turn, the one with the fewest requests, or of those with up to 8 more
     /// than that the one whose prefix cache has most of the prompt
     #[arg(long, value_name = "ROUTER", default_value = "round-robin")]
@@ -91,6 +97,13 @@ fn positive(text: &str) -> Result<Positive, String> {
     let value = decimal(text).filter(|value| (1e-6..=1e6).contains(value));
     let value = value.ok_or("expected a number from 0.000001 to 1000000, such as 2.5")?;
     Ok(Positive { text: text.to_owned(), value })
+}
+
+/// Copies that compute prompts, and copies that decode.
+fn pools(text: &str) -> Result<[u32; 2], String> {
+    let some = |text: &str| text.parse::<u32>().ok().filter(|some| (1..=10_000).contains(some));
+    let both = text.split_once('+').and_then(|(left, right)| Some([some(left)?, some(right)?]));
+    both.ok_or_else(|| "expected copies for prompts and copies that decode, such as 2+6".to_owned())
 }
 
 /// A plain decimal number: no sign, no exponent, nothing that is not finite.
@@ -172,16 +185,17 @@ struct Setting {
     replica: Replica,
     steps: Steps,
     gpu_hour: Option<EstimatedUsd>,
+    copies: Copies,
     search: Option<Search>,
-    run: Report,
+    served: Served,
 }
 
 impl Setting {
     fn job<'a>(&'a self, arguments: &Arguments, slo: &'a Slo, traffic: &'a Traffic) -> Job<'a> {
-        let Self { replica, steps, .. } = self;
-        let (replicas, balance) = (arguments.replicas, arguments.router.balance());
+        let Self { replica, steps, copies, .. } = self;
+        let (copies, balance) = (*copies, arguments.router.balance());
         let gpus_of_replica = replica.setup.layout.accelerators();
-        Job { engine: &replica.engine, steps, replicas, gpus_of_replica, balance, slo, traffic }
+        Job { engine: &replica.engine, steps, copies, gpus_of_replica, balance, slo, traffic }
     }
 
     fn shown<'a>(
@@ -190,10 +204,10 @@ impl Setting {
         source: &'a Source,
         slo: &'a Slo,
     ) -> Simulation<'a> {
-        let Self { replica, search, run, gpu_hour, .. } = self;
+        let Self { replica, search, served: Served { run, fleet }, gpu_hour, .. } = self;
         let Replica { setup, memory, engine } = replica;
         let search = search.as_ref();
-        let (gpu_hour, replicas) = (*gpu_hour, arguments.replicas);
+        let gpu_hour = *gpu_hour;
         let usual = Beside::default();
         let beside = Beside {
             failures: arguments.failures.unwrap_or(usual.failures),
@@ -201,7 +215,7 @@ impl Setting {
             spare: arguments.spare.unwrap_or(usual.spare),
             reliability: arguments.reliability.unwrap_or(usual.reliability),
         };
-        Simulation { setup, memory, engine, replicas, source, slo, search, run, gpu_hour, beside }
+        Simulation { setup, memory, engine, fleet, source, slo, search, run, gpu_hour, beside }
     }
 }
 
@@ -229,18 +243,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         replica.engine.timeout_ps = arguments.timeout.and_then(servesim::picoseconds);
         let gpu_hour = hours.get(index).or(hours.first()).copied();
         let steps = replica.setup.compile();
-        let mut setting =
-            Setting { replica, steps, gpu_hour, search: None, run: Report::default() };
+        let copies = match arguments.pools {
+            None => Copies::Alike(arguments.replicas),
+            Some(replicas) => {
+                let bytes_per_s = arguments.pool_link.as_ref().map(|link| link.value * 1e9);
+                let link = Link::of(&replica.setup, bytes_per_s)
+                    .context("--pools needs a link, which --pool-link may tell instead")?;
+                Copies::Pools(replicas, link)
+            }
+        };
+        let served = Served { run: Report::default(), fleet: Fleet::Copies(0) };
+        let mut setting = Setting { replica, steps, gpu_hour, copies, search: None, served };
         let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
         let job = setting.job(arguments, &slo, &traffic);
-        let (search, run) = match goal {
+        let (search, served) = match goal {
             Some(goal) => {
-                let (guess, found, run) = job.highest_rate(&goal, &setting.replica.setup)?;
-                (Some(Search { goal, guess, found }), run)
+                let (guess, found, served) = job.highest_rate(&goal, &setting.replica.setup)?;
+                (Some(Search { goal, guess, found }), served)
             }
             None => (None, job.run(1.0)?),
         };
-        (setting.search, setting.run) = (search, run);
+        (setting.search, setting.served) = (search, served);
         anyhow::Ok(setting)
     };
     let settings: Vec<_> = gpus.iter().enumerate().map(one).collect();

@@ -9,7 +9,7 @@ use calibration::{Band, Metric, Regime};
 use planner::Var;
 use quantity::EstimatedUsd;
 use roofline::{Memory, Row, Setup};
-use servesim::{Engine, Goal, HighestRate, Outcome, Report, SECOND_PS, Slo, Timeline};
+use servesim::{Engine, Goal, HighestRate, Link, Outcome, Report, SECOND_PS, Slo, Timeline, Work};
 
 mod html;
 mod json;
@@ -29,8 +29,8 @@ pub struct Simulation<'a> {
     pub memory: &'a Memory,
     /// What the engine was set to.
     pub engine: &'a Engine,
-    /// Copies of the setup; each request goes to the next in turn.
-    pub replicas: u32,
+    /// Copies of the setup that served.
+    pub fleet: &'a Fleet,
     /// Where the requests are from.
     pub source: &'a Source,
     /// What a request must keep to be served well.
@@ -75,6 +75,55 @@ impl Default for Beside {
             reliability: of(Var::Reliability),
         }
     }
+}
+
+/// Copies of a setup, and what they are for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fleet {
+    /// So many that all do the same.
+    Copies(u32),
+    /// Some compute prompts for others that decode.
+    Pools(Pools),
+}
+
+impl Fleet {
+    fn replicas(&self) -> u32 {
+        match self {
+            Self::Copies(replicas) => *replicas,
+            Self::Pools(Pools { prefill, decode, .. }) => {
+                prefill.replicas.saturating_add(decode.replicas)
+            }
+        }
+    }
+}
+
+/// Copies that compute prompts, and copies that decode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pools {
+    /// What KV caches are sent over.
+    pub link: Link,
+    /// Those that compute prompts.
+    pub prefill: Pool,
+    /// Those that decode.
+    pub decode: Pool,
+}
+
+/// Some of the copies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// How many.
+    pub replicas: u32,
+    /// What they came to.
+    pub run: Box<Report>,
+}
+
+/// What came of a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    /// All replicas together, each up to the end of the last.
+    pub run: Report,
+    /// Who they were.
+    pub fleet: Fleet,
 }
 
 /// A search for the highest rate; the run is at the best rate that was tried.
@@ -146,7 +195,7 @@ pub enum Source {
 #[derive(Debug, Clone, Copy)]
 pub struct Charts<'a> {
     /// The same workload at other rates, in requests a second and in their order.
-    pub sweep: &'a [(f64, Report)],
+    pub sweep: &'a [(f64, Served)],
     /// The run through time.
     pub timeline: &'a Timeline,
 }
@@ -212,12 +261,12 @@ impl Simulation<'_> {
     }
 
     fn accelerators(&self) -> u32 {
-        self.accelerators_of_replica().saturating_mul(self.replicas)
+        self.accelerators_of_replica().saturating_mul(self.fleet.replicas())
     }
 
     /// How long it lasted, in picoseconds.
     fn span_ps(&self) -> u64 {
-        self.run.time.total_ps() / u64::from(self.replicas)
+        self.run.time.total_ps() / u64::from(self.fleet.replicas())
     }
 
     /// So many of something per second; `None` if it took no time.
@@ -291,25 +340,20 @@ impl Simulation<'_> {
         self.cost_per(self.gpu_ps(), self.run.good_generated_tokens, 1e6)
     }
 
-    /// Operations and bytes by what the accelerators could have done while they were busy: MFU and MBU.
-    fn utilisation(&self) -> (Option<f64>, Option<f64>) {
-        let gpu_s = self.run.time.busy_ps() as f64 / SECOND_PS as f64
+    /// Operations and bytes of a run by what the accelerators could have done while they were busy: MFU and MBU.
+    fn utilisation(&self, run: &Report) -> (Option<f64>, Option<f64>) {
+        let gpu_s = run.time.busy_ps() as f64 / SECOND_PS as f64
             * f64::from(self.accelerators_of_replica());
         let of = |work: Option<u128>, peak: Result<f64, _>| -> Option<f64> {
             let peak: f64 = peak.map_err(|_: roofline::Missing| ()).ok()?;
             Some(work? as f64 / (peak * gpu_s)).filter(|share| share.is_finite())
         };
         let Setup { accelerator, formats, .. } = self.setup;
-        let work = self.run.work;
+        let work = run.work;
         (
             of(work.flops, accelerator.flops(formats.weights.arithmetic())),
             of(work.bytes, accelerator.hbm_bytes_per_s()),
         )
-    }
-
-    /// Tokens that were computed and came to nothing.
-    fn wasted_tokens(&self) -> u64 {
-        self.run.work.preempted_tokens + self.run.work.abandoned_tokens
     }
 
     /// What the reader must know of the figures.
@@ -337,6 +381,13 @@ impl Simulation<'_> {
                 self.setup.engine.row().name()
             ));
         }
+        if let Fleet::Pools(_) = self.fleet {
+            notes.push(
+                "no measured run had a pool for prompts and one that decodes: the intervals are those of replicas that do \
+                 both"
+                    .to_owned(),
+            );
+        }
         if self.memory.kv_bytes_per_sequence > 0.0 {
             notes.push(format!(
                 "each running sequence takes {:.1} MiB besides in layers with a window, which is not taken off the KV \
@@ -346,4 +397,9 @@ impl Simulation<'_> {
         }
         notes
     }
+}
+
+/// Tokens that were computed and came to nothing.
+const fn wasted_tokens(work: &Work) -> u64 {
+    work.preempted_tokens + work.abandoned_tokens
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use roofline::{MemoryError, Setup, Steps};
 
 use crate::engine::{Engine, MOST_MODEL_LEN};
+use crate::pools::Link;
 use crate::step_time::{Batch, Linear, StepTime};
 
 impl StepTime for Steps {
@@ -47,6 +48,36 @@ impl From<roofline::Linear> for Linear {
     fn from(linear: roofline::Linear) -> Self {
         let roofline::Linear { base, per_context, per_windowed } = linear;
         Self { base, per_context, per_windowed }
+    }
+}
+
+/// From the last byte of a KV cache until the other side can use it: what aiconfigurator takes a message from
+/// one accelerator to another to cost (10 us).
+const MESSAGE_PS: u64 = 10_000_000;
+
+impl Link {
+    /// What a replica of a setup sends a prompt's KV cache over: the accelerator's link, or what carries so many
+    /// bytes a second instead, such as a network card between machines.
+    ///
+    /// # Errors
+    /// If the model does not fit, or a data sheet lacks a figure: most of all that of the link.
+    pub fn of(setup: &Setup, bytes_per_second: Option<f64>) -> Result<Self, MemoryError> {
+        let memory = setup.memory()?;
+        let bytes_per_second = match bytes_per_second {
+            Some(stated) => stated,
+            None => setup.accelerator.link_bytes_per_s()?,
+        };
+        let window = setup.window().map_or(0, NonZeroU32::get);
+        let windowed = memory.kv_bytes_per_sequence / f64::from(window.max(1));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let whole = |figure: f64| figure.ceil() as u64;
+        Ok(Self {
+            bytes_per_second: whole(bytes_per_second).max(1),
+            latency_ps: MESSAGE_PS,
+            bytes_per_token: whole(memory.kv_bytes_per_token),
+            windowed_bytes_per_token: whole(windowed),
+            window,
+        })
     }
 }
 

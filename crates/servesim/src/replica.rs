@@ -178,6 +178,7 @@ impl<T: StepTime> Replica<T> {
     }
 
     /// Puts a sequence at the end of the queue of its class.
+    #[inline]
     fn enter(&mut self, sequence: Sequence, prefix: Option<Prefix>, patience: Option<u64>) -> u32 {
         let Sequence { number, arrival, prompt, class, .. } = sequence;
         let who = self.seat(sequence);

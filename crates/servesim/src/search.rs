@@ -303,6 +303,25 @@ pub fn closed_form(
     Ok(RANDOM_ARRIVALS * rate * f64::from(replicas))
 }
 
+/// The same for replicas of which some compute prompts and the others decode: what the busier of both pools
+/// serves. Of the time that a request takes of a replica that does both, its prompt alone is the first pool's.
+///
+/// # Errors
+/// As [`Setup::steady`].
+pub fn closed_form_of_pools(
+    setup: &Setup,
+    engine: &Engine,
+    slo: &Slo,
+    [prefill, decode]: [u32; 2],
+    (isl, osl): (u32, u32),
+) -> Result<f64, MemoryError> {
+    let both = RANDOM_ARRIVALS / closed_form(setup, engine, slo, 1, (isl, osl))?;
+    let prompt = setup.step(setup.prefill(isl, 0)).seconds();
+    // Prompts in large steps may cost less than alone.
+    let reply = (both - prompt).max(both / 10.0);
+    Ok(RANDOM_ARRIVALS * (f64::from(prefill) / prompt).min(f64::from(decode) / reply))
+}
+
 /// Requests that come at one a second on average, or so they are counted, moved together to so many
 /// a second: the same requests in the same order, whatever the rate.
 pub fn at_rate(

@@ -3,30 +3,42 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use report::simulation::{Fleet, Pool, Pools, Served};
 use roofline::{Setup, Steps};
-use servesim::{Balance, Engine, Goal, HighestRate, Report, SECOND_PS, Slo, Timeline};
+use servesim::{Balance, Engine, Goal, HighestRate, Link, Report, SECOND_PS, Slo, Timeline};
 
 use super::offered::Traffic;
 
 /// No search goes so far down that a run lasts longer: picoseconds count to 213 days.
 const LONGEST_RUN_S: f64 = 150.0 * 86_400.0;
 
+const TOO_LONG: &str = "all GPUs together would run for more than 213 days of simulated time";
+
 /// A workload and the replicas that it is served by, all alike.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) engine: &'a Engine,
     pub(super) steps: &'a Steps,
-    pub(super) replicas: u32,
+    pub(super) copies: Copies,
     pub(super) gpus_of_replica: u32,
     pub(super) balance: Balance,
     pub(super) slo: &'a Slo,
     pub(super) traffic: &'a Traffic,
 }
 
+/// Replicas, and what they are for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Copies {
+    /// So many that all do the same.
+    Alike(u32),
+    /// So many that compute prompts, so many that decode, and what is between them.
+    Pools([u32; 2], Link),
+}
+
 impl Job<'_> {
     /// Serves all requests, which come so many times as fast as in the workload, by the replicas. Each is paid for until the last one has ended.
-    pub(super) fn run(self, faster: f64) -> anyhow::Result<Report> {
+    pub(super) fn run(self, faster: f64) -> anyhow::Result<Served> {
         Ok(self.watch(faster, false)?.0)
     }
 
@@ -35,8 +47,62 @@ impl Job<'_> {
         self,
         faster: f64,
         through_time: bool,
-    ) -> anyhow::Result<(Report, Timeline)> {
-        let replicas = self.replicas;
+    ) -> anyhow::Result<(Served, Timeline)> {
+        let (served, timeline) = match self.copies {
+            Copies::Alike(replicas) => self.alike(replicas, faster, through_time)?,
+            Copies::Pools(replicas, link) => self.pools(replicas, link, faster, through_time)?,
+        };
+        let gpus = u64::from(self.gpus_of_replica);
+        served.run.time.total_ps().checked_mul(gpus).context(TOO_LONG)?;
+        if served.run.requests() == 0 {
+            bail!("no requests in {}", self.traffic);
+        }
+        Ok((served, timeline))
+    }
+
+    /// Serves them by some that compute prompts for others.
+    fn pools(
+        self,
+        replicas: [u32; 2],
+        link: Link,
+        faster: f64,
+        through_time: bool,
+    ) -> anyhow::Result<(Served, Timeline)> {
+        let Self { engine, steps, slo, balance, .. } = self;
+        let [prefill, decode] =
+            replicas.map(|replicas| servesim::Pool { engine, time: steps, replicas, balance });
+        let mut failed = None;
+        let mut timeline = Timeline::default();
+        let all = self.traffic.requests(faster)?;
+        let all = all.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
+        let found = servesim::serve_pools(&prefill, &decode, &link, slo, all, |_, record| {
+            if through_time {
+                timeline.add(record);
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let found = found?;
+        let pool = |reports: Vec<Report>, replicas: u32| {
+            let run = Box::new(merged(reports).context(TOO_LONG)?);
+            anyhow::Ok(Pool { replicas, run })
+        };
+        let prefill = pool(found.prefill, replicas[0])?;
+        let decode = pool(found.decode, replicas[1])?;
+        let run = merged(vec![Report::clone(&prefill.run), Report::clone(&decode.run)])
+            .context(TOO_LONG)?;
+        let fleet = Fleet::Pools(Pools { link, prefill, decode });
+        Ok((Served { run, fleet }, timeline))
+    }
+
+    /// Serves them by so many that all do the same, on all cores.
+    fn alike(
+        self,
+        replicas: u32,
+        faster: f64,
+        through_time: bool,
+    ) -> anyhow::Result<(Served, Timeline)> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // A router that looks at all of them has them on one thread.
         let each = match self.balance {
@@ -46,7 +112,7 @@ impl Job<'_> {
         let parts = std::thread::scope(|scope| {
             let some = (0..replicas).step_by(each as usize);
             let some = some.map(|from| from..replicas.min(from.saturating_add(each)));
-            let run = |some| scope.spawn(move || self.some(&some, faster, through_time));
+            let run = |some| scope.spawn(move || self.some(replicas, &some, faster, through_time));
             let handles: Vec<_> = some.map(run).collect();
             let ended = handles.into_iter().map(|handle| {
                 handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -58,33 +124,26 @@ impl Job<'_> {
         timelines.iter().for_each(|part| timeline.merge(part));
         let reports = reports.into_iter().flatten();
         let span = reports.clone().map(|report| report.time.total_ps()).max().unwrap_or(0);
-        let gpus = u64::from(replicas).checked_mul(u64::from(self.gpus_of_replica));
-        gpus.and_then(|gpus| span.checked_mul(gpus))
-            .context("all GPUs together would run for more than 213 days of simulated time")?;
         let paid_to_the_end = reports.map(|mut report| {
             report.time.idle_ps += span - report.time.total_ps();
             report
         });
-        let all = paid_to_the_end.reduce(|mut all, report| {
-            all.merge(&report);
-            all
-        });
-        let all = all.filter(|report| report.requests() > 0);
-        let all = all.with_context(|| format!("no requests in {}", self.traffic))?;
-        Ok((all, timeline))
+        let run = merged(paid_to_the_end.collect()).context(TOO_LONG)?;
+        Ok((Served { run, fleet: Fleet::Copies(replicas) }, timeline))
     }
 
     /// Serves the requests of some replicas that follow each other. What they get in turn of all is what
     /// they get in turn of theirs, so that the workload is gone through once a thread.
     fn some(
         self,
+        replicas: u32,
         numbers: &Range<u32>,
         faster: f64,
         through_time: bool,
     ) -> anyhow::Result<(Vec<Report>, Timeline)> {
         let mut failed = None;
         let mut timeline = Timeline::default();
-        let all = self.traffic.requests(faster)?.zip((0..self.replicas).cycle());
+        let all = self.traffic.requests(faster)?.zip((0..replicas).cycle());
         let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
         let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
         let Self { engine, steps, slo, balance, .. } = self;
@@ -107,21 +166,34 @@ impl Job<'_> {
         self,
         goal: &Goal,
         setup: &Setup,
-    ) -> anyhow::Result<(f64, HighestRate, Report)> {
+    ) -> anyhow::Result<(f64, HighestRate, Served)> {
         let shape = self.traffic.shape()?;
-        let lengths = (shape.mean_prompt, shape.mean_output);
-        let guess = servesim::closed_form(setup, self.engine, self.slo, self.replicas, lengths)?;
+        let guess = self.closed_form(setup, self.slo, &shape)?;
         let least = (guess / 100.0).max(shape.requests as f64 / LONGEST_RUN_S);
         let mut runs = Vec::new();
         let found = goal.highest_rate(guess, least, |rate| {
-            let report = self.run(rate / shape.per_second)?;
-            runs.push((rate, report.clone()));
+            let served = self.run(rate / shape.per_second)?;
+            let report = served.run.clone();
+            runs.push((rate, served));
             anyhow::Ok(report)
         })?;
         let best = found.best().map_or(guess, |trial| trial.rate);
         let best = runs.into_iter().find(|(rate, _)| rate.total_cmp(&best).is_eq());
-        let (_, report) = best.context("a search simulates at least once")?;
-        Ok((guess, found, report))
+        let (_, served) = best.context("a search simulates at least once")?;
+        Ok((guess, found, served))
+    }
+
+    /// What the replicas serve within an SLO, about.
+    fn closed_form(self, setup: &Setup, slo: &Slo, shape: &Shape) -> anyhow::Result<f64> {
+        let lengths = (shape.mean_prompt, shape.mean_output);
+        Ok(match self.copies {
+            Copies::Alike(replicas) => {
+                servesim::closed_form(setup, self.engine, slo, replicas, lengths)?
+            }
+            Copies::Pools(replicas, _) => {
+                servesim::closed_form_of_pools(setup, self.engine, slo, replicas, lengths)?
+            }
+        })
     }
 }
 
@@ -134,15 +206,13 @@ const MOST_FURTHER: usize = 12;
 
 impl Job<'_> {
     /// The workload at rates from hardly any to more than is served, on all cores.
-    pub(super) fn sweep(self, setup: &Setup) -> anyhow::Result<Vec<(f64, Report)>> {
+    pub(super) fn sweep(self, setup: &Setup) -> anyhow::Result<Vec<(f64, Served)>> {
         let shape = self.traffic.shape()?;
-        let lengths = (shape.mean_prompt, shape.mean_output);
-        let any = Slo::default();
-        let most = servesim::closed_form(setup, self.engine, &any, self.replicas, lengths)?;
+        let most = self.closed_form(setup, &Slo::default(), &shape)?;
         let least = shape.requests as f64 / LONGEST_RUN_S;
         let at = |rate: f64| {
             let rate = rate.max(least);
-            self.run(rate / shape.per_second).map(|report| (rate, report))
+            self.run(rate / shape.per_second).map(|served| (rate, served))
         };
         let next = AtomicUsize::new(0);
         let worker = || {
@@ -161,7 +231,7 @@ impl Job<'_> {
         runs.sort_by(|left, right| left.0.total_cmp(&right.0));
         for _ in 0..MOST_FURTHER {
             match runs.last() {
-                Some((rate, report)) if !report.falls_behind() => {
+                Some((rate, served)) if !served.run.falls_behind() => {
                     let next = at(rate * FURTHER)?;
                     runs.push(next);
                 }
@@ -169,10 +239,20 @@ impl Job<'_> {
             }
         }
         // Beyond that, latencies are as long as the run: one such point is enough.
-        let keeps_up = runs.iter().take_while(|(_, report)| !report.falls_behind()).count();
+        let keeps_up = runs.iter().take_while(|(_, served)| !served.run.falls_behind()).count();
         runs.truncate(keeps_up + 1);
         Ok(runs)
     }
+}
+
+/// Reports as one; `None` if picoseconds cannot count the time of them all.
+fn merged(reports: Vec<Report>) -> Option<Report> {
+    let spans = reports.iter().map(|report| report.time.total_ps());
+    spans.clone().try_fold(0_u64, u64::checked_add)?;
+    reports.into_iter().reduce(|mut all, report| {
+        all.merge(&report);
+        all
+    })
 }
 
 /// What the requests of a workload are like.

@@ -261,6 +261,60 @@ fn replicas_share_the_load_and_are_all_paid_for() {
 }
 
 #[test]
+fn pools_for_prompts_and_for_decoding_are_simulated_and_searched() {
+    let home = Home::new("");
+    let run = |more: &[&str]| simulate(&home, &[&POISSON, &PRICED, &["--json"], more]).json();
+    let (apart, both) = (run(&["--pools", "1+2"]), run(&["--replicas", "3"]));
+    assert_eq!(apart, run(&["--pools", "1+2"]));
+    for key in ["requests", "tokens"] {
+        assert_eq!(apart[key]["completed"], both[key]["completed"]);
+        assert_eq!(apart[key]["output"], both[key]["output"]);
+    }
+    assert_eq!(apart["setup"]["gpus"], 3);
+    let [prefill, decode] = ["prefill", "decode"].map(|pool| &apart["pools"][pool]);
+    assert_eq!((count(&prefill["replicas"]), count(&decode["replicas"])), (1, 2));
+    assert_eq!(count(&prefill["work"]["prefill_tokens"]), 2_000_000);
+    assert_eq!(count(&decode["work"]["decode_tokens"]), 499_000);
+    assert_eq!(count(&apart["pools"]["sent_tokens"]), 2_000_000);
+    // Nobody's tokens wait for a prompt of somebody else.
+    let itl = |run: &Value| count(&run["latency"]["itl"]["p99_ns"]);
+    assert!(2 * itl(&apart) < itl(&both), "{} {}", itl(&apart), itl(&both));
+    // 131 KB a token: 262 ms for each prompt over 1 GB/s, and behind those before it.
+    let slow = run(&["--pools", "1+2", "--pool-link", "1"]);
+    let handover = |run: &Value| count(&run["latency"]["handover"]["p50_ns"]);
+    assert!(handover(&slow) > handover(&apart) + 250_000_000, "{}", slow["latency"]);
+    let shape = ["--in", "2k", "--out", "500", "--requests", "2,000", "--json", "--find-rate"];
+    let find = |pools: &str| {
+        let slo = ["--ttft", "500ms", "--tpot", "20ms", "--pools", pools];
+        let found = simulate(&home, &[&shape, &slo]).json();
+        assert!(count(&found["pools"]["decode"]["work"]["steps"]) > 0);
+        let simulations = found["search"]["simulations"].as_array().unwrap().len();
+        assert!(simulations <= 10, "{found}");
+        number(&found["search"]["highest_rate"])
+    };
+    let (one, two) = (find("1+1"), find("2+2"));
+    assert!(two > 1.5 * one, "{one} {two}");
+    let text = simulate(&home, &[&POISSON, &PRICED, &["--pools", "2+1"]]).ok();
+    assert!(text.contains("2 for prompts and 1 that decode"), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.chars().count() <= 120), "{text}");
+    for wrong in ["2", "0+1", "1+", "1+2+3"] {
+        let err = complaint(simulate(&home, &[&POISSON, &["--pools", wrong]]), 2);
+        assert!(err.contains("such as 2+6"), "{err}");
+    }
+    // A sheet without the figure of a link.
+    let sheet = home.data().with_extension("sheet");
+    std::fs::write(
+        &sheet,
+        "accelerator cut-off\n  source a test\n  hbm_gib 80\n  hbm_gb_s 3350\n  bf16_tflops 989\n",
+    )
+    .unwrap();
+    let lone = ["--sheet", sheet.to_str().unwrap(), "--gpu", "cut-off"];
+    let base = ["simulate", "--model", "llama-3.1-8b", "--pools", "1+1"];
+    let err = complaint(home.run(&[&base[..], &lone, &POISSON].concat()), 1);
+    assert!(err.contains("link_gb_s") && err.contains("--pool-link"), "{err}");
+}
+
+#[test]
 fn a_trace_is_played_and_its_rate_scaled() {
     let home = Home::new("");
     let trace = home.data().with_extension("csv");

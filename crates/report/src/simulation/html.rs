@@ -9,7 +9,8 @@ use crate::number::{per_mille, percent};
 
 use super::lessons::Mean;
 use super::text::{decimals, dollars, rate};
-use super::{Charts, Simulation};
+use super::{Charts, Served, Simulation};
+use crate::table::Table;
 
 /// An axis of times is in milliseconds.
 const MS: f64 = 1e9;
@@ -46,11 +47,13 @@ impl Simulation<'_> {
             section("Cost per Mtok against utilisation", &self.cost_plot(charts.sweep)),
             section("What the GPU time is for", &(self.time_bar() + &money)),
         );
+        let loads: String = self.loads().iter().map(Table::html).collect();
+        let link = self.link_line().map_or_else(String::new, |line| words(&line));
         body += &pair(
             section("Throughput", &self.throughput().html()),
             section(
                 "Latency at this load",
-                &(self.latencies().html() + &self.load().html() + &words(&self.work_line())),
+                &(self.latencies().html() + &loads + &words(&self.work_line()) + &link),
             ),
         );
         if let Some(mean) = Mean::of(self) {
@@ -134,7 +137,7 @@ impl Simulation<'_> {
     fn against_load(
         &self,
         name: &str,
-        sweep: &[(f64, Report)],
+        sweep: &[(f64, Served)],
         of: fn(&Report) -> &Histogram,
         limit: Option<u64>,
         y: Axis,
@@ -147,8 +150,8 @@ impl Simulation<'_> {
                     kind: Kind::Line,
                     points: sweep
                         .iter()
-                        .filter_map(|(rate, run)| {
-                            Some((*rate, of(run).quantile_ps(share)? as f64 / MS))
+                        .filter_map(|(rate, served)| {
+                            Some((*rate, of(&served.run).quantile_ps(share)? as f64 / MS))
                         })
                         .collect(),
                 }
@@ -168,12 +171,12 @@ impl Simulation<'_> {
         Plot { title: name.to_owned(), x, y, series: series.into(), marks }.html()
     }
 
-    fn ttft(&self, sweep: &[(f64, Report)]) -> String {
+    fn ttft(&self, sweep: &[(f64, Served)]) -> String {
         let y = Axis::log("ms to the first token");
         self.against_load("TTFT", sweep, |run| &run.ttft, self.slo.ttft_ps, y)
     }
 
-    fn tpot(&self, sweep: &[(f64, Report)]) -> String {
+    fn tpot(&self, sweep: &[(f64, Served)]) -> String {
         let y = Axis::linear("ms for each further token");
         self.against_load("TPOT", sweep, |run| &run.tpot, self.slo.tpot_ps, y)
     }
@@ -199,7 +202,7 @@ impl Simulation<'_> {
     }
 
     fn batch(&self, charts: &Charts<'_>) -> String {
-        let replicas = f64::from(self.replicas);
+        let replicas = f64::from(self.fleet.replicas());
         let y = Axis::linear("sequences on a replica");
         let of: [Curve<'_>; 2] = [
             ("running", 2, Kind::Area, &|moment| moment.running / replicas),
@@ -209,7 +212,7 @@ impl Simulation<'_> {
     }
 
     fn kv(&self, charts: &Charts<'_>) -> String {
-        let room = self.memory.kv_tokens as f64 * f64::from(self.replicas);
+        let room = self.memory.kv_tokens as f64 * f64::from(self.fleet.replicas());
         let y = Axis::linear("% of the KV cache held by those that run").up_to(1.0);
         let of: [Curve<'_>; 1] =
             [("held", 1, Kind::Area, &|moment| moment.kv_tokens / room * 100.0)];
@@ -217,8 +220,11 @@ impl Simulation<'_> {
     }
 
     /// What tokens cost at each rate, against the share of the highest throughput.
-    fn cost_plot(&self, sweep: &[(f64, Report)]) -> String {
-        let runs = || sweep.iter().map(|(_, run)| Simulation { run, search: None, ..*self });
+    fn cost_plot(&self, sweep: &[(f64, Served)]) -> String {
+        let runs = || {
+            let all = sweep.iter();
+            all.map(|(_, Served { run, fleet })| Simulation { run, fleet, search: None, ..*self })
+        };
         let output = |run: &Simulation<'_>| run.per_second(run.run.generated_tokens).unwrap_or(0.0);
         let most = runs().map(|run| output(&run)).fold(0.0, f64::max);
         let hour = self.gpu_hour.map(|hour| hour.usd() / 3600.0);

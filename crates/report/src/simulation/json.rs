@@ -3,12 +3,12 @@
 use calibration::Metric;
 use quantity::EstimatedUsd;
 use roofline::{Basis, Row};
-use servesim::{Histogram, Outcome};
+use servesim::{Histogram, Outcome, Work};
 
 use crate::json::Json;
 use crate::object;
 
-use super::{Search, Simulation, Source, Spread};
+use super::{Fleet, Pool, Pools, Search, Simulation, Source, Spread, wasted_tokens};
 
 impl Simulation<'_> {
     /// The run as JSON, schema `farthing.simulation/1`. Times of the run are whole picoseconds, so that parts sum;
@@ -34,7 +34,7 @@ impl Simulation<'_> {
             })
         };
         let work = run.work;
-        let (mfu, mbu) = self.utilisation();
+        let (mfu, mbu) = self.utilisation(run);
         object! {
             "schema" => "farthing.simulation/1",
             "setup" => object! {
@@ -42,7 +42,7 @@ impl Simulation<'_> {
                 "gpu" => setup.accelerator.row().name(),
                 "engine" => setup.engine.row().name(),
                 "tensor_parallel" => setup.layout.tensor,
-                "replicas" => self.replicas,
+                "replicas" => self.fleet.replicas(),
                 "gpus" => self.accelerators(),
                 "weights" => setup.formats.weights.name(),
                 "experts" => setup.model.experts.map(|_| setup.formats.experts.name()),
@@ -91,6 +91,10 @@ impl Simulation<'_> {
                 "wait" => histogram(&run.wait),
                 "ttft" => histogram(&run.ttft),
                 "tpot" => histogram(&run.tpot),
+                "handover" => match self.fleet {
+                    Fleet::Copies(_) => None,
+                    Fleet::Pools(_) => Some(histogram(&run.handover)),
+                },
                 "itl" => histogram(&run.itl),
                 "end_to_end" => histogram(&run.latency),
             },
@@ -98,13 +102,8 @@ impl Simulation<'_> {
             "kv_percent" => Spread::of(&run.kv_ps).map(|spread| spread_json(spread, 0.5, 1)),
             "mfu" => decimal(mfu, 4),
             "mbu" => decimal(mbu, 4),
-            "work" => object! {
-                "steps" => work.steps,
-                "preemptions" => work.preemptions,
-                "prefill_tokens" => work.prefill_tokens,
-                "decode_tokens" => work.decode_tokens,
-                "wasted_tokens" => self.wasted_tokens(),
-            },
+            "work" => work_json(&work),
+            "pools" => self.pools_json(),
             "gpu_time" => self.money_json(),
             "notes" => self.notes(),
             "certainty" => object! {
@@ -121,6 +120,45 @@ impl Simulation<'_> {
             "figures" => self.rows().flat_map(figures).collect::<Json>(),
         }
         .pretty()
+    }
+
+    fn pools_json(&self) -> Option<Json> {
+        let Fleet::Pools(Pools { link, prefill, decode }) = self.fleet else { return None };
+        let gpus = self.accelerators_of_replica();
+        let pool = |Pool { replicas, run }: &Pool| {
+            let (mfu, mbu) = self.utilisation(run);
+            let time = run.time;
+            let gpu_ps = |ps: u64| ps.saturating_mul(gpus.into());
+            object! {
+                "replicas" => *replicas,
+                "gpus" => replicas.saturating_mul(gpus),
+                "busy" => decimal(run.busy(), 4),
+                "batch" => Spread::of(&run.batch_ps).map(|spread| spread_json(spread, 0.0, 0)),
+                "kv_percent" => Spread::of(&run.kv_ps).map(|spread| spread_json(spread, 0.5, 1)),
+                "mfu" => decimal(mfu, 4),
+                "mbu" => decimal(mbu, 4),
+                "work" => work_json(&run.work),
+                "gpu_ps" => object! {
+                    "input" => gpu_ps(time.input_ps),
+                    "cached_input" => gpu_ps(time.cached_ps),
+                    "output" => gpu_ps(time.output_ps),
+                    "idle" => gpu_ps(time.idle_ps),
+                    "total" => gpu_ps(time.total_ps()),
+                },
+            }
+        };
+        Some(object! {
+            "link" => object! {
+                "bytes_per_second" => link.bytes_per_second,
+                "latency_ns" => nanos(link.latency_ps),
+                "kv_cache_bytes_per_token" => link.bytes_per_token,
+                "kv_cache_bytes_per_windowed_token" => link.windowed_bytes_per_token,
+                "window" => (link.window > 0).then_some(link.window),
+            },
+            "sent_tokens" => prefill.run.work.sent_tokens,
+            "prefill" => pool(prefill),
+            "decode" => pool(decode),
+        })
     }
 
     fn offered_json(&self) -> Json {
@@ -201,6 +239,16 @@ fn figures(row: &Row) -> impl Iterator<Item = Json> {
             "source" => source,
         }
     })
+}
+
+fn work_json(work: &Work) -> Json {
+    object! {
+        "steps" => work.steps,
+        "preemptions" => work.preemptions,
+        "prefill_tokens" => work.prefill_tokens,
+        "decode_tokens" => work.decode_tokens,
+        "wasted_tokens" => wasted_tokens(work),
+    }
 }
 
 fn histogram(times: &Histogram) -> Json {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use calibration::Metric;
 use quantity::{EstimatedUsd, group_digits, grouped};
 use roofline::{Basis, Row};
-use servesim::{Engine, Histogram, Outcome, SECOND_PS, Slo};
+use servesim::{Engine, Histogram, Link, Outcome, Report, SECOND_PS, Slo};
 
 use crate::number::{duration, per_mille, percent};
 use crate::table::{Style, Table, printable};
 
-use super::{Simulation, Source, Spread};
+use super::{Fleet, Pool, Pools, Simulation, Source, Spread, wasted_tokens};
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -29,8 +29,10 @@ impl Simulation<'_> {
         out.push('\n');
         out += &self.latencies().render(style);
         out.push('\n');
-        out += &self.load().render(style);
+        let loads: Vec<String> = self.loads().iter().map(|load| load.render(style)).collect();
+        out += &loads.join("\n");
         out += &style.faint_words(&self.work_line());
+        out += &self.link_line().map_or_else(String::new, |line| style.faint_words(&line));
         out.push('\n');
         out += &self.money().render(style);
         out += &match self.money_line() {
@@ -51,9 +53,14 @@ impl Simulation<'_> {
     pub(super) fn headline(&self) -> String {
         let setup = self.setup;
         let count = grouped(u64::from(self.accelerators_of_replica()));
-        let replicas = match self.replicas {
-            1 => String::new(),
-            some => format!(", {} replicas", grouped(u64::from(some))),
+        let replicas = match self.fleet {
+            Fleet::Copies(1) => String::new(),
+            Fleet::Copies(some) => format!(", {} replicas", grouped(u64::from(*some))),
+            Fleet::Pools(Pools { prefill, decode, .. }) => format!(
+                ", {} for prompts and {} that decode",
+                grouped(u64::from(prefill.replicas)),
+                grouped(u64::from(decode.replicas))
+            ),
         };
         let per_second = self.per_second(self.completed());
         let mut line = format!(
@@ -166,6 +173,21 @@ impl Simulation<'_> {
         )
     }
 
+    /// How prompts come from one pool to the other.
+    pub(super) fn link_line(&self) -> Option<String> {
+        let Fleet::Pools(Pools { link, prefill, .. }) = self.fleet else { return None };
+        let Link { bytes_per_second, latency_ps, bytes_per_token, .. } = *link;
+        let sent = prefill.run.work.sent_tokens;
+        Some(format!(
+            "Prompts of {} tokens went from one pool to the other, {} bytes a token over {} GB/s of each GPU, one after the \
+             other, and {} us more each",
+            grouped(sent),
+            grouped(bytes_per_token),
+            decimals(bytes_per_second as f64 / 1e9, 1),
+            decimals(latency_ps as f64 / 1e6, 0),
+        ))
+    }
+
     /// Who does not wait for ever.
     fn patience(&self) -> String {
         let Engine { max_queue, queue_timeout_ps, timeout_ps, .. } = *self.engine;
@@ -228,14 +250,19 @@ impl Simulation<'_> {
             table = table.number(header);
         }
         let run = self.run;
-        let named: [(&str, &Histogram); 5] = [
+        let named: [(&str, &Histogram); 6] = [
             ("wait for the first step", &run.wait),
             ("TTFT, to the first token", &run.ttft),
+            ("from there to the decode pool", &run.handover),
             ("TPOT, mean per token after it", &run.tpot),
             ("ITL, between two tokens", &run.itl),
             ("to the last token", &run.latency),
         ];
+        let pools = matches!(self.fleet, Fleet::Pools(_));
         for (name, times) in named {
+            if std::ptr::eq(times, &raw const run.handover) && !pools {
+                continue;
+            }
             let millis = |ps: Option<f64>| ps.map_or("-".to_owned(), |ps| decimals(ps / 1e9, 1));
             let quantile = |share: f64| millis(times.quantile_ps(share).map(|ps| ps as f64));
             let cells = [quantile(0.5), quantile(0.95), quantile(0.99), millis(times.mean_ps())];
@@ -244,12 +271,26 @@ impl Simulation<'_> {
         table
     }
 
-    pub(super) fn load(&self) -> Table {
-        let mut table = Table::default().text("while busy");
+    /// How busy replicas were: all of them, or those of each pool.
+    pub(super) fn loads(&self) -> Vec<Table> {
+        match self.fleet {
+            Fleet::Copies(_) => vec![self.load("while busy", self.run)],
+            Fleet::Pools(Pools { prefill, decode, .. }) => {
+                let named = [("prefill pool", prefill), ("decode pool", decode)];
+                let table = |(name, pool): (&str, &Pool)| {
+                    let busy = decimals(pool.run.busy().unwrap_or(0.0) * 100.0, 1);
+                    self.load(&format!("{name}, busy {busy}% of the time"), &pool.run)
+                };
+                named.into_iter().map(table).collect()
+            }
+        }
+    }
+
+    fn load(&self, title: &str, run: &Report) -> Table {
+        let mut table = Table::default().text(title);
         for header in ["mean", "p50", "p95", "most"] {
             table = table.number(header);
         }
-        let run = self.run;
         if let Some(batch) = Spread::of(&run.batch_ps) {
             let count = |index: usize| grouped(index as u64);
             table.row([
@@ -267,7 +308,7 @@ impl Simulation<'_> {
                 [decimals(kv.mean + 0.5, 1) + "%", upto(kv.p50), upto(kv.p95), upto(kv.most)];
             table.row(["KV cache in use".to_owned()].into_iter().chain(cells));
         }
-        let (mfu, mbu) = self.utilisation();
+        let (mfu, mbu) = self.utilisation(run);
         for (name, share) in [("MFU, arithmetic", mfu), ("MBU, memory bandwidth", mbu)] {
             let share =
                 share.map_or("unknown".to_owned(), |share| decimals(share * 100.0, 1) + "%");
@@ -280,7 +321,7 @@ impl Simulation<'_> {
     pub(super) fn work_line(&self) -> String {
         let work = self.run.work;
         let computed = work.prefill_tokens + work.decode_tokens;
-        let wasted = self.wasted_tokens();
+        let wasted = wasted_tokens(&work);
         let share = percent(per_mille(i128::from(wasted), i128::from(computed)));
         format!(
             "{} steps; {} preemptions; {} of {} computed tokens wasted ({share})",

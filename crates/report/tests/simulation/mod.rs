@@ -2,7 +2,9 @@
 
 use quantity::EstimatedUsd;
 use report::Style;
-use report::simulation::{Beside, Charts, Ranking, Search, Simulation, Source};
+use report::simulation::{
+    Beside, Charts, Fleet, Pool, Pools, Ranking, Search, Served, Simulation, Source,
+};
 use roofline::{Formats, Layout, Routing, Setup, Sheets};
 use servesim::{
     Engine, Goal, Keeper, Outcome, Record, Request, SECOND_PS, Slo, Timeline, at_rate, serve,
@@ -64,7 +66,7 @@ pub(crate) fn searched<T>(
         setup: &setup,
         memory: &memory,
         engine: &engine,
-        replicas: 1,
+        fleet: &Fleet::Copies(1),
         source: &source,
         slo: &slo,
         search: search.as_ref(),
@@ -216,7 +218,8 @@ fn a_page_stands_alone_and_holds_no_markup_of_others() {
                     outcome: Outcome::Completed,
                 });
             }
-            let sweep = [(0.5, run.run.clone()), (1.0, run.run.clone())];
+            let served = Served { run: run.run.clone(), fleet: run.fleet.clone() };
+            let sweep = [(0.5, served.clone()), (1.0, served)];
             run.html(&Charts { sweep: &sweep, timeline: &timeline })
         });
         assert!(
@@ -268,5 +271,71 @@ fn accelerators_are_ranked_by_the_useful_token() {
             let json: serde_json::Value = serde_json::from_str(&ranking.json()).unwrap();
             assert_eq!(json[0]["gpu_time"]["modelled_usd_per_gpu_hour"], "2.000000");
         });
+    });
+}
+
+/// What each pool did is told beside the whole, in every form.
+#[test]
+fn pools_are_told_one_by_one() {
+    simulated(Some(2.69), half_a_second(), |alike| {
+        let setup = alike.setup;
+        let (engine, slo) = (alike.engine, alike.slo);
+        let steps = setup.compile();
+        let pool = |replicas| servesim::Pool {
+            engine,
+            time: &steps,
+            replicas,
+            balance: servesim::Balance::LeastLoaded,
+        };
+        let requests = (0..40).map(|number| Request {
+            arrival_ps: number * SECOND_PS / 10,
+            prompt: 1000,
+            output: 50,
+            priority: 0,
+            patience_ps: None,
+        });
+        let link = servesim::Link::of(setup, None).unwrap();
+        assert_eq!(link.bytes_per_second, 450_000_000_000);
+        // 32 layers of 8 heads with 128 numbers each, keys and values in two bytes, shared by two GPUs.
+        assert_eq!(link.bytes_per_token, 32 * 8 * 128 * 2 * 2 / 2);
+        let found = servesim::serve_pools(&pool(1), &pool(2), &link, slo, requests, |_, _| ());
+        let found = found.unwrap();
+        let merged = |reports: &[servesim::Report]| {
+            let mut all = reports[0].clone();
+            reports[1..].iter().for_each(|report| all.merge(report));
+            all
+        };
+        let prefill = Pool { replicas: 1, run: Box::new(merged(&found.prefill)) };
+        let decode = Pool { replicas: 2, run: Box::new(merged(&found.decode)) };
+        let run = merged(&[(*prefill.run).clone(), (*decode.run).clone()]);
+        let fleet = Fleet::Pools(Pools { link, prefill, decode });
+        let pools = Simulation { run: &run, fleet: &fleet, ..*alike };
+        let text = pools.text(Style::default());
+        for part in [
+            "1 for prompts and 2 that decode",
+            "prefill pool, busy ",
+            "decode pool, busy ",
+            "450.0 GB/s",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.contains("from there to the decode pool"), "{text}");
+        assert!(!alike.text(Style::default()).contains("pool"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&pools.json()).unwrap();
+        let of = |pool: &str, class: &str| json["pools"][pool]["gpu_ps"][class].as_u64().unwrap();
+        assert_eq!((of("prefill", "output"), of("decode", "input")), (0, 0));
+        for class in ["input", "output", "idle", "total"] {
+            let both = of("prefill", class) + of("decode", class);
+            assert_eq!(json["gpu_time"][class]["gpu_ps"].as_u64(), Some(both), "{class}");
+        }
+        assert_eq!(of("prefill", "total") * 2, of("decode", "total"));
+        assert_eq!(json["setup"]["gpus"], 6);
+        assert_eq!(json["pools"]["sent_tokens"], 40_000);
+        assert_eq!(json["latency"]["handover"]["count"], 40);
+        let alike: serde_json::Value = serde_json::from_str(&alike.json()).unwrap();
+        assert!(alike["pools"].is_null() && alike["latency"]["handover"].is_null());
+        let sweep = [(10.0, Served { run: run.clone(), fleet: fleet.clone() })];
+        let page = pools.html(&Charts { sweep: &sweep, timeline: &Timeline::default() });
+        assert!(page.contains("decode pool, busy ") && page.contains("450.0 GB/s"), "{page}");
     });
 }

@@ -45,6 +45,7 @@ impl<T: StepTime> Replica<T> {
 
     /// Gives a prompt that is computed to the link, one behind the other. Its blocks are its own
     /// until it has arrived.
+    #[cold]
     pub(super) fn hand_over(&mut self, who: u32) -> Result<(), Error> {
         let Some(sender) = &mut self.sender else { return Ok(()) };
         let one = &mut self.all[who as usize];
@@ -91,6 +92,7 @@ impl<T: StepTime> Replica<T> {
     }
 
     /// Who came with its context decodes from the step at hand on.
+    #[cold]
     pub(super) fn go_on(&mut self, who: u32) {
         let first_token = self.all[who as usize].first_token;
         self.report.handover.add(self.now - first_token, 1);
@@ -100,6 +102,7 @@ impl<T: StepTime> Replica<T> {
     }
 
     /// Nobody runs, and who waits finds too few blocks: some are of prompts that are being sent.
+    #[cold]
     pub(super) fn await_blocks(&mut self, until: u64) {
         let next = self.next_deadline().min(until);
         self.report.time.idle_ps += next - self.now;

@@ -409,6 +409,7 @@ impl<T: StepTime> Replica<T> {
         None
     }
 
+    #[inline]
     pub(super) fn start_decoding(&mut self, who: u32) {
         let one = &mut self.all[who as usize];
         let context = one.prompt + one.generated;
