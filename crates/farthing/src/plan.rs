@@ -9,12 +9,13 @@ use anyhow::{Context, anyhow, bail};
 use calibration::{Metric, Regime};
 use planner::scenario::{Gpus, Terms};
 use planner::{
-    Accuracy, ApiChoice, ApiOffer, Candidate, Case, Choice, Draws, GpuChoice, GpuOffer, GpuPrice,
-    Offers, Own, PerHour, PerMtok, Plan, Scenario, TokenPrices, Var, needs, outlook, plan,
+    Accuracy, ApiChoice, ApiOffer, Beside, Candidate, Case, Choice, Draws, GpuChoice, GpuOffer,
+    GpuPrice, Offers, Own, PerHour, PerMtok, Plan, Scenario, TokenPrices, Var, levers, needs,
+    outlook, plan,
 };
 use quantity::{Billable, TokenClass, Unit, UnixTime};
 use report::plan::PlanReport;
-use roofline::{Formats, Layout, Routing, Setup};
+use roofline::{Format, Formats, Layout, Routing, Setup};
 use tariff::{Book, Found, Key};
 
 use crate::bill::book_line;
@@ -92,6 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let draws = Draws { count: arguments.draws, seed: arguments.seed, threads };
     let outlook = outlook(&scenario, &choices, draws);
+    let beside = Beside {
+        batch: batch(&scenario, &config.book, start)?,
+        quantised: quantised(&scenario, &offers, &found, &arguments.sheet, file)?,
+    };
+    let levers = levers((&scenario, &case), &offers, (&found, &choices), &beside);
     let book = book_line(&config.book);
     let report = PlanReport {
         scenario: &scenario,
@@ -100,6 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         plan: &found,
         needs: &needs,
         outlook: &outlook,
+        levers: &levers,
         book: &book,
     };
     if let Some(file) = &arguments.html {
@@ -142,6 +149,48 @@ pub(crate) fn accuracy(
     };
     let band = calibration::interval(&offer.candidate.setup, metric, regime)?;
     Ok(Accuracy { low: band.low, high: band.high })
+}
+
+/// The batch lanes of the scenario's APIs that are not taken already.
+fn batch(
+    scenario: &Scenario,
+    book: &Book,
+    start: UnixTime,
+) -> anyhow::Result<Vec<Option<ApiOffer>>> {
+    const BATCH: &str = "batch";
+    let Some(wanted) = &scenario.api else { return Ok(Vec::new()) };
+    let other = wanted.tier.as_deref() != Some(BATCH);
+    let lane = |model: &String| {
+        Ok(other.then_some(api(book.clone(), book.find(model)?, Some(BATCH.to_owned()), start)))
+    };
+    wanted.models.iter().map(lane).collect()
+}
+
+/// The setup of the lane on GPUs with its weights in fewer bits, if it can be had.
+fn quantised(
+    scenario: &Scenario,
+    offers: &Offers,
+    plan: &Plan,
+    sheet: &[PathBuf],
+    file: &Path,
+) -> anyhow::Result<Option<GpuOffer>> {
+    let own = plan.lanes.iter().find(|lane| lane.own.is_some());
+    let Some((gpus, lane)) = scenario.gpus.as_ref().zip(own) else { return Ok(None) };
+    let offer = &offers.gpus[lane.offer];
+    let fewer = match offer.candidate.setup.formats.weights {
+        Format::Bf16 => Format::Fp8,
+        Format::Fp8 | Format::Fp8Block | Format::Int8 => Format::Int4,
+        _ => return Ok(None),
+    };
+    let alone = Gpus {
+        accelerators: vec![offer.candidate.setup.accelerator.row().name().to_owned()],
+        tensor_parallel: vec![offer.candidate.gpus()],
+        weights: vec![fewer],
+        ..gpus.clone()
+    };
+    let price = scenario.likely().get(Var::GpuHour).map(PerHour::new);
+    let (mut found, _) = gpu_offers("gpus", &alone, price, sheet, file)?;
+    Ok(found.pop())
 }
 
 fn init(file: &Path) -> anyhow::Result<()> {

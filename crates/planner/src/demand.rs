@@ -176,6 +176,30 @@ impl Demand {
         (mean(|shape| shape.input), mean(Shape::output))
     }
 
+    /// The share of all input that calls have in common with calls before them: system prompt and tool schemas with all calls,
+    /// the turns before with the last turn, and within a turn all that its call before had. Retrieved context is taken to
+    /// differ from turn to turn, and so is input that is known only as a whole.
+    #[must_use]
+    pub fn in_common(&self, case: &Case) -> f64 {
+        let fixed = match case.get(Var::Input) {
+            Some(_) => 0.0,
+            None => case.at(Var::System) + case.at(Var::Tools),
+        };
+        let Some(first) = self.shapes.first() else { return 0.0 };
+        let new = (first.input - fixed).max(0.0);
+        let of_turn = self.shapes.len() / parts(case.at(Var::Turns)).count().max(1);
+        let (mut common, mut all) = (0.0, 0.0);
+        for turn in self.shapes.chunks(of_turn.max(1)) {
+            let mut prefix = (turn[0].input - new).max(0.0);
+            for shape in turn {
+                common += shape.calls * prefix;
+                all += shape.calls * shape.input;
+                prefix = shape.input;
+            }
+        }
+        if all > 0.0 { common / all } else { 0.0 }
+    }
+
     /// Mean tokens of a call that are computed: input that is not read from the prompt cache, and output.
     #[must_use]
     pub fn computed_lengths(&self, case: &Case) -> (f64, f64) {

@@ -15,6 +15,7 @@ mod demand;
 mod fleet;
 mod gpu_price;
 mod lane;
+mod levers;
 mod margin;
 mod mix;
 mod needs;
@@ -38,6 +39,7 @@ pub use lane::{
     ApiOffer, Bounds, Capability, Chosen, Found, GpuOffer, Month, Part, Prices, Taken, TokenPrices,
     Unfit, choose,
 };
+pub use levers::{Beside, Lever, Saving, levers};
 pub use margin::{concentration, gross_margin, profit_on_cost, quality_adjusted};
 pub use mix::Mix;
 pub use needs::{Need, needs};

@@ -1,6 +1,6 @@
 //! A plan: assumptions first, then the answer, then why, then what would change it. All money is modelled.
 
-use planner::{Accuracy, Case, Lane, Need, Offers, Outlook, Plan, Scenario, Var};
+use planner::{Accuracy, Case, Lane, Lever, Need, Offers, Outlook, Plan, Scenario, Var};
 
 use crate::bill::BookLine;
 use crate::modelled::decimals;
@@ -27,6 +27,8 @@ pub struct PlanReport<'a> {
     pub needs: &'a [Vec<Need>],
     /// How the lanes may turn out, in their order.
     pub outlook: &'a Outlook,
+    /// What would save, the most for the cheapest lane first.
+    pub levers: &'a [Lever],
     /// The price book.
     pub book: &'a BookLine,
 }

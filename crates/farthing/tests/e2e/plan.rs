@@ -72,6 +72,23 @@ fn the_examples_are_answered_and_their_parts_add_up() {
                 assert_eq!(own["week"].as_array().unwrap().len(), 168);
             }
         }
+        let saves = |lever: &Value| {
+            let savings = lever["lanes"].as_array().unwrap().iter();
+            savings
+                .filter(|lane| !lane["saved_share"].is_null())
+                .map(|lane| number(&lane["saved_share"]))
+                .fold(0.0, f64::max)
+        };
+        let levers = json["levers"].as_array().unwrap();
+        assert!(levers.iter().all(|lever| saves(lever) > 0.0), "{name}: {}", json["levers"]);
+        let of_lever = |what: &str| levers.iter().any(|lever| lever["lever"] == what);
+        assert!(
+            of_lever("trim the prompt") && of_lever("cap the output"),
+            "{name}: {}",
+            json["levers"]
+        );
+        assert_eq!(of_lever("the batch lane for some"), name != "nightly-batch", "{name}");
+        assert_eq!(of_lever("fewer steps per task"), name == "agent", "{name}");
         let mut found = Vec::new();
         keys(&json, &mut found);
         for key in found {
@@ -89,7 +106,7 @@ fn the_examples_are_answered_and_their_parts_add_up() {
         let page = std::fs::read_to_string(&file).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("What is assumed"), "{page}");
         assert!(page.matches("<svg").count() >= 3, "{page}");
-        for sure in ["How sure", "What matters most"] {
+        for sure in ["What would save", "How sure", "What matters most"] {
             assert!(text.contains(sure) && page.contains(sure), "{sure}: {text}");
         }
         assert!(page.contains("class=\"track\""), "{page}");

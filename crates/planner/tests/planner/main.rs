@@ -3,6 +3,7 @@
 
 mod comparisons;
 mod golden;
+mod levers;
 mod outlooks;
 mod plans;
 mod scenarios;

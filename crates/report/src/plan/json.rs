@@ -31,6 +31,15 @@ impl PlanReport<'_> {
             },
             "lanes" => lanes.map(|(lane, needs)| self.lane_json(lane, needs)).collect::<Json>(),
             "cheapest" => self.plan.cheapest().map(|lane| &lane.name),
+            "levers" => self.levers.iter().map(|lever| object! {
+                "lever" => lever.name,
+                "assumed" => &lever.assumed,
+                "lanes" => self.plan.lanes.iter().zip(&lever.savings).map(|(lane, saving)| object! {
+                    "name" => &lane.name,
+                    "modelled_usd_saved_per_month" => saving.map(|saving| decimal(saving.per_month.usd())),
+                    "saved_share" => saving.map(|saving| decimal(saving.of_bill)),
+                }).collect::<Json>(),
+            }).collect::<Json>(),
             "outlook" => self.view(&self.names()).json(),
             "ruled_out" => self.plan.ruled_out.iter().map(|(name, why)| object! {
                 "name" => name,

@@ -1,7 +1,7 @@
 //! What a plan says, section by section, for a terminal and for a page.
 
 use planner::scenario::Terms;
-use planner::{Lane, Need, Own, Part, Var};
+use planner::{Lane, Need, Own, Part, Saving, Var};
 
 use crate::modelled::{decimals, places, shown, trimmed};
 use crate::sections::{Block, Section};
@@ -32,6 +32,7 @@ impl PlanReport<'_> {
         section("Through time".to_owned(), self.months());
         section("Why the bill moves".to_owned(), self.growth());
         section("What would have to be true".to_owned(), self.needed());
+        section("What would save".to_owned(), self.levers());
         let names = self.names();
         section("How sure".to_owned(), self.view(&names).sure());
         section("What matters most".to_owned(), self.view(&names).matters());
@@ -302,6 +303,46 @@ impl PlanReport<'_> {
         }
         let aims = format!("For {} in the first month:", aims.join(" and "));
         vec![Block::Words(aims), Block::Table(table)]
+    }
+
+    /// Levers, each by itself.
+    fn levers(&self) -> Vec<Block> {
+        let lanes = &self.plan.lanes;
+        let cheapest = self.plan.cheapest().map(|lane| &lane.name);
+        let Some(first) = lanes.iter().position(|lane| Some(&lane.name) == cheapest) else {
+            return Vec::new();
+        };
+        if self.levers.is_empty() {
+            return Vec::new();
+        }
+        let others: Vec<usize> = (0..lanes.len()).filter(|at| *at != first).collect();
+        let mut table =
+            Table::default().text("lever").number("USD a\nmonth").number("of the\nbill");
+        for (rank, at) in (0..).zip(&others) {
+            table = table.minor(&format!("[{}] of\nits bill", at + 1), rank);
+        }
+        table = table.prose("what is assumed");
+        let share = |saving: Option<Saving>| {
+            saving.map_or("-".to_owned(), |saving| decimals(saving.of_bill * 100.0, 1) + "%")
+        };
+        for lever in self.levers {
+            let saving = lever.savings[first];
+            let usd = saving.map_or("-".to_owned(), |saving| decimals(saving.per_month.usd(), 0));
+            let of_others = others.iter().map(|at| share(lever.savings[*at]));
+            let cells = [lever.name.to_owned(), usd, share(saving)].into_iter().chain(of_others);
+            table.row(cells.chain([printable(&lever.assumed)]));
+        }
+        let mut words = format!(
+            "Each by itself, on the mean of all months, for {}. They do not add up: what one takes, another cannot save.",
+            printable(&Self::lane_name(&lanes[first]))
+        );
+        if !others.is_empty() {
+            let names = others
+                .iter()
+                .map(|at| format!("[{}] {}", at + 1, printable(&Self::lane_name(&lanes[*at]))));
+            words += &format!(" Beside it: {}.", names.collect::<Vec<_>>().join("; "));
+        }
+        vec![Block::Table(table), Block::Faint(words)]
     }
 
     fn ruled_out(&self) -> Vec<Block> {
