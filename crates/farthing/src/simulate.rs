@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use quantity::{EstimatedUsd, Money};
 use report::simulation::{Beside, Charts, Fleet, Search, Served, Simulation, Source};
-use roofline::Steps;
-use servesim::{Balance, Goal, Keeper, Link, Report, Slo};
+use roofline::{ClosedLoop, Steps};
+use servesim::{Balance, Goal, Keeper, Link, Report, SECOND_PS, Scaling, Slo};
 
 use crate::estimate::count;
 use crate::output;
@@ -37,6 +37,17 @@ pub(crate) struct Arguments {
     /// What they send it over, in GB/s of each GPU [default: the GPU's link; a 400 Gbit/s network card is 50]
     #[arg(long, value_name = "GB_PER_S", requires = "pools", value_parser = positive)]
     pool_link: Option<Positive>,
+    /// As many copies as are needed, such as 1..8: every 15 s those missing for --target-load are started, and those too
+    /// many for 5 minutes stopped
+    #[arg(long, value_name = "LEAST..MOST", conflicts_with_all = ["replicas", "pools"], requires = "cold_start", value_parser = least_and_most)]
+    autoscale: Option<(u32, u32)>,
+    /// What a copy takes to start, and is paid for, before it serves, such as 90s
+    #[arg(long, value_name = "TIME", requires = "autoscale", value_parser = span)]
+    cold_start: Option<Duration>,
+    /// Requests, waiting or running, that a copy should have [default: 70% of those that run in the busiest steady state
+    /// within --tpot]
+    #[arg(long, value_name = "COUNT", requires = "autoscale", value_parser = some)]
+    target_load: Option<u32>,
     /// Which copy gets a request: the next in turn, the one with the fewest requests, or of those with up to 8 more
     /// than that the one whose prefix cache has most of the prompt
     #[arg(long, value_name = "ROUTER", default_value = "round-robin")]
@@ -48,6 +59,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "p99",
         conflicts_with_all = ["rate", "scale"], value_parser = kept_by)]
     find_rate: Option<KeptBy>,
+    /// This share of the requests, drawn at random, is served before all others, such as 20%
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    priority_share: Option<f64>,
     /// A request that has not begun to run so long after its arrival is given up, such as 10s
     #[arg(long, value_name = "TIME", value_parser = span)]
     queue_timeout: Option<Duration>,
@@ -104,6 +118,23 @@ fn pools(text: &str) -> Result<[u32; 2], String> {
     let some = |text: &str| text.parse::<u32>().ok().filter(|some| (1..=10_000).contains(some));
     let both = text.split_once('+').and_then(|(left, right)| Some([some(left)?, some(right)?]));
     both.ok_or_else(|| "expected copies for prompts and copies that decode, such as 2+6".to_owned())
+}
+
+/// Copies at least and at most.
+fn least_and_most(text: &str) -> Result<(u32, u32), String> {
+    let some = |text: &str| text.parse::<u32>().ok().filter(|some| (1..=10_000).contains(some));
+    let both = text.split_once("..").and_then(|(left, right)| Some((some(left)?, some(right)?)));
+    let both = both.filter(|(least, most)| least <= most);
+    both.ok_or_else(|| "expected copies at least and at most, such as 1..8".to_owned())
+}
+
+/// A share of all, neither none nor all.
+fn percentage(text: &str) -> Result<f64, String> {
+    let share =
+        text.strip_suffix('%').and_then(decimal).filter(|percent| (0.1..=99.9).contains(percent));
+    share
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "expected a share from 0.1% to 99.9%, such as 20%".to_owned())
 }
 
 /// A plain decimal number: no sign, no exponent, nothing that is not finite.
@@ -204,10 +235,11 @@ impl Setting {
         source: &'a Source,
         slo: &'a Slo,
     ) -> Simulation<'a> {
-        let Self { replica, search, served: Served { run, fleet }, gpu_hour, .. } = self;
+        let Self { replica, search, served, gpu_hour, .. } = self;
+        let Served { run, fleet, classes } = served;
         let Replica { setup, memory, engine } = replica;
         let search = search.as_ref();
-        let gpu_hour = *gpu_hour;
+        let (gpu_hour, classes) = (*gpu_hour, classes.as_ref());
         let usual = Beside::default();
         let beside = Beside {
             failures: arguments.failures.unwrap_or(usual.failures),
@@ -215,8 +247,57 @@ impl Setting {
             spare: arguments.spare.unwrap_or(usual.spare),
             reliability: arguments.reliability.unwrap_or(usual.reliability),
         };
-        Simulation { setup, memory, engine, fleet, source, slo, search, run, gpu_hour, beside }
+        Simulation {
+            setup,
+            memory,
+            engine,
+            fleet,
+            source,
+            slo,
+            search,
+            run,
+            classes,
+            gpu_hour,
+            beside,
+        }
     }
+}
+
+/// How often it is seen how many replicas are needed: Kubernetes' horizontal autoscaler does so every 15 s.
+const LOOK_PS: u64 = 15 * SECOND_PS;
+/// For how long there must be too many before any is stopped: 5 minutes there.
+const HOLD_PS: u64 = 300 * SECOND_PS;
+/// The part of what a replica can run that an autoscaler should aim at: 70 % are Knative's default
+/// (container-concurrency-target-percentage).
+const TARGET: f64 = 0.7;
+
+/// When replicas are started and stopped.
+fn scaling(
+    arguments: &Arguments,
+    replica: &Replica,
+    traffic: &Traffic,
+    (least, most): (u32, u32),
+) -> anyhow::Result<Scaling> {
+    let cold_start = arguments.cold_start.context("--autoscale needs --cold-start")?;
+    let cold_start_ps = servesim::picoseconds(cold_start).context("--cold-start is too long")?;
+    let target_load = match arguments.target_load {
+        Some(load) => load,
+        None => {
+            let (isl, osl) = traffic.shape()?.mean_lengths();
+            let concurrency = replica.engine.max_num_seqs;
+            let tpot_s = arguments.tpot.map_or(f64::INFINITY, |tpot| tpot.as_secs_f64());
+            let steady =
+                replica.setup.steady_within(ClosedLoop { isl, osl, concurrency }, tpot_s)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "as many as an engine runs"
+            )]
+            let target = (f64::from(steady.running) * TARGET).round() as u32;
+            target.max(1)
+        }
+    };
+    Ok(Scaling { least, most, target_load, every_ps: LOOK_PS, cold_start_ps, hold_ps: HOLD_PS })
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -226,6 +307,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         latency_ps: None,
     };
     let traffic = Traffic::of(&arguments.asked, arguments.find_rate.is_some())?;
+    let traffic = traffic.ranked(arguments.priority_share, arguments.asked.seed);
     let names_blocks = traffic.names_blocks()?;
     let gpus: Vec<&str> = arguments.serving.gpus().collect();
     let hours = &arguments.gpu_hour;
@@ -240,19 +322,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut replica = arguments.serving.replica_on(gpu)?;
         replica.engine.enable_prefix_caching = names_blocks;
         replica.engine.queue_timeout_ps = arguments.queue_timeout.and_then(servesim::picoseconds);
+        replica.engine.priority_classes = if arguments.priority_share.is_some() { 2 } else { 1 };
         replica.engine.timeout_ps = arguments.timeout.and_then(servesim::picoseconds);
         let gpu_hour = hours.get(index).or(hours.first()).copied();
         let steps = replica.setup.compile();
-        let copies = match arguments.pools {
-            None => Copies::Alike(arguments.replicas),
-            Some(replicas) => {
+        let copies = match (arguments.pools, arguments.autoscale) {
+            (None, None) => Copies::Alike(arguments.replicas),
+            (None, Some(range)) => Copies::Scaled(scaling(arguments, &replica, &traffic, range)?),
+            (Some(replicas), _) => {
                 let bytes_per_s = arguments.pool_link.as_ref().map(|link| link.value * 1e9);
                 let link = Link::of(&replica.setup, bytes_per_s)
                     .context("--pools needs a link, which --pool-link may tell instead")?;
                 Copies::Pools(replicas, link)
             }
         };
-        let served = Served { run: Report::default(), fleet: Fleet::Copies(0) };
+        let served = Served { run: Report::default(), fleet: Fleet::Copies(0), classes: None };
         let mut setting = Setting { replica, steps, gpu_hour, copies, search: None, served };
         let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
         let job = setting.job(arguments, &slo, &traffic);

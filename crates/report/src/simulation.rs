@@ -9,7 +9,10 @@ use calibration::{Band, Metric, Regime};
 use planner::Var;
 use quantity::EstimatedUsd;
 use roofline::{Memory, Row, Setup};
-use servesim::{Engine, Goal, HighestRate, Link, Outcome, Report, SECOND_PS, Slo, Timeline, Work};
+use servesim::{
+    Classes, Engine, Goal, HighestRate, Link, Outcome, Report, SECOND_PS, Scaling, Slo, Timeline,
+    Work,
+};
 
 mod html;
 mod json;
@@ -39,6 +42,8 @@ pub struct Simulation<'a> {
     pub search: Option<&'a Search>,
     /// What all replicas came to, each up to the end of the last.
     pub run: &'a Report,
+    /// What became of each class of priority, if there are several.
+    pub classes: Option<&'a Classes>,
     /// What an accelerator costs by the hour.
     pub gpu_hour: Option<EstimatedUsd>,
     /// What a real day takes beside the run.
@@ -84,17 +89,32 @@ pub enum Fleet {
     Copies(u32),
     /// Some compute prompts for others that decode.
     Pools(Pools),
+    /// As many as are needed.
+    Scaled(Scaled),
 }
 
 impl Fleet {
-    fn replicas(&self) -> u32 {
+    /// How many there were all the time; `None` if they were started and stopped.
+    fn replicas(&self) -> Option<u32> {
         match self {
-            Self::Copies(replicas) => *replicas,
+            Self::Copies(replicas) => Some(*replicas),
             Self::Pools(Pools { prefill, decode, .. }) => {
-                prefill.replicas.saturating_add(decode.replicas)
+                Some(prefill.replicas.saturating_add(decode.replicas))
             }
+            Self::Scaled(_) => None,
         }
     }
+}
+
+/// Copies that were started and stopped by need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scaled {
+    /// By which rule.
+    pub scaling: Scaling,
+    /// How many there ever were.
+    pub started: u32,
+    /// How long it all lasted.
+    pub span_ps: u64,
 }
 
 /// Copies that compute prompts, and copies that decode.
@@ -124,6 +144,8 @@ pub struct Served {
     pub run: Report,
     /// Who they were.
     pub fleet: Fleet,
+    /// What became of each class of priority, if there are several.
+    pub classes: Option<Classes>,
 }
 
 /// A search for the highest rate; the run is at the best rate that was tried.
@@ -260,13 +282,29 @@ impl Simulation<'_> {
         self.setup.layout.accelerators()
     }
 
-    fn accelerators(&self) -> u32 {
-        self.accelerators_of_replica().saturating_mul(self.fleet.replicas())
+    /// Replicas in the mean, each from its start to its stop.
+    fn replicas(&self) -> f64 {
+        let time = || self.run.time.total_ps() as f64 / self.span_ps() as f64;
+        self.fleet.replicas().map_or_else(time, f64::from)
+    }
+
+    /// Accelerators in the mean.
+    fn accelerators(&self) -> f64 {
+        self.replicas() * f64::from(self.accelerators_of_replica())
+    }
+
+    /// So many of them: a whole number, or with a decimal where they were started and stopped.
+    fn accelerators_text(&self) -> String {
+        let places = if self.fleet.replicas().is_some() { 0 } else { 1 };
+        text::decimals(self.accelerators(), places)
     }
 
     /// How long it lasted, in picoseconds.
     fn span_ps(&self) -> u64 {
-        self.run.time.total_ps() / u64::from(self.fleet.replicas())
+        match self.fleet {
+            Fleet::Scaled(scaled) => scaled.span_ps,
+            _ => self.run.time.total_ps() / u64::from(self.fleet.replicas().unwrap_or(1).max(1)),
+        }
     }
 
     /// So many of something per second; `None` if it took no time.
@@ -326,7 +364,7 @@ impl Simulation<'_> {
 
     /// What all accelerators cost by the hour.
     fn hourly(&self) -> Option<EstimatedUsd> {
-        EstimatedUsd::new(self.gpu_hour?.usd() * f64::from(self.accelerators()))
+        EstimatedUsd::new(self.gpu_hour?.usd() * self.accelerators())
     }
 
     /// Time of all accelerators for each million useful tokens of replies, in seconds.

@@ -187,6 +187,8 @@ impl Outcome {
 pub struct Record {
     /// Its place in the trace, from 0.
     pub number: u64,
+    /// Its class of priority.
+    pub priority: u8,
     /// When it arrived.
     pub arrival_ps: u64,
     /// The start of the step that first computed a token of it.

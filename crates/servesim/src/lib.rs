@@ -34,6 +34,7 @@
 // A replica is compiled where its step time is known, in another crate: what is small and often
 // called says `#[inline]`, or it would be a call.
 mod cache;
+mod classes;
 mod closed;
 mod decodes;
 mod engine;
@@ -51,6 +52,7 @@ mod sequence;
 mod step_time;
 mod timeline;
 
+pub use classes::{Class, Classes};
 pub use closed::serve_closed;
 pub use engine::{Engine, Error, Incoming, Outcome, Record, Request, SECOND_PS, picoseconds};
 pub use fleet::{Balance, Scaling, serve_fleet, serve_scaled};

@@ -408,6 +408,7 @@ fn record(one: &Sequence, end_ps: u64, generated: u32, outcome: Outcome) -> Reco
     let known = |time: u64| (time != NEVER).then_some(time);
     Record {
         number: one.number,
+        priority: one.class,
         arrival_ps: one.arrival,
         admitted_ps: known(one.admitted),
         first_token_ps: known(one.first_token),

@@ -149,6 +149,7 @@ mod tests {
     fn record((arrival, wait, prefill, decode): (u64, u64, u64, u64)) -> Record {
         let admitted = arrival + wait;
         Record {
+            priority: 0,
             number: 0,
             arrival_ps: arrival,
             admitted_ps: Some(admitted),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use report::simulation::Source;
 use servesim::{Incoming, Prefix, Request};
-use workload::{NamedRow, Poisson, Row, Sessions};
+use workload::{NamedRow, Poisson, Random, Row, Sessions};
 
 use super::Positive;
 use super::asked::{Asked, Diurnal, Turns, Until};
@@ -26,6 +26,8 @@ pub(super) struct Traffic {
     kind: Kind,
     /// No more than so many requests.
     most: Option<u32>,
+    /// The share that is served first, and what names who that is.
+    first: Option<(f64, u64)>,
 }
 
 enum Kind {
@@ -74,7 +76,11 @@ impl Traffic {
             let period = period(asked.since, until, now)?;
             let route = asked.route.clone();
             let calls = Calls::read(&config, route.as_deref(), period)?;
-            return Ok(Self { kind: Kind::Ledger { calls, route, scale, named }, most: *requests });
+            return Ok(Self {
+                kind: Kind::Ledger { calls, route, scale, named },
+                most: *requests,
+                first: None,
+            });
         }
         if let Some(file) = trace {
             let from = asked.from.unwrap_or(Duration::ZERO);
@@ -85,7 +91,7 @@ impl Traffic {
             );
             let trace = Trace::open(file, asked.columns.clone(), 1, *seed)?;
             let kind = Kind::Trace { trace, from, until, scale, named };
-            return Ok(Self { kind, most: *requests });
+            return Ok(Self { kind, most: *requests, first: None });
         }
         let (Some(input), Some(output)) = (*input, *output) else {
             return Err(anyhow!("expected --trace, --from-ledger, or --in and --out"));
@@ -116,7 +122,7 @@ impl Traffic {
         let (rate, cv) = (rate.as_ref().map(|rate| rate.text.clone()), asked.cv.clone());
         let seed = seed.unwrap_or(1);
         let made = Made { rate, gap, input, output, cv, diurnal, sessions, named, seed };
-        Ok(Self { kind: Kind::Made(made), most: Some(most) })
+        Ok(Self { kind: Kind::Made(made), most: Some(most), first: None })
     }
 
     /// Where the requests are from. Of a trace that was gone through, also what was left out of it.
@@ -177,8 +183,31 @@ impl Traffic {
         })
     }
 
+    /// The same, of which a share is served first.
+    pub(super) fn ranked(self, share: Option<f64>, seed: Option<u64>) -> Self {
+        Self { first: share.map(|share| (share, seed.unwrap_or(1))), ..self }
+    }
+
     /// From the first one, all coming so many times as fast.
     pub(super) fn requests(
+        &self,
+        faster: f64,
+    ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Incoming>> + '_>> {
+        let all = self.alike(faster)?;
+        let Some((share, seed)) = self.first else { return Ok(all) };
+        // Not the numbers that the arrivals are made of.
+        let mut random = Random::new(seed).fork("priority");
+        Ok(Box::new(all.map(move |request| {
+            let priority = u8::from(!random.chance(share));
+            request.map(|mut incoming| {
+                incoming.request.priority = priority;
+                incoming
+            })
+        })))
+    }
+
+    /// All of one class.
+    fn alike(
         &self,
         faster: f64,
     ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Incoming>> + '_>> {

@@ -4,9 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, bail};
-use report::simulation::{Fleet, Pool, Pools, Served};
+use report::simulation::{Fleet, Pool, Pools, Scaled, Served};
 use roofline::{Setup, Steps};
-use servesim::{Balance, Engine, Goal, HighestRate, Link, Report, SECOND_PS, Slo, Timeline};
+use servesim::{
+    Balance, Classes, Engine, Goal, HighestRate, Link, Record, Report, SECOND_PS, Scaling, Slo,
+    Timeline,
+};
 
 use super::offered::Traffic;
 
@@ -34,6 +37,35 @@ pub(super) enum Copies {
     Alike(u32),
     /// So many that compute prompts, so many that decode, and what is between them.
     Pools([u32; 2], Link),
+    /// As many as are needed.
+    Scaled(Scaling),
+}
+
+/// What is looked at beside the reports.
+#[derive(Debug, Default)]
+struct Watch {
+    timeline: Option<Timeline>,
+    classes: Option<Classes>,
+}
+
+impl Watch {
+    fn add(&mut self, record: &Record, slo: &Slo) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.add(record);
+        }
+        if let Some(classes) = &mut self.classes {
+            classes.add(record, slo);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if let (Some(to), Some(from)) = (&mut self.timeline, &other.timeline) {
+            to.merge(from);
+        }
+        if let (Some(to), Some(from)) = (&mut self.classes, &other.classes) {
+            to.merge(from);
+        }
+    }
 }
 
 impl Job<'_> {
@@ -48,16 +80,53 @@ impl Job<'_> {
         faster: f64,
         through_time: bool,
     ) -> anyhow::Result<(Served, Timeline)> {
-        let (served, timeline) = match self.copies {
-            Copies::Alike(replicas) => self.alike(replicas, faster, through_time)?,
-            Copies::Pools(replicas, link) => self.pools(replicas, link, faster, through_time)?,
+        let mut watch = self.watcher(through_time);
+        let (run, fleet) = match self.copies {
+            Copies::Alike(replicas) => {
+                (self.alike(replicas, faster, &mut watch)?, Fleet::Copies(replicas))
+            }
+            Copies::Pools(replicas, link) => self.pools(replicas, link, faster, &mut watch)?,
+            Copies::Scaled(scaling) => self.scaled(scaling, faster, &mut watch)?,
         };
         let gpus = u64::from(self.gpus_of_replica);
-        served.run.time.total_ps().checked_mul(gpus).context(TOO_LONG)?;
-        if served.run.requests() == 0 {
+        run.time.total_ps().checked_mul(gpus).context(TOO_LONG)?;
+        if run.requests() == 0 {
             bail!("no requests in {}", self.traffic);
         }
-        Ok((served, timeline))
+        let Watch { timeline, classes } = watch;
+        Ok((Served { run, fleet, classes }, timeline.unwrap_or_default()))
+    }
+
+    fn watcher(self, through_time: bool) -> Watch {
+        Watch {
+            timeline: through_time.then(Timeline::default),
+            classes: (self.engine.priority_classes > 1).then(Classes::default),
+        }
+    }
+
+    /// Serves them by as many as are needed.
+    fn scaled(
+        self,
+        scaling: Scaling,
+        faster: f64,
+        watch: &mut Watch,
+    ) -> anyhow::Result<(Report, Fleet)> {
+        let Self { engine, steps, slo, balance, .. } = self;
+        let mut failed = None;
+        let all = self.traffic.requests(faster)?;
+        let all = all.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
+        let each = |_, record: &Record| watch.add(record, slo);
+        let found = servesim::serve_scaled(engine, steps, &scaling, balance, slo, all, each);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let found = found?;
+        let started = u32::try_from(found.len())?;
+        // The first is never stopped, but others may be busy for longer.
+        let span_ps = found.first().map_or(0, |first| first.time.total_ps());
+        let run = merged(found).context(TOO_LONG)?;
+        let span_ps = span_ps.max(run.last_end_ps);
+        Ok((run, Fleet::Scaled(Scaled { scaling, started, span_ps })))
     }
 
     /// Serves them by some that compute prompts for others.
@@ -66,19 +135,16 @@ impl Job<'_> {
         replicas: [u32; 2],
         link: Link,
         faster: f64,
-        through_time: bool,
-    ) -> anyhow::Result<(Served, Timeline)> {
+        watch: &mut Watch,
+    ) -> anyhow::Result<(Report, Fleet)> {
         let Self { engine, steps, slo, balance, .. } = self;
         let [prefill, decode] =
             replicas.map(|replicas| servesim::Pool { engine, time: steps, replicas, balance });
         let mut failed = None;
-        let mut timeline = Timeline::default();
         let all = self.traffic.requests(faster)?;
         let all = all.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
         let found = servesim::serve_pools(&prefill, &decode, &link, slo, all, |_, record| {
-            if through_time {
-                timeline.add(record);
-            }
+            watch.add(record, slo);
         });
         if let Some(error) = failed {
             return Err(error);
@@ -92,17 +158,12 @@ impl Job<'_> {
         let decode = pool(found.decode, replicas[1])?;
         let run = merged(vec![Report::clone(&prefill.run), Report::clone(&decode.run)])
             .context(TOO_LONG)?;
-        let fleet = Fleet::Pools(Pools { link, prefill, decode });
-        Ok((Served { run, fleet }, timeline))
+        Ok((run, Fleet::Pools(Pools { link, prefill, decode })))
     }
 
     /// Serves them by so many that all do the same, on all cores.
-    fn alike(
-        self,
-        replicas: u32,
-        faster: f64,
-        through_time: bool,
-    ) -> anyhow::Result<(Served, Timeline)> {
+    fn alike(self, replicas: u32, faster: f64, watch: &mut Watch) -> anyhow::Result<Report> {
+        let through_time = watch.timeline.is_some();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // A router that looks at all of them has them on one thread.
         let each = match self.balance {
@@ -119,17 +180,15 @@ impl Job<'_> {
             });
             ended.collect::<anyhow::Result<Vec<_>>>()
         })?;
-        let (reports, timelines): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        let mut timeline = Timeline::default();
-        timelines.iter().for_each(|part| timeline.merge(part));
+        let (reports, watched): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        watched.iter().for_each(|part| watch.merge(part));
         let reports = reports.into_iter().flatten();
         let span = reports.clone().map(|report| report.time.total_ps()).max().unwrap_or(0);
         let paid_to_the_end = reports.map(|mut report| {
             report.time.idle_ps += span - report.time.total_ps();
             report
         });
-        let run = merged(paid_to_the_end.collect()).context(TOO_LONG)?;
-        Ok((Served { run, fleet: Fleet::Copies(replicas) }, timeline))
+        merged(paid_to_the_end.collect()).context(TOO_LONG)
     }
 
     /// Serves the requests of some replicas that follow each other. What they get in turn of all is what
@@ -140,9 +199,9 @@ impl Job<'_> {
         numbers: &Range<u32>,
         faster: f64,
         through_time: bool,
-    ) -> anyhow::Result<(Vec<Report>, Timeline)> {
+    ) -> anyhow::Result<(Vec<Report>, Watch)> {
         let mut failed = None;
-        let mut timeline = Timeline::default();
+        let mut watch = self.watcher(through_time);
         let all = self.traffic.requests(faster)?.zip((0..replicas).cycle());
         let own = all.filter(|(_, turn)| numbers.contains(turn)).map(|(request, _)| request);
         let own = own.map_while(|request| request.map_err(|error| failed = Some(error)).ok());
@@ -150,13 +209,11 @@ impl Job<'_> {
         let replicas = numbers.end - numbers.start;
         let reports =
             servesim::serve_fleet(engine, steps, replicas, balance, slo, own, |_, record| {
-                if through_time {
-                    timeline.add(record);
-                }
+                watch.add(record, slo);
             });
         match failed {
             Some(error) => Err(error),
-            None => Ok((reports?, timeline)),
+            None => Ok((reports?, watch)),
         }
     }
 
@@ -185,13 +242,16 @@ impl Job<'_> {
 
     /// What the replicas serve within an SLO, about.
     fn closed_form(self, setup: &Setup, slo: &Slo, shape: &Shape) -> anyhow::Result<f64> {
-        let lengths = (shape.mean_prompt, shape.mean_output);
+        let lengths = shape.mean_lengths();
         Ok(match self.copies {
             Copies::Alike(replicas) => {
                 servesim::closed_form(setup, self.engine, slo, replicas, lengths)?
             }
             Copies::Pools(replicas, _) => {
                 servesim::closed_form_of_pools(setup, self.engine, slo, replicas, lengths)?
+            }
+            Copies::Scaled(Scaling { most, .. }) => {
+                servesim::closed_form(setup, self.engine, slo, most, lengths)?
             }
         })
     }
@@ -261,8 +321,14 @@ pub(super) struct Shape {
     pub(super) requests: u64,
     /// While they came.
     pub(super) per_second: f64,
-    pub(super) mean_prompt: u32,
-    pub(super) mean_output: u32,
+    mean_prompt: u32,
+    mean_output: u32,
+}
+
+impl Shape {
+    pub(super) const fn mean_lengths(&self) -> (u32, u32) {
+        (self.mean_prompt, self.mean_output)
+    }
 }
 
 impl Traffic {

@@ -315,6 +315,83 @@ fn pools_for_prompts_and_for_decoding_are_simulated_and_searched() {
 }
 
 #[test]
+fn replicas_are_started_and_stopped_by_need() {
+    let home = Home::new("");
+    // Hardly anything for a quarter of an hour, then more than a replica serves, then hardly anything.
+    let trace = home.data().with_extension("csv");
+    let calm = |from: u32| (from..from + 900).step_by(30).map(f64::from);
+    let busy = (0..4800_u32).map(|n| 900.0 + f64::from(n) / 8.0);
+    let times = calm(0).chain(busy).chain(calm(1500));
+    let rows: String = times.map(|at| format!("{at},3000,300\n")).collect();
+    std::fs::write(&trace, format!("at,in,out\n{rows}")).unwrap();
+    let file = ["--trace", trace.to_str().unwrap(), "--columns", "time=at,in=in,out=out"];
+    let run = |more: &[&str]| simulate(&home, &[&file, &PRICED, &["--json"], more]).json();
+    let needed = ["--autoscale", "1..6", "--cold-start", "90s", "--target-load", "16"];
+    let (fixed, scaled) = (run(&["--replicas", "6"]), run(&needed));
+    let by_need = &scaled["autoscale"];
+    let mean = number(&by_need["mean_replicas"]);
+    assert!((1.1..4.0).contains(&mean) && count(&by_need["started"]) > 2, "{by_need}");
+    assert!(scaled["setup"]["replicas"].is_null() && fixed["autoscale"].is_null());
+    assert_eq!(scaled["tokens"]["output"], fixed["tokens"]["output"]);
+    let total = |run: &Value| count(&run["gpu_time"]["total"]["gpu_ps"]);
+    assert!((total(&scaled) as f64 / count(&scaled["span_ps"]) as f64 - mean).abs() < 1e-3);
+    assert!(2 * total(&scaled) < total(&fixed));
+    // Each start is paid for.
+    let starts = count(&by_need["started"]) - 1;
+    assert_eq!(count(&by_need["starting_gpu_ps"]), starts * 90_000_000_000_000);
+    // Who comes while others start waits.
+    let p99 = |run: &Value| count(&run["latency"]["ttft"]["p99_ns"]);
+    assert!(p99(&scaled) > 2 * p99(&fixed), "{}", scaled["latency"]);
+    let at_once = run(&["--autoscale", "1..6", "--cold-start", "1s", "--target-load", "16"]);
+    assert!(p99(&at_once) < p99(&scaled), "{}", at_once["latency"]);
+    let text = simulate(&home, &[&file, &PRICED, &needed[..4]]).ok();
+    assert!(text.contains("1 to 6 replicas") && text.contains("GPUs in the mean"), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.chars().count() <= 120), "{text}");
+    let err = complaint(simulate(&home, &[&file, &["--autoscale", "1..6"]]), 2);
+    assert!(err.contains("--cold-start"), "{err}");
+    for wrong in ["6", "0..2", "3..2"] {
+        let more = ["--autoscale", wrong, "--cold-start", "1s"];
+        let err = complaint(simulate(&home, &[&file, &more]), 2);
+        assert!(err.contains("such as 1..8"), "{err}");
+    }
+}
+
+#[test]
+fn a_share_of_the_requests_is_served_first() {
+    let home = Home::new("");
+    let flood = ["--rate", "60", "--in", "2k", "--out", "500", "--requests", "2,000"];
+    let run = |more: &[&str]| simulate(&home, &[&flood, &PRICED, &["--json"], more]).json();
+    let (ranked, alike) = (run(&["--priority-share", "20%"]), run(&[]));
+    assert!(alike["priorities"].is_null());
+    let [first, others] = [0, 1].map(|class| &ranked["priorities"][class]);
+    let requests = |class: &Value| count(&class["requests"]);
+    assert_eq!(requests(first) + requests(others), 2000);
+    assert!((320..480).contains(&requests(first)), "{first}");
+    assert_eq!(
+        count(&first["within_slo"]) + count(&others["within_slo"]),
+        count(&ranked["requests"]["within_slo"])
+    );
+    let p99 = |of: &Value, which: &str| count(&of[which]["p99_ns"]);
+    assert!(3 * p99(first, "ttft") < p99(others, "ttft"), "{first} {others}");
+    assert!(p99(first, "end_to_end") < p99(others, "end_to_end"));
+    assert!(p99(first, "ttft") < p99(&alike["latency"], "ttft"));
+    assert!(p99(others, "ttft") >= p99(&ranked["latency"], "ttft"));
+    // On two threads as on one, and in pools.
+    let two = ["--priority-share", "20%", "--replicas", "2"];
+    assert_eq!(run(&two)["priorities"], run(&two)["priorities"]);
+    assert_eq!(requests(&run(&two)["priorities"][0]), requests(first));
+    let pools = run(&["--priority-share", "20%", "--pools", "1+1"]);
+    assert_eq!(requests(&pools["priorities"][0]), requests(first));
+    let text = simulate(&home, &[&flood, &PRICED, &["--priority-share", "20%"]]).ok();
+    assert!(text.contains("served first") && text.contains("others"), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.chars().count() <= 120), "{text}");
+    for wrong in ["20", "0%", "100%"] {
+        let err = complaint(simulate(&home, &[&flood, &["--priority-share", wrong]]), 2);
+        assert!(err.contains("such as 20%"), "{err}");
+    }
+}
+
+#[test]
 fn a_trace_is_played_and_its_rate_scaled() {
     let home = Home::new("");
     let trace = home.data().with_extension("csv");

@@ -26,7 +26,7 @@ impl Simulation<'_> {
         let names = [setup.model.row(), setup.accelerator.row(), setup.engine.row()]
             .map(roofline::Row::name);
         let [model, gpu, engine] = names;
-        let title = format!("{model} on {} x {gpu} with {engine}", self.accelerators());
+        let title = format!("{model} on {} x {gpu} with {engine}", self.accelerators_text());
         let mut body = tiles(&self.tiles());
         if let Some(search) = self.search {
             body += &words(&search.sentence());
@@ -48,12 +48,18 @@ impl Simulation<'_> {
             section("What the GPU time is for", &(self.time_bar() + &money)),
         );
         let loads: String = self.loads().iter().map(Table::html).collect();
-        let link = self.link_line().map_or_else(String::new, |line| words(&line));
+        let lines = [self.link_line(), self.scaled_line()].into_iter().flatten();
+        let lines: String = lines.map(|line| words(&format!("{line}."))).collect();
+        let by_class = self.by_class().map_or_else(String::new, |table| table.html());
         body += &pair(
             section("Throughput", &self.throughput().html()),
             section(
                 "Latency at this load",
-                &(self.latencies().html() + &loads + &words(&self.work_line()) + &link),
+                &(self.latencies().html()
+                    + &by_class
+                    + &loads
+                    + &words(&self.work_line())
+                    + &lines),
             ),
         );
         if let Some(mean) = Mean::of(self) {
@@ -202,7 +208,7 @@ impl Simulation<'_> {
     }
 
     fn batch(&self, charts: &Charts<'_>) -> String {
-        let replicas = f64::from(self.fleet.replicas());
+        let replicas = self.replicas();
         let y = Axis::linear("sequences on a replica");
         let of: [Curve<'_>; 2] = [
             ("running", 2, Kind::Area, &|moment| moment.running / replicas),
@@ -212,7 +218,7 @@ impl Simulation<'_> {
     }
 
     fn kv(&self, charts: &Charts<'_>) -> String {
-        let room = self.memory.kv_tokens as f64 * f64::from(self.fleet.replicas());
+        let room = self.memory.kv_tokens as f64 * self.replicas();
         let y = Axis::linear("% of the KV cache held by those that run").up_to(1.0);
         let of: [Curve<'_>; 1] =
             [("held", 1, Kind::Area, &|moment| moment.kv_tokens / room * 100.0)];
@@ -223,7 +229,12 @@ impl Simulation<'_> {
     fn cost_plot(&self, sweep: &[(f64, Served)]) -> String {
         let runs = || {
             let all = sweep.iter();
-            all.map(|(_, Served { run, fleet })| Simulation { run, fleet, search: None, ..*self })
+            all.map(|(_, Served { run, fleet, .. })| Simulation {
+                run,
+                fleet,
+                search: None,
+                ..*self
+            })
         };
         let output = |run: &Simulation<'_>| run.per_second(run.run.generated_tokens).unwrap_or(0.0);
         let most = runs().map(|run| output(&run)).fold(0.0, f64::max);

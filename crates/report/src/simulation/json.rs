@@ -3,12 +3,12 @@
 use calibration::Metric;
 use quantity::EstimatedUsd;
 use roofline::{Basis, Row};
-use servesim::{Histogram, Outcome, Work};
+use servesim::{Class, Histogram, Outcome, Scaling, Work};
 
 use crate::json::Json;
 use crate::object;
 
-use super::{Fleet, Pool, Pools, Search, Simulation, Source, Spread, wasted_tokens};
+use super::{Fleet, Pool, Pools, Scaled, Search, Simulation, Source, Spread, wasted_tokens};
 
 impl Simulation<'_> {
     /// The run as JSON, schema `farthing.simulation/1`. Times of the run are whole picoseconds, so that parts sum;
@@ -43,7 +43,7 @@ impl Simulation<'_> {
                 "engine" => setup.engine.row().name(),
                 "tensor_parallel" => setup.layout.tensor,
                 "replicas" => self.fleet.replicas(),
-                "gpus" => self.accelerators(),
+                "gpus" => self.fleet.replicas().map(|replicas| replicas.saturating_mul(self.accelerators_of_replica())),
                 "weights" => setup.formats.weights.name(),
                 "experts" => setup.model.experts.map(|_| setup.formats.experts.name()),
                 "kv_cache" => setup.formats.kv.name(),
@@ -92,7 +92,7 @@ impl Simulation<'_> {
                 "ttft" => histogram(&run.ttft),
                 "tpot" => histogram(&run.tpot),
                 "handover" => match self.fleet {
-                    Fleet::Copies(_) => None,
+                    Fleet::Copies(_) | Fleet::Scaled(_) => None,
                     Fleet::Pools(_) => Some(histogram(&run.handover)),
                 },
                 "itl" => histogram(&run.itl),
@@ -104,6 +104,8 @@ impl Simulation<'_> {
             "mbu" => decimal(mbu, 4),
             "work" => work_json(&work),
             "pools" => self.pools_json(),
+            "autoscale" => self.scaled_json(),
+            "priorities" => self.classes.map(|classes| classes.iter().map(|class| self.class_json(class)).collect::<Json>()),
             "gpu_time" => self.money_json(),
             "notes" => self.notes(),
             "certainty" => object! {
@@ -159,6 +161,33 @@ impl Simulation<'_> {
             "prefill" => pool(prefill),
             "decode" => pool(decode),
         })
+    }
+
+    fn scaled_json(&self) -> Option<Json> {
+        let Fleet::Scaled(Scaled { scaling, started, .. }) = self.fleet else { return None };
+        let Scaling { least, most, target_load, every_ps, cold_start_ps, hold_ps } = *scaling;
+        let gpus = u64::from(self.accelerators_of_replica());
+        Some(object! {
+            "least" => least,
+            "most" => most,
+            "target_load" => target_load,
+            "every_ns" => nanos(every_ps),
+            "cold_start_ns" => nanos(cold_start_ps),
+            "hold_ns" => nanos(hold_ps),
+            "started" => *started,
+            "mean_replicas" => decimal(Some(self.replicas()), 4),
+            "starting_gpu_ps" => self.run.time.cold_ps.saturating_mul(gpus),
+        })
+    }
+
+    fn class_json(&self, class: &Class) -> Json {
+        object! {
+            "requests" => class.requests,
+            "completed" => class.completed,
+            "within_slo" => self.has_slo().then_some(class.good),
+            "ttft" => histogram(&class.ttft),
+            "end_to_end" => histogram(&class.latency),
+        }
     }
 
     fn offered_json(&self) -> Json {

@@ -172,7 +172,7 @@ impl Simulation<'_> {
             let text = text.trim_end_matches('0').trim_end_matches('.');
             format!("{text}%")
         };
-        let replicas = f64::from(self.fleet.replicas());
+        let replicas = self.replicas();
         let spares = match spare {
             1 => "and 1 replica to spare".to_owned(),
             some => format!("and {} replicas to spare", grouped(u64::from(some))),

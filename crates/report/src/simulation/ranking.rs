@@ -78,8 +78,11 @@ impl<'a> Ranking<'a> {
                 times.quantile_ps(0.99).map_or("-".to_owned(), |ps| decimals(ps as f64 / 1e9, 1))
             };
             let report = run.run;
-            let mut cells =
-                vec![format!("{} x {}", run.accelerators(), run.setup.accelerator.row().name())];
+            let mut cells = vec![format!(
+                "{} x {}",
+                run.accelerators_text(),
+                run.setup.accelerator.row().name()
+            )];
             if priced {
                 cells.push(money(run.hourly(), 2));
             }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use calibration::Metric;
 use quantity::{EstimatedUsd, group_digits, grouped};
 use roofline::{Basis, Row};
-use servesim::{Engine, Histogram, Link, Outcome, Report, SECOND_PS, Slo};
+use servesim::{Engine, Histogram, Link, Outcome, Report, SECOND_PS, Scaling, Slo};
 
 use crate::number::{duration, per_mille, percent};
 use crate::table::{Style, Table, printable};
 
-use super::{Fleet, Pool, Pools, Simulation, Source, Spread, wasted_tokens};
+use super::{Fleet, Pool, Pools, Scaled, Simulation, Source, Spread, wasted_tokens};
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -28,11 +28,17 @@ impl Simulation<'_> {
         out += &self.throughput().render(style);
         out.push('\n');
         out += &self.latencies().render(style);
+        if let Some(classes) = self.by_class() {
+            out.push('\n');
+            out += &classes.render(style);
+        }
         out.push('\n');
         let loads: Vec<String> = self.loads().iter().map(|load| load.render(style)).collect();
         out += &loads.join("\n");
         out += &style.faint_words(&self.work_line());
-        out += &self.link_line().map_or_else(String::new, |line| style.faint_words(&line));
+        for line in [self.link_line(), self.scaled_line()].into_iter().flatten() {
+            out += &style.faint_words(&line);
+        }
         out.push('\n');
         out += &self.money().render(style);
         out += &match self.money_line() {
@@ -61,6 +67,9 @@ impl Simulation<'_> {
                 grouped(u64::from(prefill.replicas)),
                 grouped(u64::from(decode.replicas))
             ),
+            Fleet::Scaled(Scaled { scaling, .. }) => {
+                format!(", {} to {} replicas", scaling.least, scaling.most)
+            }
         };
         let per_second = self.per_second(self.completed());
         let mut line = format!(
@@ -188,6 +197,55 @@ impl Simulation<'_> {
         ))
     }
 
+    /// By which rule copies were started and stopped, and what came of it.
+    pub(super) fn scaled_line(&self) -> Option<String> {
+        let Fleet::Scaled(Scaled { scaling, started, .. }) = self.fleet else { return None };
+        let Scaling { target_load, every_ps, cold_start_ps, hold_ps, .. } = *scaling;
+        let span = |ps: u64| duration(Duration::from_nanos(ps / 1000));
+        let time = self.run.time;
+        let cold = per_mille(i128::from(time.cold_ps), i128::from(time.total_ps()));
+        Some(format!(
+            "{} replicas in the mean, {} started; every {} it was seen how many are needed for {} requests on each; a start \
+             takes {}, which was {} of the GPU time, and who is too many for {} stops",
+            decimals(self.replicas(), 2),
+            grouped(u64::from(*started)),
+            span(every_ps),
+            grouped(u64::from(target_load)),
+            span(cold_start_ps),
+            percent(cold),
+            span(hold_ps),
+        ))
+    }
+
+    /// What each class of priority saw.
+    pub(super) fn by_class(&self) -> Option<Table> {
+        let mut table = Table::default().text("by priority, ms").number("requests");
+        table = table.number("completed");
+        if self.has_slo() {
+            table = table.number("within SLO");
+        }
+        table = table.minor("p50 TTFT", 1).number("p99 TTFT");
+        table = table.minor("p50 last token", 2).number("p99 last token");
+        for (name, class) in ["served first", "others"].into_iter().zip(self.classes?.iter()) {
+            let of = |count: u64| percent(per_mille(i128::from(count), i128::from(class.requests)));
+            let mut cells = vec![name.to_owned(), grouped(class.requests), of(class.completed)];
+            if self.has_slo() {
+                cells.push(of(class.good));
+            }
+            for (times, share) in [
+                (&class.ttft, 0.5),
+                (&class.ttft, 0.99),
+                (&class.latency, 0.5),
+                (&class.latency, 0.99),
+            ] {
+                let ms = times.quantile_ps(share).map(|ps| decimals(ps as f64 / 1e9, 1));
+                cells.push(ms.unwrap_or_else(|| "-".to_owned()));
+            }
+            table.row(cells);
+        }
+        Some(table)
+    }
+
     /// Who does not wait for ever.
     fn patience(&self) -> String {
         let Engine { max_queue, queue_timeout_ps, timeout_ps, .. } = *self.engine;
@@ -274,7 +332,7 @@ impl Simulation<'_> {
     /// How busy replicas were: all of them, or those of each pool.
     pub(super) fn loads(&self) -> Vec<Table> {
         match self.fleet {
-            Fleet::Copies(_) => vec![self.load("while busy", self.run)],
+            Fleet::Copies(_) | Fleet::Scaled(_) => vec![self.load("while busy", self.run)],
             Fleet::Pools(Pools { prefill, decode, .. }) => {
                 let named = [("prefill pool", prefill), ("decode pool", decode)];
                 let table = |(name, pool): (&str, &Pool)| {
@@ -363,9 +421,10 @@ impl Simulation<'_> {
         let hourly = self.hourly()?;
         let useful_per_hour =
             self.per_second(self.run.good_generated_tokens).map(|rate| rate * 3600.0);
-        let gpus = match self.accelerators() {
-            1 => "1 GPU".to_owned(),
-            some => format!("{} GPUs", grouped(u64::from(some))),
+        let gpus = match self.accelerators_text().as_str() {
+            "1" => "1 GPU".to_owned(),
+            some if self.fleet.replicas().is_some() => format!("{some} GPUs"),
+            some => format!("{some} GPUs in the mean"),
         };
         Some(format!(
             "Per useful output Mtok {} USD: {} USD an hour for {gpus}, idle or not, by {} useful output tokens an hour. Per \

@@ -71,6 +71,7 @@ pub(crate) fn searched<T>(
         slo: &slo,
         search: search.as_ref(),
         run: &run,
+        classes: None,
         gpu_hour: gpu_hour.and_then(EstimatedUsd::new),
         beside: Beside { failures: 0.2, headroom: 0.25, spare: 2, reliability: 0.1 },
     })
@@ -207,6 +208,7 @@ fn a_page_stands_alone_and_holds_no_markup_of_others() {
             for number in 0..40_u64 {
                 timeline.add(&Record {
                     number,
+                    priority: 0,
                     arrival_ps: number * SECOND_PS,
                     admitted_ps: Some(number * SECOND_PS),
                     first_token_ps: Some(number * SECOND_PS + SECOND_PS / 10),
@@ -218,7 +220,7 @@ fn a_page_stands_alone_and_holds_no_markup_of_others() {
                     outcome: Outcome::Completed,
                 });
             }
-            let served = Served { run: run.run.clone(), fleet: run.fleet.clone() };
+            let served = Served { run: run.run.clone(), fleet: run.fleet.clone(), classes: None };
             let sweep = [(0.5, served.clone()), (1.0, served)];
             run.html(&Charts { sweep: &sweep, timeline: &timeline })
         });
@@ -334,7 +336,7 @@ fn pools_are_told_one_by_one() {
         assert_eq!(json["latency"]["handover"]["count"], 40);
         let alike: serde_json::Value = serde_json::from_str(&alike.json()).unwrap();
         assert!(alike["pools"].is_null() && alike["latency"]["handover"].is_null());
-        let sweep = [(10.0, Served { run: run.clone(), fleet: fleet.clone() })];
+        let sweep = [(10.0, Served { run: run.clone(), fleet: fleet.clone(), classes: None })];
         let page = pools.html(&Charts { sweep: &sweep, timeline: &Timeline::default() });
         assert!(page.contains("decode pool, busy ") && page.contains("450.0 GB/s"), "{page}");
     });

@@ -274,6 +274,7 @@ impl<'a, T: StepTime> Reference<'a, T> {
         let arrival = request.arrival_ps;
         let mut record = Record {
             number: number as u64,
+            priority: request.priority.min(self.engine.priority_classes - 1),
             arrival_ps: arrival,
             admitted_ps: None,
             first_token_ps: None,
