@@ -159,10 +159,10 @@ impl Levers<'_> {
         let now = case.at(Var::Cached);
         if common > now {
             let assumed = format!(
-                "{} of the input read from the prompt cache instead of {}: nine tenths of what calls have in common with \
-                 calls before",
-                percent(common),
-                percent(now)
+                "{:.1}% of the input read from the prompt cache instead of {:.1}%: nine tenths of what calls have in common \
+                 with calls before",
+                common * 100.0,
+                now * 100.0
             );
             add("cache the prefix", assumed, case.with(Var::Cached, common));
         }

@@ -42,7 +42,7 @@ pub struct Outlook {
     /// What is unsure and may move a bill, what moves the bill of the [best](Self::best) most first.
     pub matters: Vec<Matter>,
     /// What it would be worth to know all that is unsure before choosing, in USD over all months: the least mean bill of a
-    /// choice that is made once, less the mean of the least bills. `None` if no choice serves in all draws.
+    /// choice that is made once, less the mean of the least bills. `None` if no choice [may be the best](Self::best).
     pub worth: Option<f64>,
 }
 
@@ -65,7 +65,8 @@ pub struct Prospect {
     pub cheapest_in_all: f64,
     /// The probability that it is the cheapest of a month by the [volume](Outlook::volumes) of the month.
     pub cheapest_by_volume: Vec<f64>,
-    /// How much dearer it is over all months than the cheapest in the same draw, in USD on the mean of the draws that it serves.
+    /// How much dearer it is over all months than the cheapest in the same draw, in USD on the mean. Where it cannot serve it is as
+    /// dear as the dearest that can. `None` if it never serves.
     pub regret: Option<f64>,
     /// The share of draws that it cannot serve; there it is never the cheapest.
     pub unserved: f64,
@@ -132,15 +133,15 @@ pub fn outlook(scenario: &Scenario, choices: &[&dyn Choice], draws: Draws) -> Ou
     let least: Vec<f64> = (0..table.draws)
         .map(|draw| in_all[draw].map_or(f64::NAN, |choice| totals.bills[choice][draw]))
         .collect();
+    let stood = stood_in(&totals.bills, table.draws);
     let share = |winners: &[Option<usize>], choice: usize| {
         let won = winners.iter().filter(|winner| **winner == Some(choice)).count();
         won as f64 / table.draws as f64
     };
     let prospects = in_parallel(threads, choices.len(), |choice| {
         let total = &totals.bills[choice];
-        let regrets = total.iter().zip(&least).map(|(bill, least)| bill - least);
-        let served = regrets.filter(|regret| !regret.is_nan()).collect::<Vec<_>>();
-        let regret = served.iter().sum::<f64>() / served.len() as f64;
+        let served = total.iter().filter(|bill| !bill.is_nan()).count();
+        let regrets = stood[choice].iter().zip(&least).map(|(bill, least)| bill - least);
         Prospect {
             name: choices[choice].name().to_owned(),
             bills: (0..months)
@@ -154,8 +155,8 @@ pub fn outlook(scenario: &Scenario, choices: &[&dyn Choice], draws: Draws) -> Ou
             cheapest: cheapest.iter().map(|winners| share(winners, choice)).collect(),
             cheapest_in_all: share(&in_all, choice),
             cheapest_by_volume: by_volume.iter().map(|band| band[choice]).collect(),
-            regret: (!served.is_empty()).then_some(regret),
-            unserved: (table.draws - served.len()) as f64 / table.draws as f64,
+            regret: mean(regrets).filter(|_| served > 0),
+            unserved: (table.draws - served) as f64 / table.draws as f64,
             why_unserved: table.failures[choice].clone(),
             accuracy: choices[choice].accuracy(),
         }
@@ -163,13 +164,12 @@ pub fn outlook(scenario: &Scenario, choices: &[&dyn Choice], draws: Draws) -> Ou
     let mut found =
         Outlook { draws: count, seed, prospects, volumes, matters: Vec::new(), worth: None };
     let best = found.best();
-    found.worth = best.map(|best| {
-        let mean = |bills: &[f64]| bills.iter().sum::<f64>() / bills.len() as f64;
-        (mean(&totals.bills[best]) - mean(&least)).max(0.0)
-    });
+    found.worth = best.and_then(|best| found.prospects[best].regret);
+    let may_be_chosen = found.prospects.iter().zip(&stood).filter(|(one, _)| one.mostly_serves());
+    let may_be_chosen: Vec<&[f64]> = may_be_chosen.map(|(_, bills)| bills.as_slice()).collect();
     let mut matters = in_parallel(threads, unsure.len(), |thing| {
         let luck = |draw| luck.of(thing, draw);
-        Matter::of((&unsure[thing], scenario, choices), &totals.bills, best, luck)
+        Matter::of((&unsure[thing], scenario, choices), &totals.bills, &may_be_chosen, luck)
     });
     let width = |matter: &Matter| matter.moved.get(best.unwrap_or(0)).map_or(0.0, |m| m.width());
     matters.sort_by(|one, other| width(other).total_cmp(&width(one)));
@@ -178,13 +178,46 @@ pub fn outlook(scenario: &Scenario, choices: &[&dyn Choice], draws: Draws) -> Ou
 }
 
 impl Outlook {
-    /// The choice whose mean bill over all months is the least, of those that serve in all draws.
+    /// The choice whose mean bill over all months is the least, of those that serve in all draws but one in twenty.
     #[must_use]
     pub fn best(&self) -> Option<usize> {
-        let always = self.prospects.iter().enumerate().filter(|(_, one)| one.unserved == 0.0);
-        let means = always.filter_map(|(at, one)| Some((at, one.total?.mean)));
-        means.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(at, _)| at)
+        let may_be = self.prospects.iter().enumerate().filter(|(_, one)| one.mostly_serves());
+        // Means differ as regrets do: the least bill of a draw is the same for all.
+        let regrets = may_be.filter_map(|(at, one)| Some((at, one.regret?)));
+        regrets.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(at, _)| at)
     }
+}
+
+/// The share of draws that a choice that may be the best cannot serve.
+const RARELY: f64 = 0.05;
+
+impl Prospect {
+    fn mostly_serves(&self) -> bool {
+        self.unserved <= RARELY
+    }
+}
+
+/// The totals of each choice, where it cannot serve those of the dearest that can: who relied on it takes what is left. NaN
+/// where nobody serves.
+fn stood_in(totals: &[Vec<f64>], draws: usize) -> Vec<Vec<f64>> {
+    let mut dearest = vec![f64::NAN; draws];
+    for totals in totals {
+        for (dearest, total) in dearest.iter_mut().zip(totals) {
+            *dearest = dearest.max(*total);
+        }
+    }
+    let stood = totals.iter().map(|totals| {
+        let bills = totals.iter().zip(&dearest);
+        bills.map(|(total, dearest)| if total.is_nan() { *dearest } else { *total }).collect()
+    });
+    stood.collect()
+}
+
+/// Of what is a number.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let numbers = values.filter(|value| !value.is_nan());
+    let (sum, count) = numbers.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
 }
 
 fn range(values: impl Iterator<Item = f64>) -> Option<Range> {

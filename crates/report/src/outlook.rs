@@ -73,7 +73,7 @@ impl View<'_> {
         }
         let words = format!(
             "{} draws of all that is unsure, the same for all ways to serve (--draws, --seed {seed}). Regret is how much dearer one is \
-             over all months than the cheapest of the same draw, on the mean.",
+             over all months than the cheapest of the same draw, on the mean; where it cannot serve it counts as the dearest that can.",
             decimals(f64::from(*draws), 0)
         );
         let mut blocks = vec![Block::Words(words), Block::Table(table)];

@@ -57,7 +57,7 @@ pub struct Matter {
     /// What becomes of each choice's bill then.
     pub moved: Vec<Moved>,
     /// What it would be worth to know it before choosing, all else as unsure as it is: USD over all months. `None` if no
-    /// choice serves in all draws.
+    /// choice may be the best.
     pub worth: Option<f64>,
 }
 
@@ -113,46 +113,50 @@ impl Sum {
 }
 
 impl Matter {
-    /// Of a thing, by the totals of each choice in each draw.
+    /// Of a thing, by the totals of each choice in each draw, and by those of the choices that may be made.
     pub(super) fn of(
         (what, scenario, choices): (&Unsure, &Scenario, &[&dyn Choice]),
         totals: &[Vec<f64>],
-        best: Option<usize>,
+        may_be_chosen: &[&[f64]],
         luck: impl Fn(usize) -> f64,
     ) -> Self {
         let draws = totals.first().map_or(0, Vec::len);
         let lucks: Vec<f64> = (0..draws).map(luck).collect();
-        // By choice and part, in halves: what is decided by the one is judged by the other.
-        let mut sums = vec![[[Sum::default(); 2]; PARTS]; totals.len()];
-        let mut near = vec![[Sum::default(); 2]; totals.len()];
-        for ((sums, near), totals) in sums.iter_mut().zip(&mut near).zip(totals) {
-            for (draw, (total, luck)) in totals.iter().zip(&lucks).enumerate() {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "from 0 to below 1"
-                )]
-                let part = (luck * PARTS as f64) as usize;
-                sums[part.min(PARTS - 1)][draw % 2].add(*total);
-                for (near, [from, to]) in near.iter_mut().zip(NEAR) {
-                    if (from..to).contains(luck) {
-                        near.add(*total);
-                    }
-                }
-            }
-        }
-        let moved = sums.iter().zip(&near).zip(totals);
-        let moved = moved.map(|((sums, near), totals)| Moved {
-            bills: near.map(Sum::mean),
-            of_variance: of_variance(sums, totals),
+        let near = totals.iter().map(|totals| {
+            NEAR.map(|[from, to]| {
+                let mut near = Sum::default();
+                let those =
+                    totals.iter().zip(&lucks).filter(|(_, luck)| (from..to).contains(*luck));
+                those.for_each(|(total, _)| near.add(*total));
+                near.mean()
+            })
+        });
+        let moved = totals.iter().zip(near).map(|(totals, bills)| Moved {
+            bills,
+            of_variance: of_variance(&parts(totals, &lucks), totals),
         });
         Self {
             what: *what,
             values: [0.1, 0.9].map(|luck| what.at(luck, scenario, choices)),
             moved: moved.collect(),
-            worth: best.map(|best| worth(&sums, best, draws)),
+            worth: worth(may_be_chosen, &lucks),
         }
     }
+}
+
+/// Sums by part of a thing's luck, in halves: what is decided by the one is judged by the other.
+fn parts(totals: &[f64], lucks: &[f64]) -> [[Sum; 2]; PARTS] {
+    let mut sums = [[Sum::default(); 2]; PARTS];
+    for (draw, (total, luck)) in totals.iter().zip(lucks).enumerate() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 0 to below 1"
+        )]
+        let part = (luck * PARTS as f64) as usize;
+        sums[part.min(PARTS - 1)][draw % 2].add(*total);
+    }
+    sums
 }
 
 /// The variance of the means of the parts, without what chance alone makes of it, over the variance of all.
@@ -180,18 +184,18 @@ fn of_variance(parts: &[[Sum; 2]; PARTS], totals: &[f64]) -> f64 {
 /// # Source
 /// Brennan, Kharroubi, O'Hagan, Chilcott: Calculating Partial Expected Value of Perfect Information, Medical Decision Making 27
 /// (2007); by bins as in Strong and Oakley, ibid. 33 (2013).
-fn worth(sums: &[[[Sum; 2]; PARTS]], best: usize, draws: usize) -> f64 {
-    let in_all = |sums: &[[Sum; 2]; PARTS]| -> f64 {
-        sums.iter().flatten().copied().fold(Sum::default(), Sum::and).count
+fn worth(may_be_chosen: &[&[f64]], lucks: &[f64]) -> Option<f64> {
+    let sums: Vec<_> = may_be_chosen.iter().map(|totals| parts(totals, lucks)).collect();
+    let all = |choice: &[[Sum; 2]; PARTS]| -> Sum {
+        choice.iter().flatten().copied().fold(Sum::default(), Sum::and)
     };
-    let always: Vec<usize> =
-        (0..sums.len()).filter(|choice| in_all(&sums[*choice]) >= draws as f64).collect();
+    let best = sums.iter().min_by(|one, other| all(one).of.total_cmp(&all(other).of))?;
     let halves = (0..PARTS).flat_map(|part| [(part, 0), (part, 1)]);
     let saved = halves.filter_map(|(part, half)| {
-        let seen = |choice: usize| sums[choice][part][1 - half].of;
-        let least = |one: &usize, other: &usize| seen(*one).total_cmp(&seen(*other));
-        let decided = always.iter().copied().min_by(least)?;
-        Some(sums[best][part][half].of - sums[decided][part][half].of)
+        let seen = |choice: &[[Sum; 2]; PARTS]| choice[part][1 - half].of;
+        let decided = sums.iter().min_by(|one, other| seen(one).total_cmp(&seen(other)))?;
+        Some(best[part][half].of - decided[part][half].of)
     });
-    (saved.sum::<f64>() / draws.max(1) as f64).max(0.0)
+    let saved: f64 = saved.sum();
+    (all(best).count > 0.0).then(|| (saved / all(best).count).max(0.0))
 }

@@ -268,13 +268,34 @@ fn who_cannot_serve_is_never_the_cheapest_and_says_why() {
     assert_eq!((dear.cheapest[1], sometimes.cheapest[1]), (0.75, 0.25));
     assert_eq!(sometimes.why_unserved.as_deref(), Some("month 0 has too many tasks"));
     assert_eq!((never.total, never.regret, never.cheapest_in_all), (None, None, 0.0));
-    assert_eq!((sometimes.regret, sometimes.total.unwrap().p90), (Some(0.0), 3.0));
+    assert_eq!(sometimes.total.unwrap().p90, 3.0);
+    // Where it cannot serve it is as dear as the dearest that can, and is not relied on for all that.
+    assert_eq!(sometimes.regret, Some(0.0));
     // Where the other could serve, one pays 99 more in each of three months.
     assert!((dear.regret.unwrap() - 0.25 * 297.0).abs() < 1e-9, "{dear:?}");
     assert_eq!(found.best(), Some(0));
     let nobody = Formula("never", |_: &Draw<'_>, _: usize| Err("it is closed".to_owned()));
     let found = outlook(&scenario, &[&nobody], draws(1_000, 2));
     assert_eq!((found.best(), found.worth, found.matters[0].worth), (None, None, None));
+}
+
+#[test]
+fn who_rarely_cannot_serve_may_be_the_best_and_pays_what_is_left_where_it_cannot() {
+    let scenario = scenario(UNSURE);
+    let steady = Formula("steady", |_: &Draw<'_>, _: usize| Ok(100.0));
+    let dearest = Formula("dearest", |_: &Draw<'_>, _: usize| Ok(300.0));
+    let mostly = Formula("mostly", |draw: &Draw<'_>, month: usize| {
+        if draw.demand[month].tasks < 960.0 { Ok(10.0) } else { Err("too many".to_owned()) }
+    });
+    let found = outlook(&scenario, &[&steady, &mostly, &dearest], draws(1_000, 2));
+    assert_eq!(found.best(), Some(1));
+    // 200 more in each of three months of one draw in 25.
+    assert!((found.worth.unwrap() - 0.04 * 600.0).abs() < 1e-9, "{found:?}");
+    assert_eq!(found.prospects[1].regret, found.worth);
+    let tasks = found.matters.iter().find(|matter| matter.what.key() == "demand.tasks").unwrap();
+    // Who knows the tasks to a twentieth takes the steady one in the last of them, where the other serves a fifth.
+    let exact = 0.05 * (0.2 * 30.0 + 0.8 * 900.0 - 300.0);
+    assert!((tasks.worth.unwrap() - exact).abs() < 1.0, "{tasks:?} {exact}");
 }
 
 proptest! {
