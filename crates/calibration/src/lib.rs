@@ -3,6 +3,7 @@
 //!
 //! - A [`Point`] is a benchmark run that somebody measured: who served what on which accelerators, under which [`Load`], and
 //!   what came of it. [`Sheet`] reads a CSV of them.
+//!   [`points`] makes some of single requests that were seen served.
 //! - [`predict`] simulates the run on [`roofline`]'s step times with [`servesim`]'s scheduler: a closed loop as a closed
 //!   loop, a rate as Poisson arrivals, a batch as requests that come at once. What cannot be predicted says why.
 //! - [`Bands`] are the intervals around predictions: quantiles of the errors of points that no constant was fitted to.
@@ -18,6 +19,7 @@ mod names;
 mod point;
 mod predict;
 mod rate;
+mod seen;
 mod serve;
 mod summary;
 
@@ -28,4 +30,5 @@ pub use formats::{FormatError, read};
 pub use load::{Load, Stage};
 pub use point::{Lengths, Measured, Point, Reason, Settings, Time};
 pub use predict::{Kind, Prediction, Regime, predict};
+pub use seen::{Seen, points};
 pub use summary::{Errors, Summary};

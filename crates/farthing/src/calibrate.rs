@@ -9,18 +9,31 @@ use report::Style;
 use report::table::Table;
 use roofline::Sheets;
 
-use crate::{output, simulate};
+use crate::bill::{When, period};
+use crate::config::Config;
+use crate::metered::Served;
+use crate::{Place, output, simulate};
 
 /// Fits the serving model to measured runs: achieved bandwidth and arithmetic, host times, communication
 ///
 /// Reads results of `vllm bench serve --save-result`, SGLang's `bench_serving --output-file`, GuideLLM, AIPerf, `llama-bench`
 /// and `llama-batched-bench` (JSON or tables), and CSVs of points as `farthing validate` does. What a file does not say,
-/// such as the accelerator, is told here. The fit is a data sheet: `farthing simulate --sheet FILE` uses and cites it.
+/// such as the accelerator, is told here. `--from-ledger` takes what the gateway metered of own servers. The fit is a data sheet: `farthing simulate --sheet FILE` uses and cites it.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Measured runs
-    #[arg(required = true, value_name = "POINTS")]
+    #[arg(required_unless_present = "from_ledger", value_name = "POINTS")]
     points: Vec<PathBuf>,
+    /// Also what the gateway saw of the own servers that served this route: their times at each load that they met. Needs
+    /// --model and --gpu
+    #[arg(long, value_name = "ROUTE", requires_all = ["model", "gpu"])]
+    from_ledger: Option<String>,
+    /// Only exchanges from this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
+    #[arg(long, value_name = "TIME", requires = "from_ledger")]
+    since: Option<When>,
+    /// And before that
+    #[arg(long, value_name = "TIME", requires = "from_ledger")]
+    until: Option<When>,
     /// Where the fit goes [default: stdout, with the rest on stderr]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -42,6 +55,8 @@ pub(crate) struct Arguments {
     /// Own data sheets of models, accelerators or engines, before those that are carried
     #[arg(long, value_name = "FILE")]
     sheet: Vec<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -52,6 +67,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
         points.extend(calibration::read(&name, &String::from_utf8_lossy(&bytes))?);
     }
+    if let Some(route) = &arguments.from_ledger {
+        points.extend(ledger(route, arguments)?);
+    }
     for point in &mut points {
         told(point, arguments);
     }
@@ -61,11 +79,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         eprint!("{table}");
         bail!("no point can be used");
     }
-    let names: Vec<String> = arguments
+    let route = arguments.from_ledger.iter().map(|route| format!("--from-ledger {route}"));
+    let files = arguments
         .points
         .iter()
-        .map(|file| file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned())
-        .collect();
+        .map(|file| file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned());
+    let names: Vec<String> = route.chain(files).collect();
     let source = format!("farthing calibrate {}", names.join(" "));
     let mut text =
         String::from("# Fitted to measured runs; `farthing simulate --sheet` reads this.\n");
@@ -84,6 +103,38 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// What the gateway saw of the servers of a route; what could not be used is told on stderr.
+fn ledger(route: &str, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    let config = Config::load(&arguments.place)?;
+    let now = gateway::Clock::system().now();
+    let period = period(arguments.since, arguments.until, now)?;
+    let Served { upstreams, unknown, cached } = Served::read(&config, route, period)?;
+    let (mut points, mut few, mut used) = (Vec::new(), 0, 0);
+    for (upstream, seen) in upstreams {
+        let (own, left) = calibration::points(&seen);
+        few += left;
+        used += seen.iter().filter(|seen| seen.tokens.is_some()).count() - left;
+        points.extend(own.into_iter().map(|mut point| {
+            point.source = format!("ledger, upstream {upstream}");
+            // Unless it is told: what an own server mostly is.
+            point.engine = "vllm".to_owned();
+            point
+        }));
+    }
+    let mut line = format!("farthing: {} requests at {} loads", grouped(used as u64), points.len());
+    for (count, why) in [
+        (unknown, "that did not complete or told no usage"),
+        (cached, "whose prompts were in part cached"),
+        (few as u64, "at loads that fewer than 5 met"),
+    ] {
+        if count > 0 {
+            line += &format!(", without {} {why}", grouped(count));
+        }
+    }
+    eprintln!("{line}");
+    Ok(points)
 }
 
 /// Adds to a point what it does not say. What a benchmark calls a model or an engine gives way to what it is called here.

@@ -1,11 +1,12 @@
 //! What the gateway metered, as the requests of a workload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::bail;
-use facts::Exchange;
+use calibration::Seen;
+use facts::{Attempt, End, Exchange};
 use quantity::{Period, TokenCount, UnixTime, UsageSource};
 use workload::{NamedRow, Row, block_names};
 
@@ -156,5 +157,83 @@ impl Calls {
             });
             NamedRow { row, block_tokens: BLOCK, names: block_names(ends, BLOCK) }
         })
+    }
+}
+
+/// How own servers served a route, as the gateway saw it.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    /// By the upstream's name: all that it served while it served the route, of whichever route. Those have tokens whose
+    /// times tell what they took.
+    pub(crate) upstreams: BTreeMap<String, Vec<Seen>>,
+    /// Attempts of the route that did not complete, or whose usage was not told: they only took part in the load.
+    pub(crate) unknown: u64,
+    /// The same of those whose prompts were in part read from a cache.
+    pub(crate) cached: u64,
+}
+
+impl Served {
+    /// The attempts of a route in a period.
+    ///
+    /// # Errors
+    /// If the journal cannot be read, or nothing is in it.
+    pub(crate) fn read(config: &Config, route: &str, period: Period) -> anyhow::Result<Self> {
+        let data = DataDir::open(&config.data_dir)?;
+        let (mut all, mut served) = (BTreeMap::<String, Vec<Seen>>::new(), BTreeSet::new());
+        let (mut routes, mut told) = (BTreeSet::new(), Self::default());
+        let start = period.start.unwrap_or(UnixTime::from_nanos(0));
+        data.each_exchange(period, |exchange| {
+            let own = &exchange.admission.labels.route;
+            // Derived routes go by the names that were given to them since.
+            let own = config.settings.route_names.get(own).unwrap_or(own);
+            if !routes.contains(own) {
+                routes.insert(own.clone());
+            }
+            for attempt in &exchange.attempts {
+                let upstream = &attempt.dispatch.upstream;
+                let tokens = if own == route {
+                    if !served.contains(upstream) {
+                        served.insert(upstream.clone());
+                    }
+                    told.tokens(attempt)
+                } else {
+                    None
+                };
+                let seconds = |at: UnixTime| at.since(start).as_secs_f64();
+                let end = attempt.end.last_token_at.unwrap_or(attempt.end.at);
+                all.entry(upstream.clone()).or_default().push(Seen {
+                    start: seconds(attempt.dispatch.at),
+                    first: attempt.end.first_token_at.map(seconds),
+                    end: seconds(end),
+                    tokens,
+                });
+            }
+        })?;
+        if served.is_empty() {
+            let routes: Vec<String> = routes.into_iter().collect();
+            bail!(
+                "the ledger has nothing of route `{route}` in that period; its routes then: {}",
+                if routes.is_empty() { "none".to_owned() } else { routes.join(", ") }
+            );
+        }
+        all.retain(|upstream, _| served.contains(upstream));
+        Ok(Self { upstreams: all, ..told })
+    }
+
+    /// Tokens of prompt and reply of an attempt that tells what they took.
+    fn tokens(&mut self, attempt: &Attempt) -> Option<(u64, u64)> {
+        let metered = &attempt.end.metered;
+        let usage = &metered.usage;
+        let told = metered.source == UsageSource::Reported && attempt.end.end == End::Complete;
+        let counts = (usage.input(), usage.output());
+        if !told || counts.0 == 0 || counts.1 == 0 {
+            self.unknown += 1;
+            return None;
+        }
+        if usage.tokens.iter().any(|(class, count)| class.is_cache_read() && count.get() > 0) {
+            self.cached += 1;
+            return None;
+        }
+        Some(counts)
     }
 }

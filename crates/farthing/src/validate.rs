@@ -7,6 +7,7 @@ use anyhow::Context;
 use calibration::{Bands, Metric, Point, Prediction, Reason, Residual, Sheet, Summary, predict};
 use quantity::grouped;
 use report::Style;
+use report::csv::{Csv, label};
 use report::table::Table;
 use roofline::Sheets;
 use serde_json::{Map, Value, json};
@@ -171,26 +172,18 @@ fn short(value: f64) -> String {
     rounded.to_string()
 }
 
-fn cell(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
+/// Columns of a row that are not its quantities.
+const HEAD: &str = "file,line,source,model,quantization,gpu,n_gpus,tp,pp,ep,dp,engine,engine_version,isl,osl,\
+                    concurrency_or_rate,kind,regime";
 
 fn as_csv(all: &[Predicted], bands: &Bands) -> String {
-    let mut head = String::from(
-        "file,line,source,model,quantization,gpu,n_gpus,tp,pp,ep,dp,engine,engine_version,isl,osl,",
-    );
-    head += "concurrency_or_rate,kind,regime";
-    for metric in Metric::ALL {
+    let named = |metric| {
         let (name, _) = unit(metric);
-        for what in ["measured", "predicted", "low", "high"] {
-            head += &format!(",{name}_{what}");
-        }
-    }
-    let mut out = head + ",assumed,why_not\n";
+        ["measured", "predicted", "low", "high"].map(|what| format!("{name}_{what}"))
+    };
+    let head = HEAD.split(',').map(str::to_owned).chain(Metric::ALL.into_iter().flat_map(named));
+    let mut csv = Csv::default();
+    csv.row(head.chain(["assumed", "why_not"].map(str::to_owned)));
     for (file, point, outcome) in all {
         let count = |count: Option<u32>| count.map_or_else(String::new, |count| count.to_string());
         let length = |length: Option<f64>| length.map_or_else(String::new, short);
@@ -199,22 +192,22 @@ fn as_csv(all: &[Predicted], bands: &Bands) -> String {
             Err(reason) => ("", "", String::new(), reason.to_string()),
         };
         let mut cells = vec![
-            file.clone(),
+            label(file),
             point.line.to_string(),
-            point.source.clone(),
-            point.model.clone(),
-            point.quantization.clone(),
-            point.accelerator.clone(),
+            label(&point.source),
+            label(&point.model),
+            label(&point.quantization),
+            label(&point.accelerator),
             count(point.accelerators),
             count(point.tensor),
             count(point.pipeline),
             count(point.expert),
             count(point.data),
-            point.engine.clone(),
-            point.engine_version.clone(),
+            label(&point.engine),
+            label(&point.engine_version),
             length(point.isl),
             length(point.osl),
-            point.asked.clone(),
+            label(&point.asked),
             kind.to_owned(),
             regime.to_owned(),
         ];
@@ -222,11 +215,10 @@ fn as_csv(all: &[Predicted], bands: &Bands) -> String {
             let four = quantity(point, outcome, bands, metric);
             cells.extend(four.map(|value| value.map_or_else(String::new, short)));
         }
-        cells.extend([assumed, why]);
-        let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
-        out += &(cells.join(",") + "\n");
+        cells.extend([label(&assumed), label(&why)]);
+        csv.row(cells);
     }
-    out
+    csv.finish()
 }
 
 fn as_json(all: &[Predicted], summary: &Summary, bands: &Bands) -> String {

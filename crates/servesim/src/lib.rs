@@ -64,7 +64,7 @@ pub use replica::serve;
 pub use report::{KV_SHARES, Report, Slo, Time, Work};
 pub use search::{
     Goal, HighestRate, Keeper, Limit, MOST_TRIALS, RANDOM_ARRIVALS, Trial, at_rate, closed_form,
-    closed_form_of_pools,
+    closed_form_of_pools, highest_rate,
 };
 pub use step_time::{Batch, Linear, StepTime};
 pub use timeline::{Moment, Timeline};

@@ -168,30 +168,46 @@ impl Goal {
         least: f64,
         mut run: impl FnMut(f64) -> Result<Report, E>,
     ) -> Result<HighestRate, E> {
-        let least = least.ln();
-        let mut at = guess.ln().max(least);
         let mut trials = Vec::new();
-        let mut bracket = Bracket::default();
-        while trials.len() < MOST_TRIALS {
-            let rate = at.exp();
+        let (highest, fails_at) = highest_rate(guess, least, |rate| {
             let trial = self.judge(rate, &run(rate)?);
-            bracket.narrow(at, trial.margin);
             trials.push(trial);
-            match bracket.next(least) {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        let rate = |met: bool| {
-            let side = trials.iter().filter(move |trial| trial.met == met);
-            side.map(|trial| trial.rate)
-        };
-        // A rate that fails ends what is below it, should a higher one happen to do.
-        let fails_at = rate(false).min_by(f64::total_cmp);
-        let below = |rate: &f64| fails_at.is_none_or(|fails| *rate < fails);
-        let highest = rate(true).filter(below).max_by(f64::total_cmp);
+            Ok(trial.margin)
+        })?;
         Ok(HighestRate { rate: highest, fails_at, trials })
     }
+}
+
+/// Searches the highest rate that meets a goal, from a guess, by how far each rate that is tried is from it: a logarithm, not
+/// positive if the goal is met. Returns the highest rate that met it and the lowest above that did not, most 1 % more
+/// unless [`MOST_TRIALS`] were made. No lower rate than `least` is tried.
+///
+/// # Errors
+/// Those of `margin`.
+pub fn highest_rate<E>(
+    guess: f64,
+    least: f64,
+    mut margin: impl FnMut(f64) -> Result<f64, E>,
+) -> Result<(Option<f64>, Option<f64>), E> {
+    let least = least.ln();
+    let mut at = guess.ln().max(least);
+    let (mut met, mut failed) = (Vec::new(), Vec::new());
+    let mut bracket = Bracket::default();
+    for _ in 0..MOST_TRIALS {
+        let rate = at.exp();
+        let margin = margin(rate)?;
+        bracket.narrow(at, margin);
+        let side = if margin <= 0.0 { &mut met } else { &mut failed };
+        side.push(rate);
+        match bracket.next(least) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    // A rate that fails ends what is below it, should a higher one happen to do.
+    let fails_at = failed.into_iter().min_by(f64::total_cmp);
+    let below = |rate: &f64| fails_at.is_none_or(|fails| *rate < fails);
+    Ok((met.into_iter().filter(below).max_by(f64::total_cmp), fails_at))
 }
 
 /// The time by which so many of all requests got so far.

@@ -72,3 +72,56 @@ async fn a_full_queue_and_a_prompt_without_room_are_refused() {
     let said = server.stop().await;
     assert!(said.contains("refused"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_calibrated_from_what_the_gateway_metered_of_it() {
+    // A decode takes about 45 ms: the machine that runs the test is quick beside it.
+    let setup = ["simulated", "--model", "llama-3.1-70b", "--gpu", "l40s", "--tp", "4"];
+    let home = Home::new("");
+    let server = home.start(&[&setup[..], &["--listen", "127.0.0.1:0"]].concat());
+    home.configure(&(upstream("vllm", server.address) + PRICES));
+    let gateway = home.serve();
+    for clients in [1, 4, 16_u32] {
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..clients {
+            let address = gateway.address;
+            all.spawn(async move {
+                for _ in 0..5 {
+                    let call = ask(200, 16).with("x-farthing-route", "chat");
+                    let head = call.begin_at(address).await.unwrap().head().await.unwrap();
+                    assert_eq!(head.rest().await.status, 200);
+                }
+            });
+        }
+        while let Some(client) = all.join_next().await {
+            client.unwrap();
+        }
+    }
+    home.once_settled(5 * 21).await;
+    gateway.stop().await;
+    let told = ["calibrate", "--model", "llama-3.1-70b", "--gpu", "l40s", "--tp", "4"];
+    let fit = home.config().with_extension("fit");
+    let run = |route: &str, more: &[&str]| {
+        home.run(&[&told[..], &["--from-ledger", route], more].concat())
+    };
+    let ran = run("chat", &["--out", fit.to_str().unwrap()]);
+    assert!(ran.err.contains("requests at 3 loads"), "{}", ran.err);
+    let table = ran.ok();
+    let fit = std::fs::read_to_string(fit).unwrap();
+    let number = |key: &str| -> f64 {
+        let line = fit.lines().find_map(|line| line.trim().strip_prefix(key));
+        line.unwrap_or_else(|| panic!("{key}: {fit}")).trim().parse().unwrap()
+    };
+    assert!(fit.contains("farthing calibrate --from-ledger chat"), "{fit}");
+    // What it was driven by is what is carried.
+    assert!((0.8..1.25).contains(&number("memory ")), "{fit}{table}");
+    assert!(number("error_percent ") < 15.0, "{fit}{table}");
+    let unknown = run("chats", &[]);
+    assert!(
+        unknown.err.contains("nothing of route `chats`") && unknown.err.contains("chat"),
+        "{}",
+        unknown.err
+    );
+    let err = home.run(&["calibrate", "--from-ledger", "chat"]).err;
+    assert!(err.contains("--model") && err.contains("--gpu"), "{err}");
+}
