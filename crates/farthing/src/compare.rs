@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use facts::{Dimension, Query};
-use planner::compare::{Market, Offer, Place, Quotes, Serving, Spend, compare};
+use planner::compare::{Comparison, Market, Offer, Place, Quotes, Serving, Spend, compare};
 use planner::scenario::{Recorded, ScenarioError};
-use planner::{ApiOffer, PerMonth, Scenario, Var};
+use planner::{ApiOffer, Choice, Draws, Outlook, PerMonth, Scenario, Var};
 use quantity::UnixTime;
 use report::compare::CompareReport;
 use tariff::Book;
@@ -17,7 +17,7 @@ use crate::bill::{When, answer, book_line, period};
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::plan::recorded::Recordings;
-use crate::plan::{self, api, gpu_offers};
+use crate::plan::{self, accuracy, api, gpu_offers};
 use crate::{Place as Where, output};
 
 /// What `--init` writes.
@@ -50,6 +50,12 @@ pub(crate) struct Arguments {
     /// Also as one page with plots: bills by month and by volume, quality against speed, and all tables
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// How often all that is unsure is drawn
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    draws: u32,
+    /// Which draws: the same seed, the same answer
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     #[command(flatten)]
     place: Where,
 }
@@ -80,12 +86,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map(|(offer, why)| format!("\n  {}: {why}", quotes.offers[*offer].name));
         bail!("{name}: no offer can serve this:{}", why.collect::<String>());
     }
+    let draws = (arguments.draws, arguments.seed);
+    let outlook = outlook(&quotes.scenario, &market, &found, draws)?;
     let spend = spend(&quotes.spend, &config, now).with_context(|| format!("{name}: `spend`"))?;
     let book = book_line(&config.book);
     let report = CompareReport {
         quotes: &quotes,
         case: &case,
         comparison: &found,
+        outlook: &outlook,
         left_out: &left_out,
         spend: &spend,
         book: &book,
@@ -189,6 +198,29 @@ fn api_place(offer: &mut Offer, book: &Book, start: UnixTime) -> anyhow::Result<
         terms.prices(list.transpose()?)
     };
     Ok(Place::Api(ApiOffer { name: offer.name.clone(), prices: Box::new(prices) }))
+}
+
+/// How those offers may turn out that could be taken: the admissible ones, or all if none is.
+fn outlook(
+    scenario: &Scenario,
+    market: &Market<'_>,
+    found: &Comparison,
+    (count, seed): (u32, u64),
+) -> anyhow::Result<Outlook> {
+    let on_gpus = |offer: usize| {
+        let own = found.quoted.iter().find(|one| one.offer == offer)?.own.as_ref()?;
+        Some((market.setup(offer)?, own))
+    };
+    let all = found.choices().map(|one| {
+        // Of a mix that of its part on GPUs.
+        let setup = market.leaves(one.offer).into_iter().find_map(on_gpus);
+        let accuracy = setup.map(|(setup, own)| accuracy(scenario, setup, own)).transpose()?;
+        Ok(market.choice(one.offer, accuracy))
+    });
+    let all = all.collect::<anyhow::Result<Vec<_>>>()?;
+    let choices: Vec<&dyn Choice> = all.iter().map(|one| one as &dyn Choice).collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(planner::outlook(scenario, &choices, Draws { count, seed, threads }))
 }
 
 /// What is spent by vendor today, a month.

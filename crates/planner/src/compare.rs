@@ -250,6 +250,12 @@ impl Comparison {
         self.quoted.iter().find(|one| one.is_admissible())
     }
 
+    /// Offers that could be taken: the admissible ones, or all if none is.
+    pub fn choices(&self) -> impl Iterator<Item = &Quoted> {
+        let none = self.best().is_none();
+        self.quoted.iter().filter(move |one| none || one.is_admissible())
+    }
+
     /// The cheapest admissible offer whose SLO is known to be kept.
     #[must_use]
     pub fn best_known(&self) -> Option<&Quoted> {

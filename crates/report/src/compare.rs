@@ -1,10 +1,11 @@
 //! Offers compared: assumptions first, then the answer, then why, then what may change. All money is modelled.
 
 use planner::compare::{Comparison, Kept, Offer, Quoted, Quotes};
-use planner::{Case, PerMonth};
+use planner::{Accuracy, Case, Outlook, PerMonth};
 
 use crate::bill::BookLine;
 use crate::modelled::{decimals, trimmed};
+use crate::outlook::View;
 use crate::table::printable;
 use crate::workload::Workload;
 
@@ -23,6 +24,8 @@ pub struct CompareReport<'a> {
     pub case: &'a Case,
     /// The answer.
     pub comparison: &'a Comparison,
+    /// How the offers that could be taken may turn out, in their order.
+    pub outlook: &'a Outlook,
     /// Setups on GPUs that cannot be had, each with its offer and the reason.
     pub left_out: &'a [(String, String)],
     /// What is spent by vendor today, a month.
@@ -39,6 +42,14 @@ impl CompareReport<'_> {
             .iter()
             .any(|offer| matches!(offer.serving, planner::compare::Serving::Gpus(_)));
         Workload { scenario: &self.quotes.scenario, case: self.case, gpus }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.comparison.choices().map(|one| one.name.clone()).collect()
+    }
+
+    fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
+        View { outlook: self.outlook, names, unit: &self.quotes.scenario.unit }
     }
 
     fn offer(&self, quoted: &Quoted) -> &Offer {
@@ -125,6 +136,18 @@ impl CompareReport<'_> {
                  dedicated endpoint or an API bears itself. In a mix each part on GPUs has them."
                     .to_owned(),
             );
+        }
+        if let Some(Accuracy { low, high }) =
+            self.outlook.prospects.iter().find_map(|one| one.accuracy)
+            && !self.view(&[]).is_sure()
+        {
+            notes.push(format!(
+                "How sure: admissible offers in the same draws; what an offer says itself (its price, its success rate) is taken as \
+                 said. Of nine in ten measured runs what was served is {} to {} times what the serving model says; all GPUs in \
+                 a draw alike.",
+                decimals(low, 2),
+                decimals(high, 2)
+            ));
         }
         if self.quotes.scenario.api.is_some() || self.quotes.scenario.gpus.is_some() {
             notes.push(

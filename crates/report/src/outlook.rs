@@ -105,12 +105,15 @@ impl View<'_> {
             return vec![Block::Words(words)];
         }
         let mut table = Table::default().text(&format!("a month's tasks ({unit})"));
-        for name in self.names {
+        // Of many some are never the cheapest.
+        let ever = |one: &&Prospect| one.cheapest_by_volume.iter().any(|share| *share >= 0.0005);
+        let some: Vec<_> = prospects.iter().filter(ever).collect();
+        for (name, _) in self.names.iter().zip(prospects).filter(|(_, one)| ever(one)) {
             table = table.number(&name.replacen(' ', "\n", 1));
         }
         for (at, (from, to)) in volumes.iter().enumerate() {
             let band = format!("{} to {}", decimals(*from, 0), decimals(*to, 0));
-            let shares = prospects.iter().map(|one| percent(one.cheapest_by_volume[at]));
+            let shares = some.iter().map(|one| percent(one.cheapest_by_volume[at]));
             table.row(std::iter::once(band).chain(shares));
         }
         let words = "How often each is the cheapest of a month, by how much is asked for in it:";

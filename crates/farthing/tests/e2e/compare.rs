@@ -66,6 +66,17 @@ fn the_example_is_answered_in_all_three_forms_and_adds_up() {
     assert_eq!(list["terms"]["missing"][0], "region us");
     assert_eq!(offer(&json, json["cheapest"].as_str().unwrap())["admissible"], true);
     assert_eq!(json["break_even"].as_array().unwrap().len(), 2 * 4);
+    let ways = json["outlook"]["ways"].as_array().unwrap();
+    let admissible = offers.iter().filter(|one| one["admissible"] == true).count();
+    assert_eq!(ways.len(), admissible);
+    let sure: f64 = ways.iter().map(|way| number(&way["cheapest_probability"])).sum();
+    assert!((sure - 1.0).abs() < 1e-5, "{sure}");
+    for way in ways {
+        let bill = &way["bill"];
+        let ends = ["modelled_usd_p10", "modelled_usd_p50", "modelled_usd_p90"];
+        let ends = ends.map(|key| number(&bill[key]));
+        assert!(ends.is_sorted() && ends[0] < ends[2], "{way}");
+    }
     let known = include_str!("../../../../docs/json.md");
     let mut found = Vec::new();
     keys(&json, &mut found);
@@ -73,7 +84,7 @@ fn the_example_is_answered_in_all_three_forms_and_adds_up() {
         assert!(known.contains(&format!("`{key}`")), "`{key}` is not in docs/json.md");
     }
     let text = home.run(&["compare", &example(), "--html", &file]).ok();
-    let order = ["What is assumed", "What each costs", "When GPUs win", "Quality and speed"];
+    let order = ["What is assumed", "What each costs", "When GPUs win", "How sure"];
     let places: Vec<_> = order.iter().map(|title| text.find(title).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");

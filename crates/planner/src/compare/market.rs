@@ -254,6 +254,12 @@ impl<'a> Market<'a> {
         Some((setups.get(on.chosen.offer)?, &on.chosen))
     }
 
+    /// The setup that serves an offer on GPUs.
+    #[must_use]
+    pub fn setup(&self, index: usize) -> Option<&GpuOffer> {
+        self.chosen(index).map(|(setup, _)| setup)
+    }
+
     pub(super) fn api(&self, index: usize) -> Option<&ApiOffer> {
         match &self.places[index] {
             Place::Api(api) => Some(api),

@@ -178,7 +178,8 @@ pub(super) fn vendor_risk(
 
 impl Market<'_> {
     /// The offers that an offer is made of in the end.
-    fn leaves(&self, index: usize) -> Vec<usize> {
+    #[must_use]
+    pub fn leaves(&self, index: usize) -> Vec<usize> {
         let parts: Vec<usize> = self.offer(index).serving.parts().collect();
         match parts.is_empty() {
             true => vec![index],

@@ -3,6 +3,7 @@
 use planner::compare::Quoted;
 
 use crate::modelled::{decimals, places};
+use crate::outlook::band;
 use crate::page::{page, section, tiles, words};
 use crate::plot::{Axis, Kind, Plot, Series};
 
@@ -22,6 +23,7 @@ impl CompareReport<'_> {
                 "What each costs" => self.through_time(),
                 "The bill by volume" => self.volume_plot(),
                 "Quality and speed" => self.grid(),
+                "What matters most" => self.view(&self.names()).tornado(),
                 _ => String::new(),
             };
             body += &section(&part.title, &(plots + &inner));
@@ -91,6 +93,9 @@ impl CompareReport<'_> {
         if !self.comparison.volumes.against.is_empty() {
             tiles.push(["GPUs win from".to_owned(), volume, format!("{unit}s a day"), pair]);
         }
+        if !self.view(&[]).is_sure() {
+            tiles.push(self.view(&[]).tile(&best.name));
+        }
         tiles
     }
 
@@ -127,11 +132,16 @@ impl CompareReport<'_> {
                 .map(|(at, month)| (at as f64 + 1.0, month.bill.usd()))
                 .collect(),
         });
+        let known = self.drawn().into_iter().filter(|_| !self.view(&[]).is_sure());
+        let bands = known.filter_map(|(colour, _, one)| {
+            let found = self.outlook.prospects.iter().find(|found| found.name == one.name)?;
+            Some(band(colour, &found.bills))
+        });
         Plot {
             title: "The bill through time".to_owned(),
             x: Axis::linear("month"),
             y: Axis::linear("USD a month"),
-            series: series.collect(),
+            series: bands.chain(series).collect(),
             marks: Vec::new(),
         }
         .html()

@@ -66,6 +66,7 @@ impl CompareReport<'_> {
                 "pays_from_chance" => second.pays_from.map(decimal),
                 "hhi_from_which_it_pays" => second.threshold(self.quotes.risk.second_share).map(decimal),
             }),
+            "outlook" => self.view(&self.names()).json(),
             "ruled_out" => self.ruled_out_json(),
             "notes" => self.notes(),
         }

@@ -28,6 +28,7 @@ impl CompareReport<'_> {
     /// All sections that say anything, in the order in which they are read.
     pub(super) fn sections(&self) -> Vec<Section> {
         let demand = &self.comparison.demand;
+        let names = self.names();
         let all = [
             ("What is assumed", self.workload().assumed()),
             ("What a month asks for", self.workload().asked(demand)),
@@ -38,6 +39,8 @@ impl CompareReport<'_> {
             ("When GPUs win", self.wins()),
             ("The bill by volume", self.by_volume()),
             ("Quality and speed", self.values()),
+            ("How sure", self.view(&names).sure()),
+            ("What matters most", self.view(&names).matters()),
             ("If a vendor changes its mind", self.shaken()),
             ("Concentration", self.concentration()),
             ("Prices that are known to change", self.scheduled()),
