@@ -21,19 +21,27 @@ pub struct Axis {
     pub scale: Scale,
     /// Goes at least up to here.
     pub at_least: f64,
+    /// A linear one begins here, or a little below.
+    pub from: f64,
 }
 
 impl Axis {
     /// From 0 up to what is shown.
     #[must_use]
     pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), scale: Scale::Linear, at_least: 0.0 }
+        Self { label: label.into(), scale: Scale::Linear, at_least: 0.0, from: 0.0 }
     }
 
     /// In powers of ten.
     #[must_use]
     pub fn log(label: impl Into<String>) -> Self {
         Self { scale: Scale::Log, ..Self::linear(label) }
+    }
+
+    /// From there on rather than from 0.
+    #[must_use]
+    pub fn beginning_at(self, from: f64) -> Self {
+        Self { from, ..self }
     }
 
     /// Up to there at least.
@@ -105,6 +113,12 @@ struct Range {
     to: f64,
 }
 
+/// Pixels of a plot on a wide page, and of a letter and a line of the names in it.
+const WIDE: f64 = 880.0;
+const HIGH: f64 = 250.0;
+const LETTER: f64 = 7.0;
+const LINE: f64 = 14.0;
+
 /// Ticks on an axis, about.
 const TICKS: f64 = 5.0;
 
@@ -118,10 +132,10 @@ impl Range {
         }
         match axis.scale {
             Scale::Linear => {
-                let most = if most > 0.0 { most } else { 1.0 };
-                let step = nice(most / TICKS);
+                let most = if most > axis.from { most } else { axis.from + 1.0 };
+                let step = nice((most - axis.from) / TICKS);
                 let to = if to_ticks { (most / step - 1e-9).ceil() * step } else { most };
-                Self { scale: axis.scale, from: 0.0, to }
+                Self { scale: axis.scale, from: (axis.from / step).floor() * step, to }
             }
             Scale::Log => {
                 let most = if most > 0.0 { most } else { 1.0 };
@@ -147,9 +161,9 @@ impl Range {
     fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
-                let step = nice(self.to / TICKS);
+                let step = nice((self.to - self.from) / TICKS);
                 let mut ticks = Vec::new();
-                let mut at = 0.0;
+                let mut at = self.from;
                 while at <= self.to * (1.0 + 1e-9) {
                     ticks.push(at);
                     at += step;
@@ -250,22 +264,28 @@ impl Plot {
         for series in &self.series {
             svg += &self.drawn(series, x, y);
         }
-        let mut named: Vec<(f64, f64)> = Vec::new();
+        // The left end, the right end and the middle of names, in pixels of a wide page.
+        let mut named: Vec<[f64; 3]> = Vec::new();
         for series in self.series.iter().filter(|series| series.kind == Kind::Named) {
             for (right, up) in &series.points {
                 let (Some(right), Some(up)) = (x.place(*right), y.place(*up)) else { continue };
-                // A name that would lie on another goes below it.
-                let near = |other: &&(f64, f64)| {
-                    (other.0 - right).abs() < 0.3 && (other.1 - up).abs() < 0.04
-                };
-                let lines = named.iter().filter(near).count();
-                named.push((right, up));
                 let (side, at) = if right > 0.6 { ("right", 1.0 - right) } else { ("left", right) };
+                let (dot, length) = (right * WIDE, series.name.chars().count() as f64 * LETTER);
+                let ends = if side == "left" { [dot, dot + length] } else { [dot - length, dot] };
+                let free = |lines: &f64| {
+                    let middle = up * HIGH - lines * LINE;
+                    named.iter().all(|[from, to, other]| {
+                        ends[1] < *from || ends[0] > *to || (middle - other).abs() >= LINE
+                    })
+                };
+                // A name that would lie on another goes below or above it.
+                let lines = [0.0, 1.0, -1.0, 2.0, -2.0, 3.0].into_iter().find(free).unwrap_or(0.0);
+                named.push([ends[0], ends[1], up * HIGH - lines * LINE]);
                 text += &format!(
                     r#"<span class="note name" style="{side}:{:.2}%;bottom:calc({:.2}% - {}px)">{}</span>"#,
                     at * 100.0,
                     up * 100.0,
-                    lines * 14,
+                    lines * LINE,
                     escape(&series.name)
                 );
             }

@@ -75,7 +75,10 @@ fn the_example_is_answered_in_all_three_forms_and_adds_up() {
         let bill = &way["bill"];
         let ends = ["modelled_usd_p10", "modelled_usd_p50", "modelled_usd_p90"];
         let ends = ends.map(|key| number(&bill[key]));
-        assert!(ends.is_sorted() && ends[0] < ends[2], "{way}");
+        assert!(ends.is_sorted(), "{way}");
+        // A fleet may be as large in all draws; what is paid by the token never is.
+        let api = offer(&json, way["name"].as_str().unwrap())["kind"] == "api";
+        assert!(!api || ends[0] < ends[2], "{way}");
     }
     let known = include_str!("../../../../docs/json.md");
     let mut found = Vec::new();

@@ -192,10 +192,17 @@ impl CompareReport<'_> {
             self.quotes.needs.iter().map(|need| {
                 named(format!("{} needs", need.name), 3, need.tokens_per_s, need.quality)
             });
+        let all = quoted.iter().filter_map(|one| one.first.quality);
+        let all = all.chain(self.quotes.needs.iter().map(|need| need.quality));
+        let (least, most) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
+            (least.min(one), most.max(one))
+        });
         Plot {
             title: "Intelligence by interactivity".to_owned(),
             x: Axis::linear("tokens a second for a user"),
-            y: Axis::linear("quality, as the offers state it"),
+            // Scores have no zero that means anything.
+            y: Axis::linear("quality, as the offers state it")
+                .beginning_at(least - (most - least).max(1.0) * 0.2),
             series: offers.chain(needs).collect(),
             marks: Vec::new(),
         }
