@@ -260,7 +260,8 @@ mod tests {
         let other = names(&[(1, 40), (9, 100)]);
         assert_eq!((other.len(), &other[..2]), (6, &first[..2]));
         assert_ne!(other[2], first[2]);
-        assert!(names(&[(1, 15)]).is_empty());
+        // A block that ends with its part is full.
+        assert_eq!((names(&[(1, 15)]).len(), names(&[(1, 32)]).len()), (0, 2));
     }
 
     #[test]
