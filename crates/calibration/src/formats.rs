@@ -234,7 +234,7 @@ fn serving(object: &Object<'_>) -> Result<Point, FormatError> {
         tensor: object.count(&["server_info.tp_size", "tensor_parallel_size"])?,
         isl: Some(object.needed(&["total_input_tokens", "total_input"])? / each),
         osl: Some(object.needed(&["total_output_tokens", "total_output"])? / each),
-        lengths: if varied { Lengths::Varied } else { Lengths::Fixed },
+        lengths: if varied { Lengths::CHATS } else { Lengths::Fixed },
         asked: asked(load.as_ref()),
         load,
         measured: Measured {

@@ -183,6 +183,9 @@ fn formats(
     Ok(Formats { weights, experts, kv })
 }
 
+/// Bytes of a parameter in the smallest format.
+const FOUR_BITS: f64 = 0.5;
+
 /// The layout of a replica and how many replicas there are; all that could be where it was not told.
 fn layouts(
     point: &Point,
@@ -218,6 +221,17 @@ fn layouts(
         let mut found = Vec::new();
         for size in fits {
             found.push((Layout { expert: expert(1), ..Layout::tensor(size) }, all / size));
+            // What fits no accelerator in any format is split by layers too, as links take much of a step there.
+            let huge =
+                model.parameters() as f64 * FOUR_BITS > accelerator.hbm_bytes().unwrap_or(0.0);
+            let stages = [2, 4, 8].into_iter().filter(|stages| {
+                let one = size * stages;
+                huge && model.experts.is_none() && one <= all.min(most) && all.is_multiple_of(one)
+            });
+            for pipeline in stages {
+                let layout = Layout { pipeline, ..Layout::tensor(size) };
+                found.push((layout, all / layout.accelerators()));
+            }
             if model.experts.is_some() && size > 1 {
                 found.push((Layout { expert: size, ..Layout::tensor(size) }, all / size));
                 if matches!(model.attention, Attention::Latent { .. }) {

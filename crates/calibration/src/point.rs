@@ -91,8 +91,18 @@ pub enum Lengths {
     Fixed,
     /// Evenly from 0.8 to 1.0 of the nominal length, whose 0.9 is the mean.
     Even,
-    /// As chats are: exponentially, up to four times the mean.
-    Varied,
+    /// As chats are: exponentially, up to four times the mean, or up to the longest of a set of prompts where that is known.
+    Varied {
+        /// The longest prompt, in tokens.
+        longest_prompt: Option<u32>,
+        /// The longest reply, in tokens.
+        longest_reply: Option<u32>,
+    },
+}
+
+impl Lengths {
+    /// As chats are, of which only the means are known.
+    pub const CHATS: Self = Self::Varied { longest_prompt: None, longest_reply: None };
 }
 
 /// What an engine was told besides its defaults.

@@ -159,6 +159,9 @@ impl Measured {
     }
 }
 
+/// Tokens of a batch by the engines' defaults.
+const A_BATCH: u32 = 8_192;
+
 /// Predicts what was measured.
 ///
 /// # Errors
@@ -179,8 +182,12 @@ pub fn predict(sheets: &Sheets, point: &Point) -> Result<Prediction, Reason> {
         }
         _ => &[None],
     };
-    let tried =
-        layouts.iter().flat_map(|layout| budgets.iter().map(move |budget| (*layout, *budget)));
+    let tried = layouts.iter().flat_map(|&(layout, replicas)| {
+        // The stages of a pipeline work on as many batches.
+        let stages = (layout.pipeline > 1).then_some(Some(A_BATCH * layout.pipeline));
+        let budgets = budgets.iter().copied().chain(stages);
+        budgets.map(move |budget| ((layout, replicas), budget))
+    });
     for ((layout, replicas), budget) in tried {
         let setup = Setup::new(
             model,

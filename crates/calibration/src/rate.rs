@@ -3,8 +3,14 @@
 use crate::point::{Point, Reason};
 use crate::serve::{Replica, Served};
 
-/// Requests of a trial.
-const REQUESTS: u32 = 2_000;
+/// Requests of a trial at least.
+const LEAST_REQUESTS: f64 = 2_000.0;
+/// How long requests come in a trial, in seconds. In a short one requests pile up faster than they are served, and nobody
+/// waits too long yet.
+///
+/// # Source
+/// MLPerf Inference rules: a performance run takes 600 seconds at least.
+const SECONDS: f64 = 600.0;
 
 /// The highest rate of one replica at which 99 % of the requests keep both limits, in requests a second: searched to 1 % from
 /// the rate at which all places would be taken at the limit. All trials draw the same requests.
@@ -17,7 +23,9 @@ pub(crate) fn highest(replica: &Replica, point: &Point, slo: (f64, f64)) -> Resu
         if rate > MOST {
             return Err(Reason::new("the limits are kept at every rate"));
         }
-        Ok(margin(&replica.at_rate(point, rate, REQUESTS)?, slo))
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let requests = (rate * SECONDS).max(LEAST_REQUESTS).ceil() as u32;
+        Ok(margin(&replica.at_rate(point, rate, requests)?, slo))
     })?;
     highest.ok_or_else(|| Reason::new("the limits cannot be kept at any rate"))
 }

@@ -66,7 +66,7 @@ fn point(some: &[(f64, &Seen)]) -> Point {
     let isl = mean(&mut counts().map(|(input, _)| input as f64));
     let osl = mean(&mut counts().map(|(_, output)| output as f64));
     let squares = mean(&mut counts().map(|(_, output)| (output as f64 - osl).powi(2)));
-    let lengths = if squares.sqrt() > ALIKE * osl { Lengths::Varied } else { Lengths::Fixed };
+    let lengths = if squares.sqrt() > ALIKE * osl { Lengths::CHATS } else { Lengths::Fixed };
     let first = some.iter().filter_map(|(_, seen)| Some(seen.first? - seen.start));
     let each = some.iter().filter_map(|(_, seen)| {
         let (_, output) = seen.tokens?;

@@ -354,24 +354,80 @@ struct Drawn {
 impl Drawn {
     fn requests(&self, arrivals: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Request> {
         let mut random = Random::new(SEED).fork("lengths");
+        let longest = match self.spread {
+            Lengths::Varied { longest_prompt, longest_reply } => [longest_prompt, longest_reply],
+            Lengths::Fixed | Lengths::Even => [None; 2],
+        };
+        let [prompts, replies] = [(self.isl, longest[0]), (self.osl, longest[1])]
+            .map(|(mean, longest)| Bounded::new(mean, longest.map_or(4.0 * mean, f64::from)));
         arrivals.into_iter().map(move |arrival_ps| {
-            let prompt = self.draw(self.isl, &mut random).min(self.most - 1);
-            let output = self.draw(self.osl, &mut random).min(self.most - prompt);
+            let prompt = self.draw(prompts, &mut random).min(self.most - 1);
+            let output = self.draw(replies, &mut random).min(self.most - prompt);
             Request { arrival_ps, prompt, output, priority: 0, patience_ps: None }
         })
     }
 
-    fn draw(&self, mean: f64, random: &mut Random) -> u32 {
+    fn draw(&self, lengths: Bounded, random: &mut Random) -> u32 {
+        let mean = lengths.mean;
         // Evenly from 0.8 to 1.0 of the nominal length is from 8/9 to 10/9 of the mean.
         let drawn = match self.spread {
             Lengths::Fixed => mean,
             Lengths::Even => mean * (8.0 + 2.0 * random.unit()) / 9.0,
-            Lengths::Varied => {
-                mean * random.exponential(Duration::from_secs(1)).as_secs_f64().min(4.0)
-            }
+            Lengths::Varied { .. } => lengths.at(random.unit()),
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let whole = drawn.round().clamp(1.0, f64::from(self.most)) as u32;
         whole
+    }
+}
+
+/// Lengths of which the mean and the longest are known and nothing else: the distribution of the greatest entropy, an
+/// exponential that is cut off at the longest, which rises where the mean is above its half.
+#[derive(Debug, Clone, Copy)]
+struct Bounded {
+    mean: f64,
+    longest: f64,
+    /// The exponent over the whole width; positive where short ones are more likely.
+    steepness: f64,
+}
+
+impl Bounded {
+    fn new(mean: f64, longest: f64) -> Self {
+        let longest = longest.max(mean);
+        // The mean as a share of the longest falls with the steepness: 1 / k - 1 / (e^k - 1).
+        let share = |k: f64| if k.abs() < 1e-6 { 0.5 } else { 1.0 / k - 1.0 / k.exp_m1() };
+        let (mut low, mut high) = (-500.0, 500.0);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if share(middle) > mean / longest { low = middle } else { high = middle }
+        }
+        Self { mean, longest, steepness: f64::midpoint(low, high) }
+    }
+
+    /// The length that a share of all stays below.
+    fn at(self, share: f64) -> f64 {
+        let k = self.steepness;
+        let place = if k.abs() < 1e-6 { share } else { -(share * (-k).exp_m1()).ln_1p() / k };
+        (self.longest * place).min(self.longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_lengths_have_their_mean_and_stay_below_the_longest() {
+        for (mean, longest) in
+            [(294.0, 1_024.0), (9_428.0, 20_000.0), (900.0, 1_000.0), (5.0, 10.0), (7.0, 7.0)]
+        {
+            let lengths = Bounded::new(mean, longest);
+            let all: Vec<f64> =
+                (0..10_000).map(|at| lengths.at((f64::from(at) + 0.5) / 1e4)).collect();
+            let found = all.iter().sum::<f64>() / 1e4;
+            assert!((found / mean - 1.0).abs() < 0.003, "{mean} of {longest}: {found}");
+            assert!(all.iter().all(|one| (0.0..=longest).contains(one)));
+            assert!(all.windows(2).all(|pair| pair[0] <= pair[1]));
+        }
     }
 }
