@@ -68,8 +68,11 @@ pub fn levers(
         choices.iter().map(|choice| total(*choice, scenario, case)).collect();
     let all = Levers { scenario, case, offers, found, choices, bills, beside };
     let mut levers = all.of_the_case();
-    levers
-        .extend([all.smaller(), all.batch(), all.relaxed(), all.quantised()].into_iter().flatten());
+    levers.extend(
+        [all.smaller(), all.distilled(), all.batch(), all.relaxed(), all.quantised()]
+            .into_iter()
+            .flatten(),
+    );
     levers.retain(|lever| lever.savings.iter().flatten().any(|saving| saving.of_bill >= 1e-4));
     let cheapest = found.cheapest().map(|lane| &lane.name);
     let cheapest = found.lanes.iter().position(|lane| Some(&lane.name) == cheapest).unwrap_or(0);
@@ -194,6 +197,23 @@ impl Levers<'_> {
             other.then_some(before * (1.0 - SMALLER) + smaller * SMALLER)
         };
         Some(self.lever("a smaller model for some", assumed, after))
+    }
+
+    /// All tasks from an API to the model that GPUs serve, which is tuned on what the API's answered.
+    fn distilled(&self) -> Option<Lever> {
+        let mut own = self.found.lanes.iter().zip(&self.bills);
+        let (gpus, bill) = own.find(|(lane, _)| lane.own.is_some())?;
+        let bill = (*bill)?;
+        let assumed = format!(
+            "all tasks go to {} on GPUs {}, with the same tokens and the same success; tuning it costs {:.0} USD once \
+             (`{}`)",
+            self.scenario.gpus.as_ref()?.model,
+            gpus.name,
+            self.case.at(Var::Tuning),
+            Var::Tuning.spec().key
+        );
+        let after = |_: usize, lane: &Lane, _: f64| lane.own.is_none().then_some(bill);
+        Some(self.lever("distil", assumed, after))
     }
 
     /// A part of the tasks to the API's batch lane.

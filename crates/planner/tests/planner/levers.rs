@@ -125,6 +125,22 @@ fn on_gpus_levers_save_what_plans_of_them_say() {
 }
 
 #[test]
+fn who_distils_pays_for_the_gpus_of_the_plan_and_for_the_tuning() {
+    let text = PARTS.replace("\"1M/month\"", "\"300M/month\"") + GPUS;
+    let scenario = scenario(&(text + "[costs]\ntuning = \"$12,000\"\ntuning_months = 6\n"));
+    let apis = vec![at("dear", 5.0)];
+    let offers = Offers { apis, gpus: vec![gpu("h100-sxm", 1, Format::Bf16, 3.0)] };
+    let (plan, levers) = found(&scenario, &offers, &Beside::default());
+    let bills = |lane: usize| plan.lanes[lane].months.iter().map(|month| month.bill.usd());
+    let [dear, own] = [0, 1].map(|lane| bills(lane).sum::<f64>());
+    let (_, share) = saved(&levers, "distil", 0);
+    assert!(share > 0.0 && (share - (dear - own) / dear).abs() < 1e-9, "{share}");
+    let lever = levers.iter().find(|lever| lever.name == "distil").unwrap();
+    assert_eq!(lever.savings[1], None);
+    assert!(lever.assumed.contains("tuning it costs 12000 USD once"), "{}", lever.assumed);
+}
+
+#[test]
 fn what_calls_have_in_common_is_what_a_call_before_had() {
     let text = PARTS.to_owned() + "[task]\nturns = 2\ncalls_per_turn = 2\n";
     let scenario = scenario(&text.replace("message = 200", "message = 200\ntool_result = 100"));
