@@ -17,7 +17,7 @@ use crate::bill::{When, answer, book_line, period};
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::plan::recorded::Recordings;
-use crate::plan::{self, accuracy, api, gpu_offers};
+use crate::plan::{self, accuracy, api, gpu_offers, read_file, write_page};
 use crate::{Place as Where, output};
 
 /// What `--init` writes.
@@ -68,9 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.place)?;
     let now = gateway::Clock::system().now();
     let name = file.display().to_string();
-    let hint = "\n\nhint: --init writes one to start from";
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read `{name}`{hint}"))?;
+    let text = read_file(file)?;
     let mut quotes = read(&text, file, &config, now)?;
     let start = *quotes.scenario.start.get_or_insert(now);
     let (places, left_out) = places(&mut quotes, &config.book, start, &arguments.sheet, file)
@@ -100,9 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         book: &book,
     };
     if let Some(file) = &arguments.html {
-        let cannot = || format!("cannot write `{}`", file.display());
-        std::fs::write(file, report.html()).with_context(cannot)?;
-        eprintln!("farthing: wrote {}", file.display());
+        write_page(file, &report.html())?;
     }
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
 }

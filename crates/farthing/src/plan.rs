@@ -67,9 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.place)?;
     let now = gateway::Clock::system().now();
     let name = file.display().to_string();
-    let hint = "\n\nhint: --init writes one to start from";
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read `{name}`{hint}"))?;
+    let text = read_file(file)?;
     let mut recordings = Recordings::new(&config, file, now);
     let mut lookup = |var: Var, asked: &planner::scenario::Recorded| {
         recordings.value(var, asked).map_err(|error| format!("{error:#}"))
@@ -110,9 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         book: &book,
     };
     if let Some(file) = &arguments.html {
-        let cannot = || format!("cannot write `{}`", file.display());
-        std::fs::write(file, report.html()).with_context(cannot)?;
-        eprintln!("farthing: wrote {}", file.display());
+        write_page(file, &report.html())?;
     }
     output::print(&if arguments.json { report.json() } else { report.text(output::style()) })
 }
@@ -191,6 +187,19 @@ fn quantised(
     let price = scenario.likely().get(Var::GpuHour).map(PerHour::new);
     let (mut found, _) = gpu_offers("gpus", &alone, price, sheet, file)?;
     Ok(found.pop())
+}
+
+/// The text of a file that `--init` could have written.
+pub(crate) fn read_file(file: &Path) -> anyhow::Result<String> {
+    const HINT: &str = "\n\nhint: --init writes one to start from";
+    std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`{HINT}", file.display()))
+}
+
+/// Writes a page and says so.
+pub(crate) fn write_page(file: &Path, html: &str) -> anyhow::Result<()> {
+    std::fs::write(file, html).with_context(|| format!("cannot write `{}`", file.display()))?;
+    eprintln!("farthing: wrote {}", file.display());
+    Ok(())
 }
 
 fn init(file: &Path) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Reports as sections of tables and words, for a terminal and for a page.
 
 use crate::page::words;
-use crate::table::{Style, Table};
+use crate::table::{Style, Table, printable, wrapped};
 
 /// A part of a report under a heading.
 pub(crate) struct Section {
@@ -15,6 +15,15 @@ pub(crate) enum Block {
     Words(String),
     /// Words of less weight.
     Faint(String),
+}
+
+/// A report for a terminal: its headline, its sections, and notes of less weight.
+pub(crate) fn text(headline: &str, sections: &[Section], notes: &[String], style: Style) -> String {
+    let headline = wrapped(&printable(headline), style.width);
+    let headline = headline.iter().map(|line| style.heading(line) + "\n");
+    let sections = sections.iter().map(|section| section.text(style));
+    let notes = notes.iter().map(|note| style.faint_words(note));
+    headline.chain(sections).chain(["\n".to_owned()]).chain(notes).collect()
 }
 
 impl Section {

@@ -4,8 +4,8 @@ use planner::PerMtok;
 use planner::compare::{Api, Kept, OnGpus, Quoted, Serving};
 
 use crate::modelled::{decimals, places, trimmed};
-use crate::sections::{Block, Section};
-use crate::table::{Style, Table, printable, wrapped};
+use crate::sections::{self, Block, Section};
+use crate::table::{Style, Table, printable};
 
 use super::CompareReport;
 
@@ -13,16 +13,7 @@ impl CompareReport<'_> {
     /// For a terminal.
     #[must_use]
     pub fn text(&self, style: Style) -> String {
-        let line = wrapped(&printable(&self.headline()), style.width);
-        let mut out: String = line.iter().map(|line| style.heading(line) + "\n").collect();
-        for section in self.sections() {
-            out += &section.text(style);
-        }
-        out.push('\n');
-        for note in self.notes() {
-            out += &style.faint_words(&note);
-        }
-        out
+        sections::text(&self.headline(), &self.sections(), &self.notes(), style)
     }
 
     /// All sections that say anything, in the order in which they are read.
