@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::data::DataDir;
 use crate::plan::recorded::Recordings;
 use crate::plan::{self, accuracy, api, gpu_offers, read_file, write_page};
+use crate::progress::Progress;
 use crate::{Place as Where, output};
 
 /// What `--init` writes.
@@ -69,12 +70,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let now = gateway::Clock::system().now();
     let name = file.display().to_string();
     let text = read_file(file)?;
+    let progress = Progress::new(3);
+    progress.step("what was recorded");
     let mut quotes = read(&text, file, &config, now)?;
     let start = *quotes.scenario.start.get_or_insert(now);
     let (places, left_out) = places(&mut quotes, &config.book, start, &arguments.sheet, file)
         .with_context(|| name.clone())?;
     let case = quotes.scenario.likely();
     let demands = planner::demand(&quotes.scenario, &case);
+    progress.step("what each offer costs");
     let market = Market::open(&quotes, &places, &case, &demands);
     let found = compare(&market, &case);
     if found.quoted.is_empty() {
@@ -85,7 +89,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("{name}: no offer can serve this:{}", why.collect::<String>());
     }
     let draws = (arguments.draws, arguments.seed);
+    progress.step("how sure it is");
     let outlook = outlook(&quotes.scenario, &market, &found, draws)?;
+    drop(progress);
     let spend = spend(&quotes.spend, &config, now).with_context(|| format!("{name}: `spend`"))?;
     let book = book_line(&config.book);
     let report = CompareReport {

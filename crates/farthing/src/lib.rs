@@ -20,6 +20,7 @@ mod plan;
 mod price_alarm;
 mod price_cmd;
 mod process;
+mod progress;
 mod project;
 mod secrets;
 mod serve;

@@ -20,6 +20,7 @@ use tariff::{Book, Found, Key};
 
 use crate::bill::book_line;
 use crate::config::Config;
+use crate::progress::Progress;
 use crate::{Place, output, simulate};
 
 pub(crate) mod recorded;
@@ -68,6 +69,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let now = gateway::Clock::system().now();
     let name = file.display().to_string();
     let text = read_file(file)?;
+    let progress = Progress::new(5);
+    progress.step("what was recorded");
     let mut recordings = Recordings::new(&config, file, now);
     let mut lookup = |var: Var, asked: &planner::scenario::Recorded| {
         recordings.value(var, asked).map_err(|error| format!("{error:#}"))
@@ -77,6 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (offers, mut left_out) = offers(&scenario, &config.book, start, &arguments.sheet, file)
         .with_context(|| name.clone())?;
     let case = scenario.likely();
+    progress.step("setups that serve it");
     let mut found = plan(&scenario, &case, &offers);
     left_out.append(&mut found.ruled_out);
     found.ruled_out = left_out;
@@ -84,18 +88,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let why = found.ruled_out.iter().map(|(name, why)| format!("\n  {name}: {why}"));
         bail!("{name}: nothing that is offered can serve this:{}", why.collect::<String>());
     }
+    progress.step("what would have to be true");
     let needs: Vec<_> =
         found.lanes.iter().map(|lane| needs(&scenario, &case, &offers, lane)).collect();
+    progress.step("how sure it is");
     let choices = choices(&scenario, &case, &offers, &found)?;
     let choices: Vec<&dyn Choice> = choices.iter().map(AsRef::as_ref).collect();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let draws = Draws { count: arguments.draws, seed: arguments.seed, threads };
     let outlook = outlook(&scenario, &choices, draws);
+    progress.step("what would save");
     let beside = Beside {
         batch: batch(&scenario, &config.book, start)?,
         quantised: quantised(&scenario, &offers, &found, &arguments.sheet, file)?,
     };
     let levers = levers((&scenario, &case), &offers, (&found, &choices), &beside);
+    drop(progress);
     let book = book_line(&config.book);
     let report = PlanReport {
         scenario: &scenario,
