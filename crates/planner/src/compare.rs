@@ -18,7 +18,6 @@ pub use volume::{Against, AtVolume, Constraint, Volumes};
 
 use crate::demand::Demand;
 use crate::lane::{Month, TokenPrices};
-use crate::margin::quality_adjusted;
 use crate::plan::{Own, demand};
 use crate::scenario::{Case, Var};
 use crate::unit::{PerMonth, PerMtok};
@@ -295,8 +294,7 @@ impl Quoted {
     /// What a useful token of any class costs in the first month, all told.
     #[must_use]
     pub fn per_useful_mtok(&self, demand: &[Demand]) -> Option<PerMtok> {
-        let demand = demand.first()?;
-        self.first.month.bill.per_mtok(demand.tokens.total() * demand.useful)
+        self.first.month.per_useful_mtok(demand.first()?)
     }
 
     /// What a thousand calls cost in the first month, those made again being paid by the others.
@@ -309,10 +307,8 @@ impl Quoted {
     /// What a task costs in the first month, and what one that succeeds does, if it is known how many do.
     #[must_use]
     pub fn per_task(&self, demand: &[Demand]) -> (Option<f64>, Option<f64>) {
-        let tasks = demand.first().map(|demand| demand.tasks).filter(|tasks| *tasks > 0.0);
-        let each = tasks.map(|tasks| self.first.month.bill.usd() / tasks);
-        let success = each.zip(self.first.success);
-        (each, success.and_then(|(each, rate)| quality_adjusted(each, rate)))
+        let per_task = |demand| self.first.month.per_task(demand, self.first.success);
+        demand.first().map_or((None, None), per_task)
     }
 }
 

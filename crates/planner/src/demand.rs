@@ -162,7 +162,8 @@ impl Demand {
     }
 
     /// Attempts a second on the mean over all hours.
-    pub(crate) fn mean_per_second(&self) -> f64 {
+    #[must_use]
+    pub fn mean_per_second(&self) -> f64 {
         self.attempts() / HOURS_PER_MONTH / 3600.0
     }
 

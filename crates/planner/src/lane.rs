@@ -6,6 +6,7 @@ use crate::capacity::{CALLS, Candidate, CapacityError, Highest, Service};
 use crate::costs::{HourlyCost, Paid, hourly_cost, hourly_total};
 use crate::demand::{Demand, Tokens};
 use crate::fleet::{Fleet, Loads, Schedule};
+use crate::margin::quality_adjusted;
 use crate::mix::Mix;
 use crate::queueing::{Queue, square_root_staffing};
 use crate::scenario::{Case, Profile, Slo, Terms, Var};
@@ -119,6 +120,22 @@ pub struct Month {
     pub parts: Vec<Part>,
     /// GPUs that serve in the peak hour, spare ones included; `None` behind an API.
     pub gpus: Option<u32>,
+}
+
+impl Month {
+    /// What a useful token of any class costs, all told.
+    #[must_use]
+    pub fn per_useful_mtok(&self, demand: &Demand) -> Option<PerMtok> {
+        self.bill.per_mtok(demand.tokens.total() * demand.useful)
+    }
+
+    /// What a task costs, and what one that succeeds does, if it is known how many do.
+    #[must_use]
+    pub fn per_task(&self, demand: &Demand, success: Option<f64>) -> (Option<f64>, Option<f64>) {
+        let each = (demand.tasks > 0.0).then(|| self.bill.usd() / demand.tasks);
+        let succeeds = each.zip(success);
+        (each, succeeds.and_then(|(each, rate)| quality_adjusted(each, rate)))
+    }
 }
 
 pub(crate) fn class_parts(tokens: Tokens, useful: f64, costs: [f64; 3]) -> Vec<Part> {

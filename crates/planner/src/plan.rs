@@ -2,7 +2,6 @@
 
 use crate::demand::Demand;
 use crate::lane::{ApiOffer, Bounds, Capability, Chosen, GpuOffer, Month, Taken, Unfit, choose};
-use crate::margin::quality_adjusted;
 use crate::mix::Mix;
 use crate::scenario::{Case, Scenario, Var};
 use crate::shapley::parts_of_change;
@@ -217,8 +216,7 @@ impl Lane {
     /// What a token of use costs in a month, of any class.
     #[must_use]
     pub fn per_useful_mtok(&self, demand: &[Demand], month: usize) -> Option<PerMtok> {
-        let demand = demand.get(month)?;
-        self.months.get(month)?.bill.per_mtok(demand.tokens.total() * demand.useful)
+        self.months.get(month)?.per_useful_mtok(demand.get(month)?)
     }
 
     /// What a useful token of output costs in a month, all told.
@@ -236,11 +234,8 @@ impl Lane {
         demand: &[Demand],
         month: usize,
     ) -> (Option<f64>, Option<f64>) {
-        let tasks = demand.get(month).map(|demand| demand.tasks).filter(|tasks| *tasks > 0.0);
-        let bill = self.months.get(month).map(|month| month.bill.usd());
-        let each = bill.zip(tasks).map(|(bill, tasks)| bill / tasks);
-        let success = each.zip(case.get(Var::Success));
-        (each, success.and_then(|(each, rate)| quality_adjusted(each, rate)))
+        let both = self.months.get(month).zip(demand.get(month));
+        both.map_or((None, None), |(month, demand)| month.per_task(demand, case.get(Var::Success)))
     }
 }
 

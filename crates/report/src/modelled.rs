@@ -1,7 +1,11 @@
 //! Modelled numbers as text: for people in digits that are worth reading, for programs as decimals.
 
 use planner::scenario::Kind;
+use planner::{Month, Part};
 use quantity::group_digits;
+
+use crate::json::Json;
+use crate::object;
 
 /// A quantity for people, in the unit of its kind.
 pub(crate) fn shown(kind: Kind, value: f64) -> String {
@@ -54,4 +58,17 @@ pub(crate) fn places(amounts: impl IntoIterator<Item = f64>) -> usize {
 pub(crate) fn decimal(value: f64) -> String {
     let text = format!("{value:.6}");
     if text == "-0.000000" { "0.000000".to_owned() } else { text }
+}
+
+/// The parts of a month's bill for programs.
+pub(crate) fn parts_json(month: &Month) -> Json {
+    let part = |part: &Part| {
+        object! {
+            "part" => part.name,
+            "modelled_usd" => decimal(part.cost.usd()),
+            "useful_tokens" => part.useful.map(decimal),
+            "modelled_usd_per_mtok" => part.per_mtok().map(|per| decimal(per.usd())),
+        }
+    };
+    month.parts.iter().map(part).collect()
 }

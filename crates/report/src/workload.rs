@@ -138,9 +138,8 @@ impl Workload<'_> {
                 last.tokens.reasoning / million,
             );
         }
-        let mean = |attempts: f64| attempts / planner::HOURS_PER_MONTH / 3600.0;
         let profile = &self.scenario.profile;
-        let (low, high) = (mean(first.attempts()), mean(last.attempts()));
+        let (low, high) = (first.mean_per_second(), last.mean_per_second());
         row("calls a second, mean", low, high);
         row("calls a second, peak hour", low * profile.peak(), high * profile.peak());
         row("calls a second, lowest hour", low * profile.floor(), high * profile.floor());

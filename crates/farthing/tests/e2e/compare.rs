@@ -1,19 +1,16 @@
 //! `farthing compare`: the quotes that ship, one's own on what was metered, and what is said of wrong ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::client::Call;
 use crate::home::{Home, both};
+use crate::plan::{beside, keys, number};
 use crate::scripted::{Scripted, json};
 
 fn example() -> String {
     Path::new("../../examples/quotes.toml").canonicalize().unwrap().display().to_string()
-}
-
-fn beside(home: &Home, name: &str) -> PathBuf {
-    home.config().with_file_name(name)
 }
 
 fn quotes(home: &Home, text: &str) -> String {
@@ -22,27 +19,9 @@ fn quotes(home: &Home, text: &str) -> String {
     file.display().to_string()
 }
 
-fn number(value: &Value) -> f64 {
-    value.as_str().unwrap_or_else(|| panic!("a decimal text: {value}")).parse().unwrap()
-}
-
 fn offer<'a>(json: &'a Value, name: &str) -> &'a Value {
     let mut all = json["offers"].as_array().unwrap().iter();
     all.find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name}: {json}"))
-}
-
-/// Every key of a JSON value.
-fn keys(json: &Value, found: &mut Vec<String>) {
-    match json {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                found.push(key.clone());
-                keys(value, found);
-            }
-        }
-        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
-        _ => {}
-    }
 }
 
 #[test]

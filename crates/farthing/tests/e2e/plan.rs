@@ -14,16 +14,16 @@ fn example(name: &str) -> String {
 }
 
 /// A file beside the configuration.
-fn beside(home: &Home, name: &str) -> PathBuf {
+pub(crate) fn beside(home: &Home, name: &str) -> PathBuf {
     home.config().with_file_name(name)
 }
 
-fn number(value: &Value) -> f64 {
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_str().unwrap_or_else(|| panic!("a decimal text: {value}")).parse().unwrap()
 }
 
 /// Every key of a JSON value.
-fn keys(json: &Value, found: &mut Vec<String>) {
+pub(crate) fn keys(json: &Value, found: &mut Vec<String>) {
     match json {
         Value::Object(fields) => {
             for (key, value) in fields {

@@ -1,10 +1,10 @@
 //! A comparison for programs.
 
 use planner::compare::{Against, Break, Constraint, Exposure, Kept, Quoted, Shaken};
-use planner::{Month, Part, PerMtok};
+use planner::{Month, PerMtok};
 
 use crate::json::Json;
-use crate::modelled::decimal;
+use crate::modelled::{decimal, parts_json};
 use crate::object;
 use crate::workload::Workload;
 
@@ -166,19 +166,11 @@ impl CompareReport<'_> {
 }
 
 fn month_json(at: usize, month: &Month) -> Json {
-    let part = |part: &Part| {
-        object! {
-            "part" => part.name,
-            "modelled_usd" => decimal(part.cost.usd()),
-            "useful_tokens" => part.useful.map(decimal),
-            "modelled_usd_per_mtok" => part.per_mtok().map(|per| decimal(per.usd())),
-        }
-    };
     object! {
         "month" => at as u64 + 1,
         "modelled_usd" => decimal(month.bill.usd()),
         "gpus" => month.gpus,
-        "parts" => month.parts.iter().map(part).collect::<Json>(),
+        "parts" => parts_json(month),
     }
 }
 

@@ -1,9 +1,9 @@
 //! A plan for programs.
 
-use planner::{Lane, Month, Need, Own, Part};
+use planner::{Lane, Need, Own};
 
 use crate::json::Json;
-use crate::modelled::decimal;
+use crate::modelled::{decimal, parts_json};
 use crate::object;
 use crate::workload::Workload;
 
@@ -120,16 +120,4 @@ impl PlanReport<'_> {
             "setups_offered" => *offered as u64,
         }
     }
-}
-
-fn parts_json(month: &Month) -> Json {
-    let part = |part: &Part| {
-        object! {
-            "part" => part.name,
-            "modelled_usd" => decimal(part.cost.usd()),
-            "useful_tokens" => part.useful.map(decimal),
-            "modelled_usd_per_mtok" => part.per_mtok().map(|per| decimal(per.usd())),
-        }
-    };
-    month.parts.iter().map(part).collect()
 }
