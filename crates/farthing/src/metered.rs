@@ -155,7 +155,7 @@ impl Calls {
                 let end = (bytes as f64 / self.token_bytes) as u64;
                 (identity, end.min(call.input.get()))
             });
-            NamedRow { row, block_tokens: BLOCK, names: block_names(ends, BLOCK) }
+            NamedRow { row, block_tokens: BLOCK, names: block_names(ends, BLOCK), priority: 0 }
         })
     }
 }

@@ -59,7 +59,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "p99",
         conflicts_with_all = ["rate", "scale"], value_parser = kept_by)]
     find_rate: Option<KeptBy>,
-    /// This share of the requests, drawn at random, is served before all others, such as 20%
+    /// This share of the requests, drawn at random, is served before all others, such as 20%. Of a trace a column may
+    /// tell who is: see --columns
     #[arg(long, value_name = "SHARE", value_parser = percentage)]
     priority_share: Option<f64>,
     /// A request that has not begun to run so long after its arrival is given up, such as 10s
@@ -307,7 +308,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         latency_ps: None,
     };
     let traffic = Traffic::of(&arguments.asked, arguments.find_rate.is_some())?;
-    let traffic = traffic.ranked(arguments.priority_share, arguments.asked.seed);
+    let traffic = traffic.ranked(arguments.priority_share, arguments.asked.seed)?;
     let names_blocks = traffic.names_blocks()?;
     let gpus: Vec<&str> = arguments.serving.gpus().collect();
     let hours = &arguments.gpu_hour;
@@ -322,7 +323,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut replica = arguments.serving.replica_on(gpu)?;
         replica.engine.enable_prefix_caching = names_blocks;
         replica.engine.queue_timeout_ps = arguments.queue_timeout.and_then(servesim::picoseconds);
-        replica.engine.priority_classes = if arguments.priority_share.is_some() { 2 } else { 1 };
+        replica.engine.priority_classes = traffic.classes().unwrap_or(1);
         replica.engine.timeout_ps = arguments.timeout.and_then(servesim::picoseconds);
         let gpu_hour = hours.get(index).or(hours.first()).copied();
         let steps = replica.setup.compile();

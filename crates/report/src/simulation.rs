@@ -176,6 +176,9 @@ pub enum Source {
         scale: String,
         /// What names the requests, if they were drawn from tables.
         seed: Option<u64>,
+        /// What its column of priorities holds, the lowest first, each of which is a class; empty
+        /// without such a column.
+        priorities: Vec<i64>,
     },
     /// What the gateway metered.
     Ledger {
@@ -318,6 +321,14 @@ impl Simulation<'_> {
         let last_arrival_ps = self.run.last_arrival_ps;
         let gaps = self.run.requests().saturating_sub(1);
         (last_arrival_ps > 0).then(|| gaps as f64 * SECOND_PS as f64 / last_arrival_ps as f64)
+    }
+
+    /// What a trace's column of priorities holds, by class.
+    fn priorities(&self) -> &[i64] {
+        match self.source {
+            Source::Trace { priorities, .. } => priorities,
+            Source::Ledger { .. } | Source::Made { .. } => &[],
+        }
     }
 
     fn has_slo(&self) -> bool {

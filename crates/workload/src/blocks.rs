@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::random::mix;
 use crate::{Row, TraceError};
 
-/// One request of a trace, and what its prompt begins with.
+/// One request of a trace, what its prompt begins with, and how urgent it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedRow {
     /// When it came and how large it was.
@@ -20,6 +20,8 @@ pub struct NamedRow {
     /// The blocks of its prompt, from the first. Two prompts begin with the same tokens as far as
     /// they begin with the same names.
     pub names: Vec<u64>,
+    /// The lowest is served first, whoever came first; 0 where the trace tells none.
+    pub priority: i64,
 }
 
 /// The names of the full blocks of a prompt that is made of parts, each with an identity, which stands for the part and
@@ -184,7 +186,7 @@ impl BlockReader {
         self.last = at;
         let first = *self.first.get_or_insert(at);
         let row = Row { at: at - first, input, output };
-        Ok(Some(NamedRow { row, block_tokens, names }))
+        Ok(Some(NamedRow { row, block_tokens, names, priority: 0 }))
     }
 
     /// Reads a whole trace.
@@ -209,7 +211,8 @@ mod tests {
 
     fn row(form: Form, at: Duration, input: u32, output: u32, names: &[u64]) -> NamedRow {
         let row = Row { at, input: input.into(), output: output.into() };
-        NamedRow { row, block_tokens: form.block_tokens(), names: names.to_vec() }
+        let (block_tokens, names) = (form.block_tokens(), names.to_vec());
+        NamedRow { row, block_tokens, names, priority: 0 }
     }
 
     #[test]

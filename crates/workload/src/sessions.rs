@@ -97,7 +97,7 @@ impl Iterator for Sessions {
         let names = block_names(parts, BLOCK);
         let input = TokenCount::new(said(before + 1, before)).unwrap_or(MOST);
         let row = Row { at: at - first, input, output: self.reply };
-        Some(NamedRow { row, block_tokens: BLOCK, names })
+        Some(NamedRow { row, block_tokens: BLOCK, names, priority: 0 })
     }
 }
 

@@ -35,12 +35,17 @@ enum Kind {
 }
 
 /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=completion_tokens`, perhaps with
-/// `unit=ms`. Times that are no numbers are instants such as `2023-11-16 18:15:46.68`.
+/// `unit=ms`. Times that are no numbers are instants such as `2023-11-16 18:15:46.68`. `priority=urgency`
+/// tells whom vLLM's scheduling policy `priority` would serve first: whose whole number is lower.
+///
+/// # Source
+/// vLLM, `vllm/v1/request.py` (`Request.__lt__`: by priority, then by arrival), 2026.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
     time: String,
     input: String,
     output: String,
+    priority: Option<String>,
     /// Digits from a second down to the unit of numbers.
     unit: usize,
 }
@@ -52,6 +57,18 @@ const UNKNOWN: &str = "the header `TIMESTAMP,ContextTokens,GeneratedTokens` of A
 const TIME: &str =
     "a time: a number that is not negative, such as 12.5, or `2023-11-16 18:15:46.68`";
 const COUNT: &str = "a whole number of tokens";
+const PRIORITY: &str =
+    "a priority: a whole number such as 0, 5 or -1, of which the lowest is served first";
+
+/// In which cells of a line what is, and how many cells it has.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    time: usize,
+    input: usize,
+    output: usize,
+    priority: Option<usize>,
+    cells: usize,
+}
 
 impl TraceReader {
     /// Of a CSV whose columns are told, or of a format that the first line tells.
@@ -75,14 +92,14 @@ impl TraceReader {
             Kind::Blocks(reader) => reader.line(line),
             Kind::Table(reader) => {
                 let row = reader.line(line)?;
-                if let Some(row) = row
+                if let Some(named) = &row
                     && reader.drops_failed
-                    && row.output == TokenCount::ZERO
+                    && named.row.output == TokenCount::ZERO
                 {
                     self.left_out += 1;
                     return Ok(None);
                 }
-                Ok(row.map(NamedRow::from))
+                Ok(row)
             }
         }
     }
@@ -115,7 +132,7 @@ impl TraceReader {
 impl From<Row> for NamedRow {
     /// In common with no other.
     fn from(row: Row) -> Self {
-        Self { row, block_tokens: NonZeroU32::MIN, names: Vec::new() }
+        Self { row, block_tokens: NonZeroU32::MIN, names: Vec::new(), priority: 0 }
     }
 }
 
@@ -135,6 +152,7 @@ impl Kind {
             time: "Timestamp".to_owned(),
             input: "Request tokens".to_owned(),
             output: "Response tokens".to_owned(),
+            priority: None,
             unit: 0,
         };
         if burst.places(bare).is_some() {
@@ -145,11 +163,22 @@ impl Kind {
 }
 
 impl Columns {
-    /// Where they are in a header, and how many there are.
-    fn places(&self, header: &str) -> Option<([usize; 3], usize)> {
+    /// The one that tells priorities.
+    #[must_use]
+    pub fn priority(&self) -> Option<&str> {
+        self.priority.as_deref()
+    }
+
+    /// Where they are in a header, if all of them are there.
+    fn places(&self, header: &str) -> Option<Places> {
         let header = cells(header)?;
         let place = |name: &str| header.iter().position(|cell| cell.trim() == name);
-        Some(([place(&self.time)?, place(&self.input)?, place(&self.output)?], header.len()))
+        let priority = match &self.priority {
+            Some(name) => Some(place(name)?),
+            None => None,
+        };
+        let (time, input, output) = (place(&self.time)?, place(&self.input)?, place(&self.output)?);
+        Some(Places { time, input, output, priority, cells: header.len() })
     }
 }
 
@@ -157,17 +186,18 @@ impl FromStr for Columns {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let [mut time, mut input, mut output, mut unit] = [const { None }; 4];
+        let [mut time, mut input, mut output, mut priority, mut unit] = [const { None }; 5];
         for part in text.split(',') {
             let (key, name) = part.split_once('=').unwrap_or((part, ""));
             let place = match key {
                 "time" => &mut time,
                 "in" => &mut input,
                 "out" => &mut output,
+                "priority" => &mut priority,
                 "unit" => &mut unit,
                 _ => {
                     return Err(format!(
-                        "unknown `{key}`; expected `time=..,in=..,out=..`, perhaps `unit=ms`"
+                        "unknown `{key}`; expected `time=..,in=..,out=..`, perhaps `priority=..` and `unit=ms`"
                     ));
                 }
             };
@@ -186,7 +216,9 @@ impl FromStr for Columns {
             Some(other) => return Err(format!("unknown unit `{other}`; expected s, ms, us or ns")),
         };
         match (time, input, output) {
-            (Some(time), Some(input), Some(output)) => Ok(Self { time, input, output, unit }),
+            (Some(time), Some(input), Some(output)) => {
+                Ok(Self { time, input, output, priority, unit })
+            }
             _ => Err("expected all of `time=..,in=..,out=..`".to_owned()),
         }
     }
@@ -199,8 +231,7 @@ struct TableReader {
     /// Whether requests without a reply are known to have failed.
     drops_failed: bool,
     line: u64,
-    /// Where the columns are, and how many cells a line has.
-    places: Option<([usize; 3], usize)>,
+    places: Option<Places>,
     first: Option<Duration>,
     last: Duration,
 }
@@ -211,7 +242,7 @@ impl TableReader {
         Self { columns, drops_failed, line: 0, places: None, first, last }
     }
 
-    fn line(&mut self, line: &str) -> Result<Option<Row>, TraceError> {
+    fn line(&mut self, line: &str) -> Result<Option<NamedRow>, TraceError> {
         self.line += 1;
         let error = |expected: &'static str, found: &str| TraceError {
             line: self.line,
@@ -219,7 +250,7 @@ impl TableReader {
             found: found.chars().take(60).collect(),
         };
         let line = line.trim_start_matches('\u{feff}').trim_end_matches(['\n', '\r']);
-        let Some((places, count)) = self.places else {
+        let Some(places) = self.places else {
             let places = self.columns.places(line);
             self.places = Some(
                 places.ok_or_else(|| error("a header with the columns that were told", line))?,
@@ -229,9 +260,10 @@ impl TableReader {
         if line.is_empty() {
             return Ok(None);
         }
-        let cells = cells(line).filter(|cells| cells.len() == count);
+        let cells = cells(line).filter(|cells| cells.len() == places.cells);
         let cells = cells.ok_or_else(|| error("as many cells as the header has", line))?;
-        let [at, input, output] = places.map(|place| cells[place].trim());
+        let cell = |place: usize| cells[place].trim();
+        let (at, input, output) = (cell(places.time), cell(places.input), cell(places.output));
         let unit = self.columns.unit;
         let at = decimal(at, unit).or_else(|| instant(at)).ok_or_else(|| error(TIME, at))?;
         let tokens = |cell: &str| {
@@ -240,6 +272,11 @@ impl TableReader {
             count.ok_or_else(|| error(COUNT, cell))
         };
         let (input, output) = (tokens(input)?, tokens(output)?);
+        // A request that tells none is not taken for one of priority 0.
+        let priority = match places.priority.map(cell) {
+            Some(cell) => cell.parse().map_err(|_| error(PRIORITY, cell))?,
+            None => 0,
+        };
         if at < self.last {
             return Err(error(
                 "a time that is not before that of the request above it (sort the file by it)",
@@ -248,7 +285,8 @@ impl TableReader {
         }
         self.last = at;
         let first = *self.first.get_or_insert(at);
-        Ok(Some(Row { at: at - first, input, output }))
+        let row = Row { at: at - first, input, output };
+        Ok(Some(NamedRow { priority, ..row.into() }))
     }
 }
 
@@ -355,8 +393,13 @@ mod tests {
             ("time=t,in=i", "expected all of"),
             ("time=t,in=i,out=o,in=x", "told twice"),
             ("time=t,in=i,out=", "names no column"),
+            ("time=t,in=i,out=o,priority=", "`priority` names no column"),
+            ("time=t,in=i,out=o,priority=p,priority=q", "`priority` is told twice"),
             ("time=t,in=i,out=o,unit=h", "unknown unit `h`"),
-            ("time=t,in=i,aus=o", "unknown `aus`"),
+            (
+                "time=t,in=i,aus=o",
+                "unknown `aus`; expected `time=..,in=..,out=..`, perhaps `priority=..`",
+            ),
         ] {
             let told = wrong.parse::<Columns>().unwrap_err();
             assert!(told.contains(what), "{wrong}: {told}");
@@ -387,7 +430,50 @@ mod tests {
         assert_eq!(read(None, "").0, Ok(Vec::new()));
     }
 
+    #[test]
+    fn a_bad_priority_is_named_with_its_line() {
+        let told = |cell: &str| {
+            let text = format!("t,i,o,p\n5,1,1,-3\n6,1,1,{cell}\n");
+            read(Some("time=t,in=i,out=o,priority=p"), &text).0.unwrap_err()
+        };
+        for wrong in ["high", "1.5", "", "1e3", "9223372036854775808"] {
+            assert_eq!(
+                told(wrong),
+                format!(
+                    "line 3: expected a priority: a whole number such as 0, 5 or -1, of which the lowest is served \
+                     first, found `{wrong}`"
+                )
+            );
+        }
+        let none = read(Some("time=t,in=i,out=o,priority=p"), "t,i,o\n5,1,1\n").0.unwrap_err();
+        assert!(none.starts_with("line 1: expected a header with the columns"), "{none}");
+    }
+
     proptest! {
+        #[test]
+        fn columns_are_read_wherever_they_are(
+            rows in prop::collection::vec((0_u64..1 << 40, any::<u32>(), any::<u32>(), any::<i64>()), 0..9),
+            order in Just([0_usize, 1, 2, 3, 4]).prop_shuffle(),
+            told: bool,
+        ) {
+            let line = |cells: [String; 5]| order.map(|place| cells[place].clone()).join(",") + "\n";
+            let mut text = line(["t", "i", "o", "p", "other"].map(str::to_owned));
+            let (mut at, mut expected) = (0, Vec::new());
+            for &(gap, input, output, priority) in &rows {
+                at += if expected.is_empty() { 0 } else { gap };
+                let quoted = format!("\"{priority}\"");
+                text += &line([at.to_string(), input.to_string(), output.to_string(), quoted, "x".to_owned()]);
+                let row = Row { at: Duration::from_micros(at), input: input.into(), output: output.into() };
+                // Who is not asked to tell them has none.
+                expected.push(NamedRow { priority: if told { priority } else { 0 }, ..row.into() });
+            }
+            let more = if told { ",priority=p" } else { "" };
+            let mut reader = TraceReader::new(format!("time=t,in=i,out=o{more},unit=us").parse().ok());
+            let read: Result<Vec<_>, _> =
+                text.lines().filter_map(|line| reader.line(line).transpose()).collect();
+            prop_assert_eq!(read, Ok(expected));
+        }
+
         #[test]
         fn no_text_makes_it_panic_and_times_never_go_back(
             head in prop_oneof![
@@ -399,7 +485,8 @@ mod tests {
             lines in "([0-9\",.:\\-T {}\\[\\]a-z\u{e4}]{0,40}\n){0,6}",
             told: bool,
         ) {
-            let columns = told.then_some("time=Timestamp,in=Request tokens,out=Total tokens");
+            let columns = "time=Timestamp,in=Request tokens,out=Total tokens,priority=Response tokens";
+            let columns = told.then_some(columns);
             let (rows, _) = read(columns, &(head + &lines));
             if let Ok(rows) = rows {
                 prop_assert!(rows.is_sorted_by_key(|row| row.0));

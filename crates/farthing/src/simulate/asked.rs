@@ -33,7 +33,9 @@ pub(super) struct Asked {
     /// Only exchanges from this time on: 2026-11-22, 2026-11-22T14:00:00Z, or 7d, 12h, 30m ago
     #[arg(long, value_name = "TIME", requires = "from_ledger")]
     pub(super) since: Option<When>,
-    /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=reply_tokens`, perhaps `unit=ms`
+    /// Which columns of a CSV hold what: `time=arrived,in=prompt_tokens,out=reply_tokens`, perhaps `unit=ms`, and
+    /// `priority=urgency`, whole numbers of which the lowest is served first, as vLLM does with its scheduling policy
+    /// `priority`
     #[arg(long, value_name = "MAPPING", requires = "trace", value_parser = columns)]
     pub(super) columns: Option<Columns>,
     /// Only what came so long after the trace's first request, such as 10m

@@ -1,12 +1,13 @@
 //! The workload that is simulated: a trace from a file, what the gateway metered, or one made from a seed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use report::simulation::Source;
 use servesim::{Incoming, Prefix, Request};
-use workload::{NamedRow, Poisson, Random, Row, Sessions};
+use workload::{Columns, NamedRow, Poisson, Random, Row, Sessions};
 
 use super::Positive;
 use super::asked::{Asked, Diurnal, Turns, Until};
@@ -18,6 +19,8 @@ use crate::trace_file::Trace;
 /// Requests of a workload that nobody says the number of.
 const REQUESTS: u32 = 10_000;
 const DAY_S: f64 = 86_400.0;
+/// As many classes of priority as an engine can have.
+const MOST_CLASSES: usize = u8::MAX as usize;
 /// No prompt of a session is longer.
 const LONGEST: u64 = 10_000_000;
 
@@ -39,6 +42,9 @@ enum Kind {
         scale: Positive,
         /// Whether it is told what prompts have in common.
         named: bool,
+        /// What its column of priorities holds there, the lowest first, each of which is a class; empty
+        /// without such a column.
+        priorities: Vec<i64>,
     },
     Ledger {
         calls: Calls,
@@ -90,7 +96,12 @@ impl Traffic {
                 "--from is not before --until: nothing of the trace is between"
             );
             let trace = Trace::open(file, asked.columns.clone(), 1, *seed)?;
-            let kind = Kind::Trace { trace, from, until, scale, named };
+            let column = asked.columns.as_ref().and_then(Columns::priority);
+            let priorities = match column {
+                Some(column) => priorities(column, &trace, part(&trace, from, until, *requests)?)?,
+                None => Vec::new(),
+            };
+            let kind = Kind::Trace { trace, from, until, scale, named, priorities };
             return Ok(Self { kind, most: *requests, first: None });
         }
         let (Some(input), Some(output)) = (*input, *output) else {
@@ -128,7 +139,7 @@ impl Traffic {
     /// Where the requests are from. Of a trace that was gone through, also what was left out of it.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         Ok(match &self.kind {
-            Kind::Trace { trace, from, until, scale, .. } => {
+            Kind::Trace { trace, from, until, scale, priorities, .. } => {
                 let (format, _) = trace.format()?;
                 let part = (*from > Duration::ZERO || *until < Duration::MAX).then(|| {
                     let seconds = |time: &Duration| time.as_secs_f64();
@@ -144,6 +155,7 @@ impl Traffic {
                     left_out: trace.left_out(),
                     scale: scale.text.clone(),
                     seed: trace.seed(),
+                    priorities: priorities.clone(),
                 }
             }
             Kind::Ledger { calls, route, scale, .. } => Source::Ledger {
@@ -184,8 +196,28 @@ impl Traffic {
     }
 
     /// The same, of which a share is served first.
-    pub(super) fn ranked(self, share: Option<f64>, seed: Option<u64>) -> Self {
-        Self { first: share.map(|share| (share, seed.unwrap_or(1))), ..self }
+    ///
+    /// # Errors
+    /// If a trace tells who is.
+    pub(super) fn ranked(self, share: Option<f64>, seed: Option<u64>) -> anyhow::Result<Self> {
+        if let Kind::Trace { trace, priorities, .. } = &self.kind {
+            anyhow::ensure!(
+                share.is_none() || priorities.is_empty(),
+                "--priority-share: {} tells priorities, in the column that --columns names",
+                trace.name()
+            );
+        }
+        Ok(Self { first: share.map(|share| (share, seed.unwrap_or(1))), ..self })
+    }
+
+    /// How many classes of priority there are, if that is told or asked for.
+    pub(super) fn classes(&self) -> Option<u8> {
+        match &self.kind {
+            Kind::Trace { priorities, .. } if !priorities.is_empty() => {
+                Some(u8::try_from(priorities.len()).unwrap_or(u8::MAX))
+            }
+            _ => self.first.map(|_| 2),
+        }
     }
 
     /// From the first one, all coming so many times as fast.
@@ -193,7 +225,7 @@ impl Traffic {
         &self,
         faster: f64,
     ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Incoming>> + '_>> {
-        let all = self.alike(faster)?;
+        let all = self.told(faster)?;
         let Some((share, seed)) = self.first else { return Ok(all) };
         // Not the numbers that the arrivals are made of.
         let mut random = Random::new(seed).fork("priority");
@@ -206,23 +238,24 @@ impl Traffic {
         })))
     }
 
-    /// All of one class.
-    fn alike(
+    /// Of classes that a trace tells, or all of one.
+    fn told(
         &self,
         faster: f64,
     ) -> anyhow::Result<Box<dyn Iterator<Item = anyhow::Result<Incoming>> + '_>> {
         let most = self.most.map_or(usize::MAX, |most| most as usize);
         Ok(match self.kind {
-            Kind::Trace { ref trace, from, until, ref scale, named } => {
-                let rows = trace.rows()?;
+            Kind::Trace { ref trace, from, until, ref scale, named, ref priorities } => {
                 let scale = scale.value * faster;
-                let at = move |row: &anyhow::Result<NamedRow>| {
-                    row.as_ref().map_or(from, |row| row.row.at)
-                };
-                // The first line that is wrong ends it, wherever it is.
-                let part = rows.skip_while(move |row| at(row) < from);
-                let part = part.take_while(move |row| at(row) < until).take(most);
-                Box::new(part.map(move |row| incoming(row?, from, scale, named)))
+                let rows = part(trace, from, until, self.most)?;
+                Box::new(rows.map(move |row| {
+                    let row = row?;
+                    // One that was not there when they were gone through is the last.
+                    let class = priorities.partition_point(|priority| *priority < row.priority);
+                    let mut incoming = incoming(row, from, scale, named)?;
+                    incoming.request.priority = u8::try_from(class).unwrap_or(u8::MAX);
+                    Ok(incoming)
+                }))
             }
             Kind::Ledger { ref calls, ref scale, named, .. } => {
                 let scale = scale.value * faster;
@@ -273,6 +306,38 @@ impl fmt::Display for Traffic {
     }
 }
 
+/// The rows of a part of a trace, at most so many. The first line that is wrong ends it, wherever it is.
+fn part(
+    trace: &Trace,
+    from: Duration,
+    until: Duration,
+    most: Option<u32>,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<NamedRow>>> {
+    let at = move |row: &anyhow::Result<NamedRow>| row.as_ref().map_or(from, |row| row.row.at);
+    let rows = trace.rows()?.skip_while(move |row| at(row) < from);
+    let most = most.map_or(usize::MAX, |most| most as usize);
+    Ok(rows.take_while(move |row| at(row) < until).take(most))
+}
+
+/// The priorities that rows have, the lowest first.
+fn priorities(
+    column: &str,
+    trace: &Trace,
+    rows: impl Iterator<Item = anyhow::Result<NamedRow>>,
+) -> anyhow::Result<Vec<i64>> {
+    let mut found = BTreeSet::new();
+    for row in rows {
+        found.insert(row?.priority);
+        anyhow::ensure!(
+            found.len() <= MOST_CLASSES,
+            "{}: the column `{column}` holds more than {MOST_CLASSES} different priorities; expected at most so \
+             many, each of which is a class",
+            trace.name()
+        );
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// A request that came after a time, so many times as fast.
 fn incoming(
     named_row: NamedRow,
@@ -280,7 +345,7 @@ fn incoming(
     faster: f64,
     named: bool,
 ) -> anyhow::Result<Incoming> {
-    let NamedRow { row, block_tokens, names } = named_row;
+    let NamedRow { row, block_tokens, names, .. } = named_row;
     let request = request(&Row { at: (row.at - from).div_f64(faster), ..row })?;
     let prefix = (named && !names.is_empty()).then(|| Prefix::new(names, block_tokens));
     Ok(Incoming { request, prefix })

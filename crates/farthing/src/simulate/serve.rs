@@ -100,7 +100,7 @@ impl Job<'_> {
     fn watcher(self, through_time: bool) -> Watch {
         Watch {
             timeline: through_time.then(Timeline::default),
-            classes: (self.engine.priority_classes > 1).then(Classes::default),
+            classes: self.traffic.classes().map(|_| Classes::default()),
         }
     }
 

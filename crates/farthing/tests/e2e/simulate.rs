@@ -6,6 +6,8 @@ use crate::client::Call;
 use crate::home::{Home, Ran, both};
 use crate::scripted::{Act, Scripted, json};
 
+mod priority;
+
 const SETUP: [&str; 5] = ["simulate", "--model", "llama-3.1-8b", "--gpu", "h100"];
 const POISSON: [&str; 8] = ["--rate", "4", "--in", "2k", "--out", "500", "--requests", "1,000"];
 const PRICED: [&str; 6] = ["--ttft", "500ms", "--tpot", "50ms", "--gpu-hour", "2.69"];
@@ -353,41 +355,6 @@ fn replicas_are_started_and_stopped_by_need() {
         let more = ["--autoscale", wrong, "--cold-start", "1s"];
         let err = complaint(simulate(&home, &[&file, &more]), 2);
         assert!(err.contains("such as 1..8"), "{err}");
-    }
-}
-
-#[test]
-fn a_share_of_the_requests_is_served_first() {
-    let home = Home::new("");
-    let flood = ["--rate", "60", "--in", "2k", "--out", "500", "--requests", "2,000"];
-    let run = |more: &[&str]| simulate(&home, &[&flood, &PRICED, &["--json"], more]).json();
-    let (ranked, alike) = (run(&["--priority-share", "20%"]), run(&[]));
-    assert!(alike["priorities"].is_null());
-    let [first, others] = [0, 1].map(|class| &ranked["priorities"][class]);
-    let requests = |class: &Value| count(&class["requests"]);
-    assert_eq!(requests(first) + requests(others), 2000);
-    assert!((320..480).contains(&requests(first)), "{first}");
-    assert_eq!(
-        count(&first["within_slo"]) + count(&others["within_slo"]),
-        count(&ranked["requests"]["within_slo"])
-    );
-    let p99 = |of: &Value, which: &str| count(&of[which]["p99_ns"]);
-    assert!(3 * p99(first, "ttft") < p99(others, "ttft"), "{first} {others}");
-    assert!(p99(first, "end_to_end") < p99(others, "end_to_end"));
-    assert!(p99(first, "ttft") < p99(&alike["latency"], "ttft"));
-    assert!(p99(others, "ttft") >= p99(&ranked["latency"], "ttft"));
-    // On two threads as on one, and in pools.
-    let two = ["--priority-share", "20%", "--replicas", "2"];
-    assert_eq!(run(&two)["priorities"], run(&two)["priorities"]);
-    assert_eq!(requests(&run(&two)["priorities"][0]), requests(first));
-    let pools = run(&["--priority-share", "20%", "--pools", "1+1"]);
-    assert_eq!(requests(&pools["priorities"][0]), requests(first));
-    let text = simulate(&home, &[&flood, &PRICED, &["--priority-share", "20%"]]).ok();
-    assert!(text.contains("served first") && text.contains("others"), "{text}");
-    assert!(text.lines().skip(1).all(|line| line.chars().count() <= 120), "{text}");
-    for wrong in ["20", "0%", "100%"] {
-        let err = complaint(simulate(&home, &[&flood, &["--priority-share", wrong]]), 2);
-        assert!(err.contains("such as 20%"), "{err}");
     }
 }
 

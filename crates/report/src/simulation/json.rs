@@ -3,7 +3,7 @@
 use calibration::Metric;
 use quantity::EstimatedUsd;
 use roofline::{Basis, Row};
-use servesim::{Class, Histogram, Outcome, Scaling, Work};
+use servesim::{Class, Classes, Histogram, Outcome, Scaling, Work};
 
 use crate::json::Json;
 use crate::object;
@@ -105,7 +105,7 @@ impl Simulation<'_> {
             "work" => work_json(&work),
             "pools" => self.pools_json(),
             "autoscale" => self.scaled_json(),
-            "priorities" => self.classes.map(|classes| classes.iter().map(|class| self.class_json(class)).collect::<Json>()),
+            "priorities" => self.classes.map(|classes| self.classes_json(classes)),
             "gpu_time" => self.money_json(),
             "notes" => self.notes(),
             "certainty" => object! {
@@ -180,8 +180,15 @@ impl Simulation<'_> {
         })
     }
 
-    fn class_json(&self, class: &Class) -> Json {
+    fn classes_json(&self, classes: &Classes) -> Json {
+        let told = self.priorities();
+        let class = |(place, class)| self.class_json(told.get(place).copied(), class);
+        classes.iter().enumerate().map(class).collect()
+    }
+
+    fn class_json(&self, priority: Option<i64>, class: &Class) -> Json {
         object! {
+            "priority" => priority.map(|priority| priority.to_string()),
             "requests" => class.requests,
             "completed" => class.completed,
             "within_slo" => self.has_slo().then_some(class.good),
@@ -194,7 +201,7 @@ impl Simulation<'_> {
         let (mut trace, mut ledger, mut made) = (None, None, None);
         let (mut played, mut drawn, mut day, mut turns) = (None, None, None, None);
         match self.source {
-            Source::Trace { file, format, part, left_out, scale, seed } => {
+            Source::Trace { file, format, part, left_out, scale, seed, .. } => {
                 trace = Some((file, format, part, *left_out));
                 (played, drawn) = (Some(scale), *seed);
             }

@@ -96,7 +96,7 @@ impl Simulation<'_> {
             None => "all at once".to_owned(),
         };
         let from = match self.source {
-            Source::Trace { file, format, part, left_out, scale, seed } => {
+            Source::Trace { file, format, part, left_out, scale, seed, .. } => {
                 let mut from = format!("from {file} ({format})");
                 if let Some(seed) = seed {
                     from += &format!(", drawn with seed {seed}");
@@ -226,9 +226,12 @@ impl Simulation<'_> {
         }
         table = table.minor("p50 TTFT", 1).number("p99 TTFT");
         table = table.minor("p50 last token", 2).number("p99 last token");
-        for (name, class) in ["served first", "others"].into_iter().zip(self.classes?.iter()) {
+        let told = self.priorities().iter().map(|priority| format!("priority {priority}"));
+        let drawn = ["served first", "others"].into_iter().map(str::to_owned);
+        let drawn = drawn.take(if told.len() == 0 { 2 } else { 0 });
+        for (name, class) in told.chain(drawn).zip(self.classes?.iter()) {
             let of = |count: u64| percent(per_mille(i128::from(count), i128::from(class.requests)));
-            let mut cells = vec![name.to_owned(), grouped(class.requests), of(class.completed)];
+            let mut cells = vec![name, grouped(class.requests), of(class.completed)];
             if self.has_slo() {
                 cells.push(of(class.good));
             }

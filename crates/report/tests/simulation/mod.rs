@@ -61,6 +61,7 @@ pub(crate) fn searched<T>(
         left_out: 3,
         scale: "2".to_owned(),
         seed: None,
+        priorities: Vec::new(),
     };
     tell(&Simulation {
         setup: &setup,
