@@ -32,9 +32,11 @@ impl Sheet {
     /// [`ColumnError`] if the header lacks one of the six.
     pub fn read(file: &str, text: &str) -> Result<Self, ColumnError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut records = Records { rest: text, line: 1 };
-        let head = records.next().map(|(_, cells)| cells).unwrap_or_default();
-        let head: Vec<String> = head.into_iter().map(|name| name.trim().to_owned()).collect();
+        let mut records = Records { rest: text, line: 1, width: None };
+        let head = records.next().map(|record| record.cells).unwrap_or_default();
+        let head: Vec<String> =
+            head.into_iter().map(|name| name.trim().to_ascii_lowercase()).collect();
+        records.width = Some(head.len());
         for column in COLUMNS {
             if !head.iter().any(|name| name == column) {
                 let found =
@@ -42,17 +44,18 @@ impl Sheet {
                 return Err(ColumnError { file: file.to_owned(), column, found });
             }
         }
-        let full = records.filter(|(_, cells)| cells.iter().any(|cell| !cell.trim().is_empty()));
-        let points = full.map(|(line, cells)| {
-            let many = cells.len() > head.len();
-            let row: HashMap<&str, String> = head
-                .iter()
-                .map(String::as_str)
-                .zip(cells.into_iter().map(|c| c.trim().to_owned()))
-                .collect();
+        let points = records.filter(|record| !record.is_blank()).map(|record| {
+            let surplus = record.cells.iter().skip(head.len());
+            let many = surplus.into_iter().any(|cell| !cell.trim().is_empty());
+            let mut row: HashMap<&str, String> = HashMap::new();
+            for (name, cell) in head.iter().zip(&record.cells) {
+                row.entry(name).or_insert_with(|| cell.trim().to_owned());
+            }
             let mut point = point(&row);
-            point.line = line;
-            if many {
+            point.line = record.line;
+            if record.open {
+                point.refused = Some(Reason::new("a quote is opened and not closed"));
+            } else if many {
                 let words = format!("more cells than the header's {}", head.len());
                 point.refused = Some(Reason::new(words));
             }
@@ -69,47 +72,85 @@ fn shown(head: &[String]) -> String {
     format!("`{short}`")
 }
 
-/// Records of a CSV with their first lines. Quotes may enclose commas, line ends and doubled quotes.
+/// Records of a CSV. Quotes about a cell may enclose commas, line ends and doubled quotes; within a cell they are letters.
 struct Records<'a> {
     rest: &'a str,
     line: usize,
+    /// Cells of a record, once the header told them.
+    width: Option<usize>,
+}
+
+/// A row with its first line.
+struct Record {
+    line: usize,
+    cells: Vec<String>,
+    /// Whether a quote was opened and not closed.
+    open: bool,
+}
+
+impl Record {
+    /// A line without anything; one with commas is a row that says nothing.
+    fn is_blank(&self) -> bool {
+        matches!(self.cells.as_slice(), [one] if one.trim().is_empty())
+    }
 }
 
 impl Iterator for Records<'_> {
-    type Item = (usize, Vec<String>);
+    type Item = Record;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let first = self.line;
-        let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
-        let mut letters = self.rest.char_indices().peekable();
-        let mut end = self.rest.len();
-        while let Some((at, letter)) = letters.next() {
-            match letter {
-                '"' if quoted && letters.peek().is_some_and(|(_, next)| *next == '"') => {
-                    letters.next();
-                    cell.push('"');
-                }
-                '"' => quoted = !quoted,
-                ',' if !quoted => cells.push(std::mem::take(&mut cell)),
-                '\n' => {
-                    self.line += 1;
-                    if !quoted {
-                        end = at + 1;
-                        break;
-                    }
-                    cell.push(' ');
-                }
-                '\r' => {}
-                other => cell.push(other),
-            }
+        let (mut cells, end, closed) = cells(self.rest, true);
+        let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
+        let several = lines(self.rest[..end].trim_end_matches('\n')) > 0;
+        let misfit = several && self.width.is_some_and(|width| cells.len() != width);
+        let (mut end, open) = (end, !closed || misfit);
+        if open {
+            // Rows below must not vanish in a quote that somebody forgot: the row ends where its line does.
+            (cells, end, _) = self::cells(self.rest, false);
         }
-        cells.push(cell);
+        let record = Record { line: self.line, cells, open };
+        self.line += lines(&self.rest[..end]);
         self.rest = &self.rest[end..];
-        Some((first, cells))
+        Some(record)
     }
+}
+
+/// The cells of a text's first record, where it ends, and whether every quote was closed. Without quotes, a record is a line.
+fn cells(text: &str, quotes: bool) -> (Vec<String>, usize, bool) {
+    let (mut cells, mut cell) = (Vec::new(), String::new());
+    // Whether the cell began with a quote, and whether that is still open.
+    let (mut quoted, mut open) = (false, false);
+    let mut letters = text.char_indices().peekable();
+    let mut end = text.len();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' if open && letters.peek().is_some_and(|(_, next)| *next == '"') => {
+                letters.next();
+                cell.push('"');
+            }
+            '"' if open => open = false,
+            '"' if quotes && !quoted && cell.trim().is_empty() => {
+                (quoted, open) = (true, true);
+                cell.clear();
+            }
+            ',' if !open => {
+                cells.push(std::mem::take(&mut cell));
+                quoted = false;
+            }
+            '\n' if !open => {
+                end = at + 1;
+                break;
+            }
+            '\n' => cell.push(' '),
+            '\r' => {}
+            other => cell.push(other),
+        }
+    }
+    cells.push(cell);
+    (cells, end, !open)
 }
 
 fn point(row: &HashMap<&str, String>) -> Point {
@@ -133,13 +174,13 @@ fn point(row: &HashMap<&str, String>) -> Point {
 }
 
 fn fill(point: &mut Point, text: &impl Fn(&str) -> String, notes: &str) -> Result<(), Reason> {
-    point.measured = measured(text, notes)?;
+    (point.measured, point.passed_over) = measured(text, notes);
     if notes.starts_with("DISAGG")
         || notes.contains("prefill_workers=")
         || text("engine").ends_with("-PD")
     {
         return Err(Reason::new(
-            "prefill and decode run on workers of their own, which is not simulated",
+            "prefill and decode run on workers of their own: of such runs nothing was validated (`simulate --pools` has them)",
         ));
     }
     if notes.contains("--speculative") || notes.contains("MTP num_speculative") {
@@ -201,13 +242,30 @@ fn longest(text: &impl Fn(&str) -> String) -> Lengths {
     }
 }
 
+/// How tables write that they do not know.
+fn unknown(text: &str) -> bool {
+    ["", "-", "?", "n/a", "na", "nan", "none", "null", "unknown"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// A number, whose thousands may be set apart by commas.
+fn number(text: &str) -> Option<f64> {
+    let mut groups = text.split('.').next()?.split(',');
+    let first = groups.next()?;
+    let grouped = groups.clone().next().is_some()
+        && (1..=3).contains(&first.len())
+        && groups.all(|group| group.len() == 3);
+    let plain = if grouped { text.replace(',', "") } else { text.to_owned() };
+    plain.parse::<f64>().ok().filter(|number| number.is_finite())
+}
+
 /// A count, if one is stated.
 fn count(key: &str, text: &str) -> Result<Option<u32>, Reason> {
-    if text.is_empty() {
+    if unknown(text) {
         return Ok(None);
     }
-    let number =
-        text.parse::<f64>().ok().filter(|n| n.fract() == 0.0 && (1.0..=65_536.0).contains(n));
+    let number = number(text).filter(|n| n.fract() == 0.0 && (1.0..=65_536.0).contains(n));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let whole = number.map(|number| number as u32);
     match whole {
@@ -219,16 +277,18 @@ fn count(key: &str, text: &str) -> Result<Option<u32>, Reason> {
     }
 }
 
-/// A mean number of tokens: `547`, `~547`, `466+100sys`, `openorca ~294`.
+/// A mean number of tokens: `547`, `~547`, `mean 547`, `466+100sys`, `openorca ~294`.
 fn length(key: &str, text: &str) -> Result<f64, Reason> {
     const MOST: f64 = 4_000_000.0;
-    if text.is_empty() {
+    if unknown(text) {
         return Err(Reason::new(format!("`{key}` is not stated")));
     }
     let signed = text.starts_with('-');
-    // What follows the tilde is the number; words before it, or without one, tell none.
-    let told = text.rsplit('~').next().unwrap_or(text).trim();
-    let all = if told.starts_with(|letter: char| letter.is_ascii_digit()) {
+    // What follows the tilde is the number; other words before it, or without one, tell none.
+    let told = text.rsplit('~').next().unwrap_or(text).trim_start_matches("mean").trim();
+    let all = if let Some(number) = number(told) {
+        vec![number]
+    } else if told.starts_with(|letter: char| letter.is_ascii_digit()) {
         numbers(told)
     } else {
         Vec::new()
@@ -248,33 +308,41 @@ fn cut(text: &str) -> String {
     text.chars().take(40).filter(|letter| !letter.is_control()).collect()
 }
 
-fn measured(text: &impl Fn(&str) -> String, notes: &str) -> Result<Measured, Reason> {
-    let some = |key: &str| -> Result<Option<f64>, Reason> {
+/// What was measured, and cells that say nothing of it: no reason not to predict it.
+fn measured(text: &impl Fn(&str) -> String, notes: &str) -> (Measured, Vec<String>) {
+    let mut passed_over = Vec::new();
+    let mut some = |key: &str| -> Option<f64> {
         let cell = text(key);
-        if cell.is_empty() {
-            return Ok(None);
+        if unknown(&cell) {
+            return None;
         }
-        let value = cell.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
-        let wrong =
-            || Reason::new(format!("`{key}`: expected a number above 0, found `{}`", cut(&cell)));
-        value.map(Some).ok_or_else(wrong)
+        let value = number(&cell).filter(|value| *value > 0.0);
+        if value.is_none() {
+            let found = cut(&cell);
+            passed_over
+                .push(format!("`{key}` not compared: expected a number above 0, found `{found}`"));
+        }
+        value
     };
     let seconds = |ms: Option<f64>, median: bool| Some(Time { seconds: ms? / 1e3, median });
     let median = notes.contains("median TPOT");
     // Where a source does not say, its times grow with the clients as means do, which the first burst is in.
     let unstated = notes.contains("median or mean not stated");
-    let ttft = seconds(some("ttft_ms_mean")?, false).or(seconds(some("ttft_ms_p50")?, !unstated));
-    let tpot = seconds(some("tpot_ms")?, median).or(seconds(some("itl_ms")?, false));
+    let [mean_ms, median_ms] = ["ttft_ms_mean", "ttft_ms_p50"].map(&mut some);
+    let ttft = seconds(mean_ms, false).or(seconds(median_ms, !unstated));
+    let [tpot_ms, itl_ms] = ["tpot_ms", "itl_ms"].map(&mut some);
+    let tpot = seconds(tpot_ms, median).or(seconds(itl_ms, false));
     let derived = notes.contains("DERIVED");
-    Ok(Measured {
-        output_tokens_per_s: some("throughput_output_tok_s")?,
+    let measured = Measured {
+        output_tokens_per_s: some("throughput_output_tok_s"),
         derived,
         decode_only: notes.contains("decode only"),
         ttft,
         tpot,
-        latency: if derived { None } else { seconds(some("e2e_ms")?, false) },
+        latency: seconds(some("e2e_ms"), false).filter(|_| !derived),
         rate: None,
-    })
+    };
+    (measured, passed_over)
 }
 
 /// What the notes tell of the engine's settings: `max_num_seqs=128`, or a command's `--max-num-seqs 128`.

@@ -67,11 +67,13 @@ impl Load {
             told.or_else(|| after(notes, "; requests=")).or_else(|| after(notes, " requests="));
         let told = told.or_else(|| before(notes, "requests"));
         let requests = told.and_then(whole);
-        if text.starts_with("conc") || text.contains("users") {
+        let closed = ["conc", "max_conc", "max-conc"].iter().any(|word| text.starts_with(word));
+        if closed || text.contains("users") || text.contains("clients") {
             let clients = count(all.first().copied())?;
             return Ok(Self::Closed { clients, requests });
         }
-        if text.contains("bs=") || text.contains("batch=") {
+        let batch = ["bs=", "bs ", "batch=", "batch ", "batch_size=", "batch size="];
+        if batch.iter().any(|word| text.contains(word)) {
             return Ok(Self::Together { requests: count(all.first().copied())? });
         }
         if text.contains("=inf") || text == "inf" {
@@ -83,9 +85,12 @@ impl Load {
         if text.contains("offline") || text == "saturated" {
             return Ok(Self::Queue { requests });
         }
-        let rated = ["rate", "qps", "req/s", "sessions/s"].iter().any(|word| text.contains(word));
+        let rated = ["rate", "qps", "rps", "req/s", "requests/s", "sessions/s"]
+            .iter()
+            .any(|word| text.contains(word));
         if !rated || all.is_empty() {
-            return Err(unread("neither clients nor a rate"));
+            let expected = "neither clients nor a rate; expected the like of conc=64, rate=8, static bs=16 or offline";
+            return Err(unread(expected));
         }
         let span = after(&text, "(2x").or_else(|| after(&text, "("));
         let span = span.filter(|_| text.contains("s)"));

@@ -1,6 +1,8 @@
 //! From what benchmarks call things to the sheets' rows, formats and layouts.
 
-use roofline::{Accelerator, Attention, Engine, Format, Formats, KvFormat, Layout, Model, Sheets};
+use roofline::{
+    Accelerator, Arithmetic, Attention, Engine, Format, Formats, KvFormat, Layout, Model, Sheets,
+};
 
 use crate::point::{Point, Reason};
 
@@ -17,7 +19,7 @@ pub(crate) struct Resolved<'a> {
 }
 
 pub(crate) fn resolve<'a>(sheets: &'a Sheets, point: &Point) -> Result<Resolved<'a>, Reason> {
-    let mut assumed = Vec::new();
+    let mut assumed = point.passed_over.clone();
     let model = model(sheets, &point.model)?;
     let accelerator = accelerator(sheets, &point.accelerator)?;
     let engine = engine(sheets, &point.engine)?;
@@ -105,12 +107,10 @@ fn formats(
     let row = model.row().name();
     let is = |names: &[&str]| names.iter().any(|name| row.starts_with(name));
     let chip = accelerator.row().name();
-    let blackwell =
-        ["b200", "b300", "gb200", "gb300", "rtx-pro"].iter().any(|name| chip.starts_with(name));
     // gpt-oss is published with experts in MXFP4 and the rest in bfloat16, whatever a row calls it; Blackwell multiplies
     // them in 8 bits.
     if is(&["gpt-oss"]) {
-        let experts = if blackwell { Format::Mxfp4Fp8 } else { Format::Mxfp4 };
+        let experts = model.published_experts.on(accelerator);
         return Ok(Formats { weights: Format::Bf16, experts, kv: KvFormat::Bf16 });
     }
     // These are published with a scale per block of 128 x 128, whatever a row calls it.
@@ -122,7 +122,7 @@ fn formats(
         text.split_whitespace().find_map(|word| word.strip_prefix(key))
     };
     let read = |name: &str| -> Result<Format, Reason> {
-        Ok(in_blocks(match name {
+        let format = in_blocks(match name {
             "fp16" | "bf16" | "float16" | "bfloat16" | "half" => Format::Bf16,
             "fp8" | "fp8_e4m3" | "w8a8" => Format::Fp8,
             "fp4" | "nvfp4" if !chip.starts_with("mi") => Format::Nvfp4,
@@ -140,9 +140,9 @@ fn formats(
                     )));
                 }
             },
-        }))
+        });
+        Ok(if format.arithmetic() == Arithmetic::Fp8 { format.on(accelerator) } else { format })
     };
-    let name = point.model.to_ascii_lowercase();
     // Submitters to MLPerf serve in 8 bits where they do not say it, the least that holds the accuracy of its closed division.
     let mlperf =
         point.source.starts_with("MLPerf") && accelerator.row().stated("fp8_tflops").is_some();
@@ -154,17 +154,12 @@ fn formats(
                 && (first != "bf16" || text.contains("unspecified"));
             let format = if !untold {
                 read(first)?
-            } else if name.contains("nvfp4") || name.contains("-fp4") {
-                Format::Nvfp4
-            } else if mlperf
-                || name.contains("fp8")
-                || is(&["deepseek-r1", "deepseek-v3", "kimi-k2", "minimax"]) && !is(&["kimi-k2.5"])
-            {
+            } else if let Some(told) = Format::told_by(&point.model) {
+                in_blocks(told).on(accelerator)
+            } else if mlperf {
                 in_blocks(Format::Fp8)
-            } else if is(&["kimi-k2.5"]) {
-                Format::Int4
             } else {
-                Format::Bf16
+                model.published.on(accelerator)
             };
             if untold {
                 assumed.push(format!("weights as published, {format}"));
@@ -172,6 +167,10 @@ fn formats(
             (format, format)
         }
     };
+    let eight = |format| format == Format::Int8 && text.contains("fp8");
+    if eight(weights) || eight(experts) {
+        assumed.push("weights in 8 bits, multiplied in 16: the accelerator has no FP8".to_owned());
+    }
     // Checkpoints that NVIDIA quantised for TensorRT-LLM ask for a cache in 8 bits.
     let silicon = point.source.contains("silicon") && !point.date.starts_with("20");
     let asked = engine.row().name() == "trtllm" && weights != Format::Bf16 && !silicon;

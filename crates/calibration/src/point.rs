@@ -46,6 +46,8 @@ pub struct Point {
     pub settings: Settings,
     /// What came of it.
     pub measured: Measured,
+    /// Cells of its row that could not be used, and why, though it can be predicted without them.
+    pub passed_over: Vec<String>,
     /// Why nothing can be predicted for it, found when it was read.
     pub refused: Option<Reason>,
 }

@@ -18,8 +18,8 @@ use crate::{output, simulate};
 ///
 /// A CSV with a row for each point, of these columns at least: model, gpu, engine, isl, osl, concurrency_or_rate
 /// (conc=64, rate=8, qps=4, static bs=16, rate=inf n=1000, offline). More that is used: quantization, n_gpus, tp, pp, ep, dp,
-/// engine_version, throughput_output_tok_s, ttft_ms_mean, ttft_ms_p50, tpot_ms, itl_ms, e2e_ms, notes. A row that cannot be
-/// predicted says why.
+/// engine_version, throughput_output_tok_s, ttft_ms_mean, ttft_ms_p50, tpot_ms, itl_ms, e2e_ms, notes. Columns may stand in
+/// any order, and others beside them. A row that cannot be predicted says why.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Measured points
@@ -44,13 +44,7 @@ type Predicted = (String, Point, Result<Prediction, Reason>);
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let sheets = simulate::sheets(&arguments.sheet)?;
     let bands = Bands::built_in()?;
-    let mut points = Vec::new();
-    for file in &arguments.points {
-        let name = file.display().to_string();
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
-        let sheet = Sheet::read(&name, &String::from_utf8_lossy(&bytes))?;
-        points.extend(sheet.points.into_iter().map(|point| (name.clone(), point)));
-    }
+    let points = points(&arguments.points)?;
     let predicted = predict_all(&sheets, points);
     let mut summary = Summary::default();
     for (_, point, outcome) in &predicted {
@@ -77,6 +71,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             output::print(&rows)?;
             eprint!("{text}");
             Ok(())
+        }
+    }
+}
+
+/// The points of all files. One that is none of these stops a run of that file alone; among others it is passed over aloud.
+fn points(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Point)>> {
+    let mut points = Vec::new();
+    let mut strange = Vec::new();
+    for file in files {
+        let name = file.display().to_string();
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+        match Sheet::read(&name, &String::from_utf8_lossy(&bytes)) {
+            Ok(sheet) => points.extend(sheet.points.into_iter().map(|point| (name.clone(), point))),
+            Err(error) => strange.push(error),
+        }
+    }
+    match strange.first() {
+        Some(error) if strange.len() == files.len() => Err(error.clone().into()),
+        _ => {
+            strange.iter().for_each(|error| eprintln!("farthing: passed over: {error}"));
+            Ok(points)
         }
     }
 }

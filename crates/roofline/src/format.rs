@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::accelerator::Arithmetic;
+use crate::accelerator::{Accelerator, Arithmetic};
 
 /// How weights are kept, and with it in which type they are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,40 @@ impl Format {
             Self::Nvfp4 => "nvfp4",
             Self::Mxfp4 => "mxfp4",
             Self::Mxfp4Fp8 => "mxfp4-fp8",
+        }
+    }
+
+    /// The format that a model's name tells, such as that of `Qwen3-32B-FP8` or `Qwen3-14B-AWQ`; `None` if it tells none.
+    #[must_use]
+    pub fn told_by(model: &str) -> Option<Self> {
+        let name = model.to_ascii_lowercase();
+        let told = [
+            ("mxfp4", Self::Mxfp4),
+            ("nvfp4", Self::Nvfp4),
+            ("fp4", Self::Nvfp4),
+            ("fp8", Self::Fp8),
+            ("int8", Self::Int8),
+            ("w8a16", Self::Int8),
+            ("int4", Self::Int4),
+            ("w4a16", Self::Int4),
+            ("awq", Self::Int4),
+            ("gptq", Self::Int4),
+        ];
+        let parts = || name.split(|letter: char| !letter.is_ascii_alphanumeric());
+        told.into_iter().find(|(word, _)| parts().any(|part| part == *word)).map(|(_, own)| own)
+    }
+
+    /// What an accelerator makes of weights that are kept so: without arithmetic in 8-bit floats they are multiplied in
+    /// bfloat16 (vLLM's Marlin kernels), and where there is such in 4-bit floats, MXFP4 is multiplied in 8 bits.
+    #[must_use]
+    pub fn on(self, accelerator: &Accelerator) -> Self {
+        let has = |figure| accelerator.row().stated(figure).is_some();
+        // AMD's engines multiply MXFP4 in bfloat16.
+        let nvidia = !accelerator.row().name().starts_with("mi");
+        match self {
+            Self::Fp8 | Self::Fp8Block if !has("fp8_tflops") => Self::Int8,
+            Self::Mxfp4 if has("fp4_tflops") && nvidia => Self::Mxfp4Fp8,
+            own => own,
         }
     }
 

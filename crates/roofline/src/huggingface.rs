@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::format::Format;
 use crate::model::{Model, as_f64};
 use crate::sheet::SheetError;
 
@@ -144,7 +145,9 @@ impl Config<'_> {
         expected: &'static str,
         found: Option<&Value>,
     ) -> ConfigError {
-        let found = found.map_or_else(|| "nothing".to_owned(), |value| format!("`{value}`"));
+        let shown = |value: &Value| value.to_string().chars().take(80).collect::<String>();
+        let found =
+            found.map_or_else(|| "nothing".to_owned(), |value| format!("`{}`", shown(value)));
         ConfigError::Key { name: self.name.to_owned(), key, expected, found }
     }
 
@@ -251,7 +254,59 @@ impl Config<'_> {
                 put("shared_ffn", shared);
             }
         }
+        if let Some((weights, experts)) = self.published()? {
+            row.put_word("published", weights.name());
+            row.put_word("published_experts", experts.name());
+        }
         Ok(Model::from_row(row)?)
+    }
+
+    /// The formats of weights and of routed experts that `quantization_config` tells; `None` without one: as trained.
+    fn published(&self) -> Result<Option<(Format, Format)>, ConfigError> {
+        const KEY: &str = "quantization_config";
+        let told = [self.whole, self.text].into_iter().find_map(|config| config.get(KEY));
+        let Some(told) = told.filter(|value| !value.is_null()) else { return Ok(None) };
+        let word = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
+        let bits = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64);
+        let integers = |bits| match bits {
+            Some(4) => Some(Format::Int4),
+            Some(8) => Some(Format::Int8),
+            _ => None,
+        };
+        let in_blocks = told.get("weight_block_size").is_some_and(|size| !size.is_null());
+        let format = match word("quant_method") {
+            "fp8" if in_blocks => Some(Format::Fp8Block),
+            "fp8" | "fbgemm_fp8" => Some(Format::Fp8),
+            "awq" | "gptq" => integers(bits(told, "bits")),
+            "mxfp4" => return Ok(Some((Format::Bf16, Format::Mxfp4))),
+            "modelopt" => match word("quant_algo") {
+                "FP8" => Some(Format::Fp8),
+                "NVFP4" => Some(Format::Nvfp4),
+                _ => None,
+            },
+            "compressed-tensors" => {
+                let groups = told.get("config_groups").and_then(Value::as_object);
+                let weights = groups.and_then(|groups| groups.values().next()?.get("weights"));
+                weights.and_then(|weights| {
+                    let kind = weights.get("type").and_then(Value::as_str);
+                    let strategy = weights.get("strategy").and_then(Value::as_str);
+                    match (kind, bits(weights, "num_bits")) {
+                        (Some("float"), Some(8)) if strategy == Some("block") => {
+                            Some(Format::Fp8Block)
+                        }
+                        (Some("float"), Some(8)) => Some(Format::Fp8),
+                        (Some("float"), Some(4)) => Some(Format::Nvfp4),
+                        (Some("int"), bits) => integers(bits),
+                        _ => None,
+                    }
+                })
+            }
+            _ => None,
+        };
+        let expected = "a `quant_method` of `fp8`, `fbgemm_fp8`, `awq`, `gptq`, `mxfp4`, `modelopt` or \
+                        `compressed-tensors`, in 8 or 4 bits";
+        let format = format.ok_or_else(|| self.wrong(KEY, expected, Some(told)))?;
+        Ok(Some((format, format)))
     }
 
     /// Tokens of the window, and how many layers have it.

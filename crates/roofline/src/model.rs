@@ -1,5 +1,6 @@
 //! Models: shapes, and the parameters, cache bytes and arithmetic that follow from them.
 
+use crate::format::Format;
 use crate::sheet::{self, Kind, Missing, Row, SheetError};
 
 const KIND: Kind = Kind {
@@ -27,7 +28,7 @@ const KIND: Kind = Kind {
         "moe_ffn",
         "shared_ffn",
     ],
-    words: &[],
+    words: &["published", "published_experts"],
 };
 
 /// A model's shape. Widths count elements.
@@ -50,6 +51,10 @@ pub struct Model {
     pub ffn: u64,
     /// Layers with experts.
     pub experts: Option<Experts>,
+    /// How its weights are published.
+    pub published: Format,
+    /// How the weights of its routed experts are.
+    pub published_experts: Format,
 }
 
 /// How layers attend.
@@ -155,7 +160,21 @@ impl Model {
         let experts = shape.experts(layers)?;
         let all_experts = experts.is_some_and(|experts| experts.layers == layers);
         let ffn = if all_experts { 0 } else { shape.count("ffn")? };
-        let model = Self { layers, hidden, vocab, tied, attention, window, ffn, experts, row };
+        let published = shape.format("published")?.unwrap_or(Format::Bf16);
+        let published_experts = shape.format("published_experts")?.unwrap_or(published);
+        let model = Self {
+            layers,
+            hidden,
+            vocab,
+            tied,
+            attention,
+            window,
+            ffn,
+            experts,
+            published,
+            published_experts,
+            row,
+        };
         let parameters = model.counted(|experts| experts.routed, if tied { 1 } else { 2 });
         if parameters > MOST_PARAMETERS {
             return Err(model.row.wrong(format!(
@@ -275,6 +294,14 @@ impl Shape<'_> {
     /// A whole number above 0 that must be stated.
     fn count(&self, key: &'static str) -> Result<u64, SheetError> {
         self.some(key)?.ok_or_else(|| self.row.wrong(format!("`{key}` is not stated")))
+    }
+
+    /// A number format, if stated.
+    fn format(&self, key: &'static str) -> Result<Option<Format>, SheetError> {
+        let word = self.row.word(key);
+        let read =
+            |word: &str| word.parse().map_err(|error| self.row.wrong(format!("`{key}`: {error}")));
+        word.map(read).transpose()
     }
 
     /// A whole number above 0, if stated.

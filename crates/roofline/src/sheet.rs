@@ -84,6 +84,10 @@ impl Row {
         self.figures.push(Figure { key, value, source: source.to_owned() });
     }
 
+    pub(crate) fn put_word(&mut self, key: &'static str, word: &str) {
+        self.words.push((key, word.to_owned()));
+    }
+
     /// The row's name.
     #[must_use]
     pub fn name(&self) -> &str {

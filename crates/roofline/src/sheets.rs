@@ -104,7 +104,7 @@ impl Sheets {
 
 /// A model's name without what does not change its shape.
 fn spelling(name: &str) -> String {
-    const ENDINGS: [&str; 12] = [
+    const ENDINGS: [&str; 22] = [
         "-instruct",
         "-chat",
         "-hf",
@@ -117,6 +117,16 @@ fn spelling(name: &str) -> String {
         "-0528",
         "-v0.1",
         "-bf16",
+        "-base",
+        "-thinking",
+        "-awq",
+        "-gptq",
+        "-int4",
+        "-int8",
+        "-w4a16",
+        "-w8a16",
+        "-w8a8",
+        "-mxfp4",
     ];
     let own = name.rsplit('/').next().unwrap_or(name).trim().to_ascii_lowercase();
     let own = own.replace([' ', '_'], "-");

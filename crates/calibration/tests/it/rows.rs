@@ -1,6 +1,6 @@
 //! Rows of a CSV, sound and odd: each is predicted, or says in one sentence why not.
 
-use calibration::{Lengths, Load, Metric, Regime, Sheet, Stage, predict};
+use calibration::{Lengths, Load, Metric, Point, Regime, Sheet, Stage, predict};
 use proptest::prelude::*;
 use roofline::Sheets;
 
@@ -54,9 +54,8 @@ fn an_odd_row_says_why_it_is_not_predicted() {
     assert_eq!(of("isl", ""), "`isl` is not stated");
     assert_eq!(of("isl", "0"), "`isl`: expected a number of tokens from 1, found `0`");
     assert_eq!(of("osl", "-5"), "`osl`: expected a number of tokens from 1, found `-5`");
-    assert_eq!(of("osl", "NaN"), "`osl`: expected a number of tokens from 1, found `NaN`");
-    assert_eq!(of("tpot_ms", "nan"), "`tpot_ms`: expected a number above 0, found `nan`");
-    assert_eq!(of("tpot_ms", "-1"), "`tpot_ms`: expected a number above 0, found `-1`");
+    assert_eq!(of("osl", "NaN"), "`osl` is not stated");
+    assert_eq!(of("osl", "inf"), "`osl`: expected a number of tokens from 1, found `inf`");
     assert_eq!(of("tp", "x"), "`tp`: expected a whole number from 1, found `x`");
     assert_eq!(of("tp", "3"), "tp 3 x pp 1 x dp 1 does not make 1 accelerators");
     assert_eq!(of("concurrency_or_rate", ""), "no load is stated: neither clients nor a rate");
@@ -67,7 +66,7 @@ fn an_odd_row_says_why_it_is_not_predicted() {
     assert_eq!(of("concurrency_or_rate", "rate=0"), "the load `rate=0` states no rate above 0");
     assert_eq!(
         of("concurrency_or_rate", "some"),
-        "the load `some` states neither clients nor a rate"
+        "the load `some` states neither clients nor a rate; expected the like of conc=64, rate=8, static bs=16 or offline"
     );
     assert_eq!(of("concurrency_or_rate", "conc=900000"), "the run is too long to be simulated");
     assert_eq!(
@@ -80,7 +79,7 @@ fn an_odd_row_says_why_it_is_not_predicted() {
     );
     assert_eq!(
         of("notes", "DISAGG; prefill_workers=1"),
-        "prefill and decode run on workers of their own, which is not simulated"
+        "prefill and decode run on workers of their own: of such runs nothing was validated (`simulate --pools` has them)"
     );
     assert_eq!(
         of("notes", "cmd=x --speculative-algorithm EAGLE"),
@@ -114,6 +113,67 @@ fn rows_keep_their_lines_over_quotes_and_empty_lines() {
     assert!(sheet.points.iter().all(|point| point.refused.is_none()));
 }
 
+/// Nobody's row gets lost, whatever stands in a row above it.
+#[test]
+fn a_slip_in_one_row_leaves_the_others_as_they_are() {
+    let why = |point: &Point| point.refused.as_ref().map(ToString::to_string);
+    let sound = row(&[]);
+    // A quote within a cell is a letter.
+    let inches = sheet(&[sound.replace("made up", "a 3\" disk"), sound.clone()]);
+    assert_eq!(inches.points.iter().map(why).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(inches.points[0].source, "a 3\" disk");
+    // One that is not closed ends with its line, whether or not there is another further down.
+    let open = "a quote is opened and not closed".to_owned();
+    let unclosed = sound.replace("made up", "\"made up");
+    let found = sheet(&[unclosed.clone(), sound.clone(), row(&[("notes", "a, b")]), sound.clone()]);
+    let reasons: Vec<_> = found.points.iter().map(why).collect();
+    assert_eq!(reasons, [Some(open.clone()), None, None, None]);
+    assert_eq!(found.points.iter().map(|point| point.line).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    let last = sheet(&[sound.clone(), unclosed]);
+    assert_eq!(last.points.iter().map(why).collect::<Vec<_>>(), [None, Some(open)]);
+    // A row of commas is a row, a line of nothing is none; cells without a name may be empty.
+    let commas = ",".repeat(HEAD.matches(',').count()) + "\n";
+    let empty = sheet(&[commas, "\n".to_owned(), sound.trim_end().to_owned() + ",,\n"]);
+    assert_eq!(empty.points.len(), 2);
+    assert_eq!(why(&empty.points[0]).as_deref(), Some("`isl` is not stated"));
+    assert_eq!(why(&empty.points[1]), None);
+}
+
+/// What was measured is not needed to predict it.
+#[test]
+fn odd_cells_of_what_was_measured_are_told_and_not_compared() {
+    let sheets = Sheets::built_in().unwrap();
+    let of = |text: &str| predict(&sheets, &sheet(&[row(&[("tpot_ms", text)])]).points[0]).unwrap();
+    for odd in ["-1", "0", "fast", "7,5"] {
+        let expected = format!("`tpot_ms` not compared: expected a number above 0, found `{odd}`");
+        assert_eq!(of(odd).assumed, [expected]);
+        assert_eq!(of(odd).tpot_s, of("7.5").tpot_s);
+    }
+    for nothing in ["", "nan", "N/A", "-"] {
+        assert!(of(nothing).assumed.is_empty());
+    }
+    let read = |key: &str, text: &str| sheet(&[row(&[(key, text)])]).points.remove(0);
+    assert_eq!(read("tpot_ms", "1,007.5").measured.tpot.unwrap().seconds, 1.0075);
+    assert_eq!(read("isl", "1,024").isl, Some(1_024.0));
+    assert_eq!(read("isl", "1e3").isl, Some(1_000.0));
+    assert_eq!(read("osl", "mean 3880").osl, Some(3_880.0));
+    assert_eq!((read("tp", "2.0").tensor, read("tp", "nan").tensor), (Some(2), None));
+}
+
+#[test]
+fn a_models_name_tells_its_format() {
+    let sheets = Sheets::built_in().unwrap();
+    let of = |changes: &[(&str, &str)]| {
+        predict(&sheets, &sheet(&[row(changes)]).points[0]).unwrap().assumed.join("; ")
+    };
+    let named = |model: &str| of(&[("model", model), ("quantization", "")]);
+    assert_eq!(named("Qwen/Qwen3-14B-AWQ"), "weights as published, int4");
+    assert_eq!(named("Qwen/Qwen3-14B-FP8"), "weights as published, fp8");
+    // What has no arithmetic for 8-bit floats keeps weights in them all the same.
+    let a100 = of(&[("gpu", "A100 SXM 80GB"), ("quantization", "fp8")]);
+    assert_eq!(a100, "weights in 8 bits, multiplied in 16: the accelerator has no FP8");
+}
+
 #[test]
 fn loads_are_read_as_benchmarks_write_them() {
     let read = |text: &str, notes: &str| Load::read(text, notes).unwrap();
@@ -126,6 +186,10 @@ fn loads_are_read_as_benchmarks_write_them() {
         read("conc=256 n=3000 (sharegpt)", ""),
         Load::Closed { clients: 256, requests: Some(3000) }
     );
+    assert_eq!(read("max_concurrency=64", ""), Load::Closed { clients: 64, requests: None });
+    assert_eq!(read("64 clients", ""), Load::Closed { clients: 64, requests: None });
+    assert_eq!(read("batch size=16", ""), Load::Together { requests: 16 });
+    assert_eq!(read("4 rps", ""), open(&[(4.0, None)], None));
     assert_eq!(read("static bs=16", ""), Load::Together { requests: 16 });
     assert_eq!(read("rate=inf n=1000", ""), Load::Together { requests: 1000 });
     assert_eq!(read("qps=INF", "500 requests; means"), Load::Together { requests: 500 });

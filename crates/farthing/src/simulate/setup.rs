@@ -20,7 +20,7 @@ const GIB: f64 = 1_073_741_824.0;
 /// What serves, as it is asked for.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Serving {
-    /// The model: llama-3.1-8b, or a Hugging Face `config.json`
+    /// The model: llama-3.1-8b, Qwen/Qwen3-32B-FP8, or a Hugging Face `config.json`
     #[arg(long, value_name = "NAME|FILE")]
     model: String,
     /// The accelerator: h100, l40s, mi300x and more; `simulate` compares several: h100,h200
@@ -32,9 +32,10 @@ pub(crate) struct Serving {
     /// The engine, with its defaults: vllm, sglang, trtllm
     #[arg(long, value_name = "NAME", default_value = "vllm")]
     engine: String,
-    /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4
-    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
-    weights: Format,
+    /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4 [default: as the model's name says, or as it is
+    /// published]
+    #[arg(long, value_name = "FORMAT")]
+    weights: Option<Format>,
     /// How weights of routed experts are kept [default: as the others]
     #[arg(long, value_name = "FORMAT")]
     experts: Option<Format>,
@@ -84,18 +85,30 @@ impl Serving {
     pub(super) fn replica_on(&self, gpu: &str) -> anyhow::Result<Replica> {
         let sheets = sheets(&self.sheet)?;
         let model = model(&sheets, &self.model)?;
-        let experts = self.experts.unwrap_or(self.weights);
-        let formats = Formats { weights: self.weights, experts, kv: self.kv };
+        let accelerator = accelerator(&sheets, gpu)?;
+        let formats = self.formats(&model, accelerator);
         let wanted = Wanted {
             sheets: &sheets,
             model: &model,
-            accelerator: accelerator(&sheets, gpu)?,
+            accelerator,
             engine: engine(&sheets, &self.engine)?,
         };
         let setup = wanted.setup(wanted.accelerator, Layout::tensor(self.tp), formats)?;
         let memory = setup.memory().map_err(|error| wanted.explain(&setup, error))?;
         let engine = self.limits(&setup)?;
         Ok(Replica { setup, memory, engine })
+    }
+
+    /// The formats that were asked for, or else those of the model.
+    fn formats(&self, model: &Model, accelerator: &Accelerator) -> Formats {
+        // A file says it itself.
+        let name = Some(&self.model).filter(|name| !name.ends_with(".json"));
+        let told = name.and_then(|name| Format::told_by(name)).map(|own| own.on(accelerator));
+        let told = self.weights.or(told);
+        let weights = told.unwrap_or_else(|| model.published.on(accelerator));
+        let experts = self.experts.or(told);
+        let experts = experts.unwrap_or_else(|| model.published_experts.on(accelerator));
+        Formats { weights, experts, kv: self.kv }
     }
 
     /// The engine's defaults on this setup, and what was asked for instead.
@@ -146,7 +159,11 @@ pub(crate) fn model(sheets: &Sheets, name: &str) -> anyhow::Result<Model> {
         let text = read(Path::new(name))?;
         return Ok(Model::from_hugging_face(name, &text)?);
     }
-    Ok(find("model", "--model", &sheets.models, Model::row, name)?.clone())
+    // What does not change a model's shape may be in its name: whose it is, -Instruct, -FP8.
+    match sheets.model(name) {
+        Ok(model) => Ok(model.clone()),
+        Err(_) => Ok(find("model", "--model", &sheets.models, Model::row, name)?.clone()),
+    }
 }
 
 pub(crate) fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> anyhow::Result<&'a Accelerator> {

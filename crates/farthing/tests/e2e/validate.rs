@@ -53,6 +53,21 @@ fn every_row_is_predicted_with_an_interval_or_says_why_not() {
     );
 }
 
+/// Whoever names all files of a folder learns which of them hold no points; the others are predicted.
+#[test]
+fn files_of_something_else_are_passed_over_aloud_and_alone_an_error() {
+    let home = home();
+    std::fs::write(home.config().with_file_name("kernels.csv"), "system,op\nh100,gemm\n").unwrap();
+    let both = home.run(&["validate", "kernels.csv", "points.csv", "--out", "rows.csv"]);
+    assert_eq!(both.code, Some(0), "{}", both.err);
+    assert!(both.out.starts_with("5 rows, of which 3 are predicted"), "{}", both.out);
+    let told = "farthing: passed over: kernels.csv, line 1: no column `model`";
+    assert!(both.err.starts_with(told), "{}", both.err);
+    let alone = home.run(&["validate", "kernels.csv"]);
+    assert_eq!(alone.code, Some(1));
+    assert!(alone.err.starts_with("farthing: kernels.csv, line 1: no column"), "{}", alone.err);
+}
+
 #[test]
 fn the_json_has_rows_summary_and_reasons() {
     let home = home();

@@ -1,7 +1,7 @@
 //! Shapes from a `config.json`.
 
 use proptest::prelude::*;
-use roofline::{Attention, Model};
+use roofline::{Attention, Format, Model};
 
 use crate::setups::sheets;
 
@@ -52,6 +52,45 @@ fn a_config_gives_the_shape_that_the_sheet_has() {
         "num_attention_heads": 40, "num_experts_per_tok": 1, "num_hidden_layers": 48, "num_key_value_heads": 8,
         "num_local_experts": 128, "vocab_size": 202048}, "vision_config": {"hidden_size": 1408}}"#;
     same_shape(maverick, "llama-4-maverick");
+}
+
+#[test]
+fn the_formats_that_a_config_tells_are_those_of_the_model() {
+    let of = |quantization: &str| {
+        let json = LLAMA.replace("{", &format!("{{\"quantization_config\": {quantization}, "));
+        Model::from_hugging_face("x", &json).map(|model| (model.published, model.published_experts))
+    };
+    let both = |format| (format, format);
+    assert_eq!(of("null").unwrap(), both(Format::Bf16));
+    assert_eq!(of(r#"{"quant_method": "fp8"}"#).unwrap(), both(Format::Fp8));
+    let blocks = r#"{"quant_method": "fp8", "weight_block_size": [128, 128]}"#;
+    assert_eq!(of(blocks).unwrap(), both(Format::Fp8Block));
+    assert_eq!(of(r#"{"quant_method": "awq", "bits": 4}"#).unwrap(), both(Format::Int4));
+    assert_eq!(of(r#"{"quant_method": "gptq", "bits": 8}"#).unwrap(), both(Format::Int8));
+    let oss = of(r#"{"quant_method": "mxfp4"}"#).unwrap();
+    assert_eq!(oss, (Format::Bf16, Format::Mxfp4));
+    let nvidia = r#"{"quant_method": "modelopt", "quant_algo": "NVFP4"}"#;
+    assert_eq!(of(nvidia).unwrap(), both(Format::Nvfp4));
+    let tensors = |weights: &str| {
+        of(&format!(
+            r#"{{"quant_method": "compressed-tensors", "config_groups": {{"group_0": {{"weights": {weights}}}}}}}"#
+        ))
+    };
+    let float = tensors(r#"{"num_bits": 8, "type": "float", "strategy": "channel"}"#);
+    assert_eq!(float.unwrap(), both(Format::Fp8));
+    assert_eq!(tensors(r#"{"num_bits": 4, "type": "int"}"#).unwrap(), both(Format::Int4));
+    // What is not known is not taken for bfloat16.
+    for odd in [r#"{"quant_method": "gptq", "bits": 3}"#, r#"{"quant_method": "exl2"}"#, "7"] {
+        let error = of(odd).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`x`: `quantization_config`: expected a `quant_method`"),
+            "{error}"
+        );
+    }
+    assert_eq!(sheets().model("gpt-oss-120b").unwrap().published_experts, Format::Mxfp4);
+    assert_eq!(Format::told_by("Qwen/Qwen3-14B-AWQ"), Some(Format::Int4));
+    assert_eq!(Format::told_by("Qwen/Qwen3-32B-FP8"), Some(Format::Fp8));
+    assert_eq!(Format::told_by("fp8ish-model"), None);
 }
 
 #[test]
