@@ -64,7 +64,7 @@ struct Row {
     high: f64,
 }
 
-/// How much wider an interval is, in logarithms, where the kernels of this accelerator were not measured.
+/// How much wider an interval is, in logarithms, where nothing of the kind was measured.
 const WIDER: f64 = 1.5;
 
 impl Bands {
@@ -145,13 +145,12 @@ impl Bands {
             ("-", regime) => regime.to_owned(),
             (kind, regime) => format!("{kind}, {regime}"),
         };
-        let (mut low, mut high) = (row.low, row.high);
-        let mut why = format!("errors of {} measured points: {what}", row.points);
-        if basis == Basis::Generic {
-            (low, high) = (low.powf(WIDER), high.powf(WIDER));
-            why += "; wider, for kernels were not measured on this accelerator";
+        let why = format!("errors of {} measured points: {what}", row.points);
+        let band = Band { low: row.low, high: row.high, why };
+        match basis {
+            Basis::Generic => band.wider("kernels were not measured on this accelerator"),
+            _ => band,
         }
-        Band { low, high, why }
     }
 }
 
@@ -248,6 +247,40 @@ fn widened(points: &[&Residual], models: &[&str]) -> f64 {
     };
     let steps = (0..60).map(|step| 1.0 + 0.05 * f64::from(step));
     steps.into_iter().find(|wider| covered(*wider) >= WANTED).unwrap_or(4.0)
+}
+
+/// The longest prompts and replies, in mean tokens of a run, that `data/intervals.txt` rests on.
+const LONGEST: [(&str, f64); 2] =
+    [("prompts are longer than 32,768", 32_768.0), ("replies are longer than 8,192", 8_192.0)];
+/// The most accelerators of a replica in a server.
+const SERVER: u32 = 8;
+
+/// Why no measured run was like this: prompts or replies longer than any, in mean tokens, or a replica that spans servers.
+#[must_use]
+pub fn beyond(setup: &Setup, lengths: [f64; 2]) -> Option<String> {
+    let long = LONGEST.into_iter().zip(lengths).filter(|((_, most), mean)| mean > most);
+    let mut why: Vec<String> = long
+        .map(|((what, _), _)| format!("{what} tokens, the longest that were measured"))
+        .collect();
+    let rack = setup.accelerator.row().name().starts_with("gb");
+    if setup.layout.accelerators() > SERVER && !rack {
+        why.push(format!(
+            "a replica of more than {SERVER} spans servers, and none such was measured"
+        ));
+    }
+    (!why.is_empty()).then(|| why.join(", and "))
+}
+
+impl Band {
+    /// A wider one, for a reason.
+    #[must_use]
+    pub fn wider(self, why: &str) -> Self {
+        Self {
+            low: self.low.powf(WIDER),
+            high: self.high.powf(WIDER),
+            why: format!("{}; wider, for {why}", self.why),
+        }
+    }
 }
 
 /// The 90 % interval of a quantity that is predicted for a setup.

@@ -23,7 +23,7 @@ mod seen;
 mod serve;
 mod summary;
 
-pub use bands::{Band, Bands, Metric, Residual, interval, made};
+pub use bands::{Band, Bands, Metric, Residual, beyond, interval, made};
 pub use csv::{ColumnError, Sheet};
 pub use fit::{Fitted, fit};
 pub use formats::{FormatError, read};

@@ -1,7 +1,7 @@
 //! Intervals.
 
-use calibration::{Bands, Kind, Metric, Regime, Residual, made};
-use roofline::Basis;
+use calibration::{Bands, Kind, Metric, Regime, Residual, beyond, interval, made};
+use roofline::{Basis, Format, Formats, KvFormat, Layout, Routing, Setup, Sheets};
 
 const SHEET: &str = "# made up\ntpot - - 900 0.5 2\ntpot dense decode-bound 300 0.8 1.25\ntpot dense - 400 0.7 1.5\n";
 
@@ -19,6 +19,33 @@ fn the_nearest_interval_counts_and_is_wider_where_kernels_were_not_measured() {
     assert!(far.why.contains("not measured on this accelerator"), "{}", far.why);
     let unknown = bands.of(Metric::Rate, Kind::Dense, Regime::DecodeBound, Basis::Measured);
     assert!(unknown.high >= 3.0 && unknown.why.contains("no rate was measured"), "{}", unknown.why);
+}
+
+#[test]
+fn what_was_never_measured_is_told_and_has_a_wider_interval() {
+    let sheets = Sheets::built_in().unwrap();
+    let setup = |gpu: &str, ranks: u32| {
+        Setup::new(
+            sheets.model("llama-3.1-405b").unwrap(),
+            sheets.accelerator(gpu).unwrap(),
+            sheets.engine("vllm").unwrap(),
+            &sheets.kernels,
+            Layout::tensor(ranks),
+            Formats { weights: Format::Fp8, experts: Format::Fp8, kv: KvFormat::Bf16 },
+            Routing::default(),
+        )
+        .unwrap()
+    };
+    assert_eq!(beyond(&setup("h100", 8), [32_768.0, 8_192.0]), None);
+    let long = beyond(&setup("h100", 8), [100_000.0, 500.0]).unwrap();
+    assert_eq!(long, "prompts are longer than 32,768 tokens, the longest that were measured");
+    let both = beyond(&setup("h100", 16), [500.0, 10_000.0]).unwrap();
+    assert!(both.starts_with("replies are longer") && both.contains("spans servers"), "{both}");
+    assert_eq!(beyond(&setup("gb200", 16), [500.0, 500.0]), None);
+    let own = interval(&setup("h100", 8), Metric::Tpot, Regime::DecodeBound).unwrap();
+    let wider = own.clone().wider(&long);
+    assert!(wider.low < own.low && wider.high > own.high);
+    assert!(wider.why.ends_with(&format!("; wider, for {long}")), "{}", wider.why);
 }
 
 #[test]

@@ -132,7 +132,13 @@ fn the_highest_rate_within_an_slo_is_found_and_simulated() {
     let lax = find(&["--find-rate=90%", "--ttft", "500ms", "--tpot", "20ms"]);
     assert!(number(&lax["search"]["highest_rate"]) > rate, "{}", lax["search"]);
     let none = simulate(&home, &[&shape[..6], &["--find-rate", "--tpot", "2ms"]]).ok();
+    let head = "llama-3.1-8b on 1 x h100-sxm with vllm: no rate keeps p99 TPOT <= 2.0 ms\n";
+    assert!(none.starts_with(head), "{none}");
     assert!(none.contains("No rate keeps p99 TPOT <= 2.0 ms: even at "), "{none}");
+    let found =
+        simulate(&home, &[&shape[..6], &["--find-rate", "--tpot", "20ms", "--gpu-hour", "2"]]).ok();
+    assert!(found.contains("highest rate, requests/s"), "{found}");
+    assert!(found.contains("USD per useful output Mtok"), "{found}");
     // A trace is played faster and slower.
     let trace = home.data().with_extension("csv");
     let rows: String = (0..600)
@@ -164,7 +170,9 @@ fn useful_tokens_are_those_of_requests_within_the_slo() {
 fn the_table_says_what_is_not_known() {
     let home = Home::new("");
     let text = simulate(&home, &[&POISSON, &PRICED]).ok();
-    for part in ["goodput: TTFT <= 500 ms, TPOT <= 50 ms", "idle", "p99", "90% intervals: TPOT -"] {
+    for part in
+        ["goodput: TTFT <= 500 ms, TPOT <= 50 ms", "idle", "p99", "90% interval", "mean TPOT"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
@@ -172,6 +180,15 @@ fn the_table_says_what_is_not_known() {
     assert!(!unpriced.contains("USD per Mtok") && unpriced.contains("--gpu-hour"), "{unpriced}");
     let flood = simulate(&home, &[&["--rate", "500", "--in", "2k", "--out", "500"]]).ok();
     assert!(flood.contains("requests came faster than they were served"), "{flood}");
+    // As much is served as comes, up to what can be: only that is uncertain.
+    assert!(flood.contains("output tokens a second") && !text.contains("output tokens a second"));
+    let none = simulate(&home, &[&["--rate", "1", "--in", "1M", "--out", "500"]]).ok();
+    let head = "llama-3.1-8b on 1 x h100-sxm with vllm: none of 10,000 requests could be served\n";
+    assert!(none.starts_with(head) && !none.contains("90% interval"), "{none}");
+    let long =
+        simulate(&home, &[&["--rate", "0.1", "--in", "100k", "--out", "9", "--requests", "9"]])
+            .ok();
+    assert!(long.contains("prompts are longer than"), "{long}");
     assert!(!text.contains("came faster"), "{text}");
 }
 
@@ -706,6 +723,30 @@ fn a_model_that_does_not_fit_says_what_is_missing_and_what_would_fit() {
     let json = home.run(&fits).json();
     assert_eq!(count(&json["gpu_time"]["total"]["gpu_ps"]), 4 * count(&json["span_ps"]));
     assert_eq!(count(&json["setup"]["gpus"]), 4);
+}
+
+/// Nobody who names an 8-bit model gets the prediction of one in 16 bits.
+#[test]
+fn weights_are_kept_as_the_name_says_or_as_the_model_is_published() {
+    let home = Home::new("");
+    let run = |model: &str, gpu: &str, more: &[&str]| {
+        let setup = ["simulate", "--model", model, "--gpu", gpu, "--json"];
+        let json = home.run(&[&setup[..], &POISSON, more].concat()).json();
+        (json["setup"]["weights"].clone(), json["setup"]["experts"].clone())
+    };
+    assert_eq!(run("Qwen/Qwen3-32B", "h100", &[]).0, "bf16");
+    assert_eq!(run("Qwen/Qwen3-32B-FP8", "h100", &[]).0, "fp8");
+    assert_eq!(run("Qwen/Qwen3-32B-FP8", "h100", &["--weights", "bf16"]).0, "bf16");
+    // Where nothing multiplies 8-bit floats they are only kept.
+    assert_eq!(run("Qwen/Qwen3-32B-FP8", "a100", &[]).0, "int8");
+    // It is published so that it fits.
+    assert_eq!(run("gpt-oss-120b", "h100", &[]), ("bf16".into(), "mxfp4".into()));
+    let config = home.data().with_file_name("config.json");
+    let llama = r#"{"model_type":"llama","num_hidden_layers":32,"hidden_size":4096,"vocab_size":128256,
+        "num_attention_heads":32,"num_key_value_heads":8,"intermediate_size":14336,"max_position_embeddings":131072,
+        "quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]}}"#;
+    std::fs::write(&config, llama).unwrap();
+    assert_eq!(run(config.to_str().unwrap(), "h100", &[]).0, "fp8-block");
 }
 
 #[test]

@@ -293,6 +293,7 @@ impl Simulation<'_> {
     fn rests_on(&self) -> String {
         let mut out = words(&format!("{}.", self.offered_line()));
         out += &words(&format!("{}.", capital(&self.setup_line())));
+        out += &self.spread().map_or_else(String::new, |table| table.html());
         out += &words(&self.certainty());
         out += "<details><summary>Every figure of the data sheets, with its source</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"text\">of</th><th class=\"text\">figure</th><th class=\"number\">value</th><th class=\"text\">source</th></tr></thead>\n<tbody>\n";
         let setup = self.setup;

@@ -115,6 +115,7 @@ impl Simulation<'_> {
                     "ttft" => interval(Metric::Ttft),
                     "tpot" => interval(Metric::Tpot),
                     "end_to_end" => interval(Metric::Latency),
+                    "highest_rate" => interval(Metric::Rate),
                 },
                 "basis" => basis_name(basis),
                 "kernels" => setup.fractions().into_iter().map(kernel).collect::<Json>(),

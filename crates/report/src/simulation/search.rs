@@ -12,6 +12,11 @@ use super::json::{decimal, nanos};
 use super::text::{decimals, limits, slo};
 
 impl Search {
+    /// That no rate is low enough, if so.
+    pub(super) fn unmet(&self) -> Option<String> {
+        self.found.rate.is_none().then(|| format!("no rate keeps {}", self.goal()))
+    }
+
     /// The answer, with how it was found.
     pub(super) fn sentence(&self) -> String {
         let Some(best) = self.found.best() else { return String::new() };

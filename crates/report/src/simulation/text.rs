@@ -10,7 +10,7 @@ use servesim::{Engine, Histogram, Link, Outcome, Report, SECOND_PS, Scaling, Slo
 use crate::number::{duration, per_mille, percent};
 use crate::table::{Style, Table, printable};
 
-use super::{Fleet, Pool, Pools, Scaled, Simulation, Source, Spread, wasted_tokens};
+use super::{Fleet, Pool, Pools, Scaled, Search, Simulation, Source, Spread, wasted_tokens};
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -49,6 +49,10 @@ impl Simulation<'_> {
         for note in self.notes() {
             out += &style.wrapped_words(&format!("Note: {note}."));
         }
+        if let Some(table) = self.spread() {
+            out += &table.render(style);
+            out.push('\n');
+        }
         out += &style.faint_words(&self.certainty());
         for line in self.sources() {
             out += &style.faint_words(&line);
@@ -71,14 +75,20 @@ impl Simulation<'_> {
                 format!(", {} to {} replicas", scaling.least, scaling.most)
             }
         };
-        let per_second = self.per_second(self.completed());
         let mut line = format!(
-            "{} on {count} x {} with {}{replicas}: {} requests/s",
+            "{} on {count} x {} with {}{replicas}: ",
             setup.model.row().name(),
             setup.accelerator.row().name(),
             setup.engine.row().name(),
-            rate(per_second),
         );
+        if let Some(unmet) = self.search.and_then(Search::unmet) {
+            return printable(&(line + &unmet));
+        }
+        if self.completed() == 0 {
+            let all = grouped(self.run.requests());
+            return printable(&format!("{line}none of {all} requests could be served"));
+        }
+        line += &format!("{} requests/s", rate(self.per_second(self.completed())));
         if self.has_slo() {
             let share = per_mille(i128::from(self.run.good), i128::from(self.run.requests()));
             line += &format!(", {} of them within the SLO", percent(share));
@@ -450,28 +460,55 @@ impl Simulation<'_> {
             .collect();
         let caching = if self.engine.enable_prefix_caching { "" } else { "prefix caching, " };
         format!(
-            "A prediction, not a measurement. {}Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
+            "A prediction, not a measurement. Step times are a roofline of single kernels, {}; median error of the kernels' fit: {}. Not modelled: \
              {caching}speculative decoding, tokenising, the network. Percentiles are right to 0.8%. Time of a step that \
              computes both input and output is shared by the Shapley value.",
-            self.spread(),
             basis_text(basis),
             kernels.join(", "),
         )
     }
 
-    /// How far measured runs of this kind lay from their predictions.
-    fn spread(&self) -> String {
-        let quantities =
-            [("TPOT", Metric::Tpot), ("TTFT", Metric::Ttft), ("throughput", Metric::Throughput)];
-        let known = quantities.map(|(name, metric)| Some((name, self.interval(metric)?)));
-        let known: Vec<_> = known.into_iter().flatten().collect();
-        let Some((_, first)) = known.first() else { return String::new() };
-        let percent = |factor: f64| format!("{:+.0}%", 100.0 * (factor - 1.0));
-        let ends = known
-            .iter()
-            .map(|(name, band)| format!("{name} {} to {}", percent(band.low), percent(band.high)));
-        let ends: Vec<String> = ends.collect();
-        format!("90% intervals: {} ({}). ", ends.join(", "), first.why)
+    /// What is predicted, and between which values nine tenths of measured runs of this kind lay; `None` if nothing was
+    /// served.
+    pub(super) fn spread(&self) -> Option<Table> {
+        let run = self.run;
+        let ms = |times: &Histogram| times.mean_ps().map(|ps| ps / 1e9);
+        let per_second = |metric| match metric {
+            // Below what can be served, as much is served as comes.
+            Metric::Throughput if run.falls_behind() => self.per_second(run.generated_tokens),
+            Metric::Rate => self.search.and_then(|search| search.found.rate),
+            _ => None,
+        };
+        let quantities = [
+            ("mean TTFT, ms", Metric::Ttft, ms(&run.ttft)),
+            ("mean TPOT, ms", Metric::Tpot, ms(&run.tpot)),
+            ("mean time to the last token, ms", Metric::Latency, ms(&run.latency)),
+            ("output tokens a second", Metric::Throughput, per_second(Metric::Throughput)),
+            ("highest rate, requests/s", Metric::Rate, per_second(Metric::Rate)),
+        ];
+        let mut table = Table::default().text("90% interval").number("predicted");
+        table = table.number("from").number("to").prose("by the");
+        let mut any = false;
+        for (name, metric, value) in quantities {
+            let Some((value, band)) = value.zip(self.interval(metric)) else { continue };
+            let places = if value < 10.0 { 2 } else { 1 };
+            let cells = [value, value * band.low, value * band.high];
+            let cells = cells.map(|value| decimals(value, places));
+            table.row([name.to_owned()].into_iter().chain(cells).chain([band.why]));
+            any = true;
+            // All that is paid is paid for what is served at most.
+            let capacity = matches!(metric, Metric::Throughput | Metric::Rate);
+            let cost = self.cost_per_useful_mtok().filter(|_| capacity);
+            let ends = |factor: f64| {
+                money(cost.and_then(|cost| EstimatedUsd::new(cost.usd() / factor)), 4)
+            };
+            if cost.is_some() {
+                let cells = ["USD per useful output Mtok".to_owned(), money(cost, 4)];
+                let rest = [ends(band.high), ends(band.low), "same".to_owned()];
+                table.row(cells.into_iter().chain(rest));
+            }
+        }
+        any.then_some(table)
     }
 
     /// The sources of each sheet's figures.
