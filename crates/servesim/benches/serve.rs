@@ -22,7 +22,7 @@ fn main() {
         println!("usage: cargo bench -p servesim -- TRACE [COPIES]");
         return;
     };
-    let copies: u64 = given.next().map_or(100, |copies| copies.parse().unwrap());
+    let copies: u32 = given.next().map_or(100, |copies| copies.parse().unwrap());
     let trace = read(&path);
     // The next copy begins a mean gap behind the last request of the one before.
     let span = trace[trace.len() - 1].request.arrival_ps;
@@ -49,7 +49,7 @@ fn main() {
         (0..copies).flat_map(move |copy| {
             trace.iter().map(move |Incoming { request, prefix }| Incoming {
                 request: Request {
-                    arrival_ps: (request.arrival_ps + copy * length) / faster,
+                    arrival_ps: (request.arrival_ps + u64::from(copy) * length) / faster,
                     prompt: request.prompt.div_ceil(shorter),
                     output: request.output.div_ceil(shorter),
                     ..*request
@@ -58,7 +58,7 @@ fn main() {
             })
         })
     };
-    let number = copies * trace.len() as u64;
+    let number = u64::from(copies) * trace.len() as u64;
     let bench = |who: &str, faster: u64, goal: Option<&str>, run: &dyn Fn() -> Report| {
         let report = run();
         assert_eq!(report.outcomes.iter().sum::<u64>(), number);

@@ -9,9 +9,6 @@
 //! Source of the rules: vLLM, `vllm/v1/core/block_pool.py` and `kv_cache_manager.py`, 2026. As there, a
 //! block that is computed twice is cached twice, and the older one is found.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::prefix::Prefix;
 use crate::sequence::NONE;
 
@@ -29,7 +26,7 @@ struct Run {
     users: u32,
     /// The run before this one.
     parent: u32,
-    /// The next younger run with the same first block.
+    /// The next younger run that is found where this one is.
     younger: u32,
     /// The sequence that waits and had them for itself.
     owner: u32,
@@ -64,15 +61,18 @@ impl Run {
 }
 
 /// What a sequence has of the cache.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Holder {
     prefix: Option<Prefix>,
     /// Full blocks of the prefix in its prompt: those that others can find.
     shared: u32,
-    /// The last run that it uses; those before follow from it.
-    leaf: u32,
-    /// While it waits after a preemption: what it had for itself, if that is left.
-    own: u32,
+    /// While it runs: the last run that it uses; those before follow from it. While it waits after a
+    /// preemption: what it had for itself, if that is left.
+    run: u32,
+}
+
+impl Holder {
+    const NOBODY: Self = Self { prefix: None, shared: 0, run: NONE };
 }
 
 /// What of a sequence is in the cache.
@@ -99,30 +99,10 @@ pub(crate) struct Cache {
     /// The free runs: `next` is taken next, `last` was freed last.
     next: u32,
     last: u32,
-    /// The oldest run by the key of its first block.
-    found: HashMap<u64, u32, BuildHasherDefault<Scattered>>,
+    /// Where runs are found: by the last bits of a key the oldest of them, the others behind it.
+    found: Vec<u32>,
     /// By the place of a sequence.
     holders: Vec<Holder>,
-}
-
-/// Keys are scattered already.
-#[derive(Debug, Default)]
-struct Scattered(u64);
-
-impl Hasher for Scattered {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 impl Cache {
@@ -134,7 +114,7 @@ impl Cache {
             vacant: Vec::new(),
             next: NONE,
             last: NONE,
-            found: HashMap::default(),
+            found: vec![NONE],
             holders: Vec::new(),
         };
         cache.free_blank(blocks);
@@ -144,18 +124,16 @@ impl Cache {
     /// A sequence comes.
     pub(crate) fn enter(&mut self, who: u32, prefix: Option<Prefix>, prompt: u32) {
         if self.holders.len() <= who as usize {
-            self.holders.resize_with(who as usize + 1, Holder::default);
+            self.holders.resize(who as usize + 1, Holder::NOBODY);
         }
         let shared = prefix.as_ref().map_or(0, |prefix| prefix.tokens(prompt) >> self.shift);
-        self.holders[who as usize] = Holder { prefix, shared, leaf: NONE, own: NONE };
+        self.holders[who as usize] = Holder { prefix, shared, run: NONE };
     }
 
     /// A sequence goes that uses nothing any more.
     pub(crate) fn leave(&mut self, who: u32) {
-        let holder = std::mem::take(&mut self.holders[who as usize]);
-        if holder.own != NONE {
-            self.disown(holder.own);
-        }
+        let holder = std::mem::replace(&mut self.holders[who as usize], Holder::NOBODY);
+        self.disown(holder.run);
     }
 
     /// How many blocks are cached of a prompt that begins so.
@@ -168,7 +146,7 @@ impl Cache {
     /// What is cached of a waiting sequence that has so many tokens. The last token is always
     /// computed, for it gives the next one.
     pub(crate) fn find(&self, who: u32, tokens: u32) -> Hit {
-        let Holder { prefix, shared, own, .. } = &self.holders[who as usize];
+        let Holder { prefix, shared, run: own } = &self.holders[who as usize];
         let limit = (tokens - 1) >> self.shift;
         let mut hit = match prefix {
             Some(prefix) => self.walk(prefix, limit.min(*shared)),
@@ -186,9 +164,8 @@ impl Cache {
     fn walk(&self, prefix: &Prefix, limit: u32) -> Hit {
         let mut hit = Hit::NOTHING;
         while hit.blocks < limit
-            && let Some(&at) = self.found.get(&self.key(prefix, hit.blocks))
+            && let Some((at, run)) = self.oldest(self.key(prefix, hit.blocks))
         {
-            let run = &self.runs[at as usize];
             let end = (run.start + run.len).min(limit);
             let Some(other) = &run.prefix else { break };
             let common = prefix.common(other, run.start << self.shift, end << self.shift);
@@ -222,21 +199,27 @@ impl Cache {
             run.users += 1;
             at = run.parent;
         }
-        let holder = &mut self.holders[who as usize];
-        holder.leaf = leaf;
-        let own = std::mem::replace(&mut holder.own, NONE);
+        let own = std::mem::replace(&mut self.holders[who as usize].run, leaf);
         if own != NONE {
             self.runs[own as usize].len -= hit.own;
-            self.disown(own);
         }
+        self.disown(own);
     }
 
-    /// What was computed of the sequence's prefix, or is in this step, can be found from now on.
-    pub(crate) fn fill(&mut self, who: u32, computed: u32) {
-        let Holder { prefix, shared, leaf, .. } = &self.holders[who as usize];
+    /// What was computed of the sequence's prefix behind so many blocks that were found, or is in this
+    /// step, can be found from now on.
+    pub(crate) fn fill(&mut self, who: u32, found: u32, computed: u32) {
+        let Holder { prefix, shared, run: leaf } = &self.holders[who as usize];
         let (start, leaf) = (self.end(*leaf), *leaf);
         let len = (computed >> self.shift).min(*shared).saturating_sub(start);
         let Some(prefix) = prefix.as_ref().filter(|_| len > 0) else { return };
+        if start > found {
+            // Nobody was admitted since its last chunk, so nobody else uses that, and nothing follows it.
+            let last = &mut self.runs[leaf as usize];
+            debug_assert_eq!(last.users, 1, "of what a prompt behind its hit just computed");
+            last.len += len;
+            return;
+        }
         let key = self.key(prefix, start);
         let run = Run {
             prefix: Some(prefix.clone()),
@@ -248,14 +231,14 @@ impl Cache {
         };
         let at = self.seat(run);
         self.index(at);
-        self.holders[who as usize].leaf = at;
+        self.holders[who as usize].run = at;
     }
 
     /// Gives back all blocks of a sequence, whose KV holds so many tokens; returns how many blocks
     /// nobody uses any more. If it comes again, it may find what it had for itself.
     pub(crate) fn free(&mut self, who: u32, blocks: u64, computed: u32, again: bool) -> u64 {
         let holder = &mut self.holders[who as usize];
-        let mut at = std::mem::replace(&mut holder.leaf, NONE);
+        let mut at = std::mem::replace(&mut holder.run, NONE);
         let shared = holder.shared;
         let start = self.end(at);
         let own = u32::try_from(blocks).expect("no more than there are") - start;
@@ -264,7 +247,7 @@ impl Cache {
             let run = Run { owner: who, full, ..Run::blank(own) };
             let own = self.seat(run);
             self.push(own);
-            self.holders[who as usize].own = own;
+            self.holders[who as usize].run = own;
         } else {
             self.free_blank(own);
         }
@@ -293,11 +276,12 @@ impl Cache {
             run.full = run.full.min(run.len);
             if run.len == 0 {
                 let (owner, cached) = (run.owner, run.prefix.is_some());
+                let (key, younger) = (run.key, run.younger);
                 if owner != NONE {
-                    self.holders[owner as usize].own = NONE;
+                    self.holders[owner as usize].run = NONE;
                 }
                 if cached {
-                    self.forget(at);
+                    self.replace(key, at, younger);
                 }
                 self.unlink(at);
                 self.vacate(at);
@@ -321,14 +305,13 @@ impl Cache {
     /// Cuts a run behind so many blocks; returns the first part. Whoever used the whole uses both.
     fn split(&mut self, at: u32, len: u32) -> u32 {
         let whole = &self.runs[at as usize];
-        let (before, behind) = (at, whole.behind);
+        let (key, before, behind) = (whole.key, at, whole.behind);
         let first = self.seat(Run { len, before, behind, ..whole.clone() });
-        self.replace(at, first);
+        self.replace(key, at, first);
         let rest = &mut self.runs[at as usize];
         rest.start += len;
         rest.len -= len;
         rest.parent = first;
-        rest.younger = NONE;
         let start = rest.start;
         if rest.users == 0 {
             // The rest was freed before the first part, and is taken before.
@@ -346,50 +329,63 @@ impl Cache {
         first
     }
 
+    /// Where runs of a key are found: keys are scattered already.
+    fn place(&self, key: u64) -> usize {
+        usize::try_from(key & (self.found.len() as u64 - 1)).expect("one of them")
+    }
+
+    /// The oldest run of a key.
+    fn oldest(&self, key: u64) -> Option<(u32, &Run)> {
+        let mut at = self.found[self.place(key)];
+        loop {
+            let run = self.runs.get(at as usize)?;
+            if run.key == key {
+                return Some((at, run));
+            }
+            at = run.younger;
+        }
+    }
+
+    /// Puts a run in another's place in the order in which they are found; [`NONE`] is behind the last.
+    fn replace(&mut self, key: u64, at: u32, other: u32) {
+        let place = self.place(key);
+        let mut link = &mut self.found[place];
+        loop {
+            let one = *link;
+            if one == at {
+                break;
+            }
+            link = &mut self.runs[one as usize].younger;
+        }
+        *link = other;
+    }
+
     /// Lets a run be found, unless an older one is.
     fn index(&mut self, at: u32) {
-        let mut older = *self.found.entry(self.runs[at as usize].key).or_insert(at);
-        while older != at {
-            let younger = &mut self.runs[older as usize].younger;
-            if *younger == NONE {
-                *younger = at;
-            }
-            older = *younger;
+        if self.found.len() < self.runs.len() {
+            self.widen();
         }
-    }
-
-    /// The run is found no more.
-    fn forget(&mut self, at: u32) {
-        let Run { key, younger, .. } = self.runs[at as usize];
-        if younger == NONE && self.found.get(&key) == Some(&at) {
-            self.found.remove(&key);
-        } else {
-            self.replace(at, younger);
-        }
-    }
-
-    /// Puts another run, or the next younger one, where a run was found.
-    fn replace(&mut self, at: u32, other: u32) {
-        let key = self.runs[at as usize].key;
-        let Some(oldest) = self.found.get_mut(&key) else { return };
-        if *oldest == at {
-            *oldest = other;
-            return;
-        }
-        let mut older = *oldest;
-        while older != NONE {
-            let younger = &mut self.runs[older as usize].younger;
-            if *younger == at {
-                *younger = other;
-                return;
-            }
-            older = *younger;
-        }
-    }
-
-    /// Nobody can find what is left of it.
-    fn disown(&mut self, at: u32) {
         let run = &mut self.runs[at as usize];
+        run.younger = NONE;
+        let key = run.key;
+        self.replace(key, NONE, at);
+    }
+
+    /// Makes places for all.
+    fn widen(&mut self) {
+        let places = vec![NONE; self.runs.len().next_power_of_two()];
+        for mut at in std::mem::replace(&mut self.found, places) {
+            while at != NONE {
+                let younger = self.runs[at as usize].younger;
+                self.index(at);
+                at = younger;
+            }
+        }
+    }
+
+    /// Nobody can find what is left of what a sequence had for itself, if it had anything.
+    fn disown(&mut self, at: u32) {
+        let Some(run) = self.runs.get_mut(at as usize) else { return };
         (run.owner, run.full) = (NONE, 0);
         if run.len == 0 {
             self.unlink(at);
@@ -448,5 +444,17 @@ impl Cache {
     fn vacate(&mut self, at: u32) {
         self.runs[at as usize].prefix = None;
         self.vacant.push(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The run is the cache's: there may be fewer than requests, and they stay when those are gone.
+    #[test]
+    fn what_a_request_in_flight_has_of_the_cache_takes_little_memory() {
+        assert!(size_of::<Holder>() <= 32, "{}", size_of::<Holder>());
+        assert!(size_of::<Run>() <= 72, "{}", size_of::<Run>());
     }
 }

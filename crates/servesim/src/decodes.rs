@@ -76,11 +76,6 @@ impl Decodes {
         self.growing -= 1;
     }
 
-    /// How many more steps until one of this context fills the window, if that is ahead.
-    pub(crate) const fn steps_to_window(&self, context: u32) -> u32 {
-        self.window.saturating_sub(context)
-    }
-
     /// Blocks that the next `steps` steps need in addition.
     #[inline]
     pub(crate) fn growth(&self, steps: u64) -> u64 {

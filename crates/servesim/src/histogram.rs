@@ -11,7 +11,10 @@ const FINE_BITS: u32 = 7;
 /// Bins are at most 1/128 of their lower edge wide. The count, the sum, and so the mean are exact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
+    /// From the first that has a time in it to the last.
     bins: Vec<u64>,
+    /// Which bin that first one is.
+    first: usize,
     count: u64,
     sum_ps: u128,
 }
@@ -66,17 +69,31 @@ impl Histogram {
         if times == 0 {
             return;
         }
-        if bin >= self.bins.len() {
-            self.bins.resize(bin + 1, 0);
+        match self.bins.get_mut(bin.wrapping_sub(self.first)) {
+            Some(counted) => *counted += times,
+            None => self.widen_to(bin, times),
         }
-        self.bins[bin] += times;
+    }
+
+    /// Adds to a bin that is not there yet.
+    #[cold]
+    fn widen_to(&mut self, bin: usize, times: u64) {
+        if self.bins.is_empty() {
+            self.first = bin;
+        }
+        let missing = self.first.saturating_sub(bin);
+        self.bins.splice(..0, std::iter::repeat_n(0, missing));
+        self.first -= missing;
+        let at = bin - self.first;
+        self.bins.resize(self.bins.len().max(at + 1), 0);
+        self.bins[at] = times;
     }
 
     /// Takes in another's counts.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.sum_ps += other.sum_ps;
-        for (bin, &times) in other.bins.iter().enumerate() {
+        for (bin, &times) in (other.first..).zip(&other.bins) {
             self.add_to(bin, times);
         }
     }
@@ -114,6 +131,7 @@ impl Histogram {
             seen += times;
             rank > 0 && seen >= rank
         });
+        let found = found.map(|at| self.first + at);
         found.map(|bin| lower_edge(bin).midpoint(lower_edge(bin + 1) - 1))
     }
 }

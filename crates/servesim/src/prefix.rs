@@ -13,7 +13,7 @@ pub struct Prefix {
     /// Each name with all that come before it, as one number: equal ones have equal prefixes.
     chain: Arc<[u64]>,
     run_tokens: NonZeroU32,
-    salt: u64,
+    salt: u32,
 }
 
 impl Prefix {
@@ -30,7 +30,7 @@ impl Prefix {
 
     /// The same tokens for somebody else: prefixes of different salts have nothing in common.
     #[must_use]
-    pub fn salted(&self, salt: u64) -> Self {
+    pub fn salted(&self, salt: u32) -> Self {
         Self { salt, ..self.clone() }
     }
 
@@ -47,8 +47,8 @@ impl Prefix {
 
     /// Stands for all tokens up to one that has a name.
     pub(crate) fn key(&self, token: u32) -> u64 {
-        let place = mix(self.salt.wrapping_mul(ODD).wrapping_add(token.into()));
-        mix(self.chain[self.name_of(token)].wrapping_mul(ODD).wrapping_add(place))
+        let place = u64::from(self.salt) << 32 | u64::from(token);
+        mix(place.wrapping_mul(ODD).wrapping_add(self.chain[self.name_of(token)]))
     }
 
     /// The first token from `from` on, up to `to`, that the two do not have in common; both have

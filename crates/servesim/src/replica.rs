@@ -49,8 +49,8 @@ pub(crate) struct Replica<T> {
     /// How many waited or ran in the last step, and came since.
     load_in_step: u32,
     decodes: Decodes,
-    /// What steps cost that only decode, by how many do; most steps are such.
-    decode_costs: Vec<Option<Cost>>,
+    /// What steps cost that only decode, and how many do, by the end of that number; most steps are such.
+    decode_costs: Vec<Option<(u32, Cost)>>,
     /// Decodes by the count of steps at which they must be looked at; entries may be stale.
     events: BinaryHeap<Reverse<(u64, u32)>>,
     /// Who leaves when; entries may be stale.

@@ -30,10 +30,8 @@ pub(crate) struct Sequence {
     pub(crate) first_token: u64,
     /// While it does not decode, or stood still in the last step: when its last token came.
     pub(crate) last_token: u64,
-    /// While it decodes: the count of decode steps at which its last token comes.
+    /// While it decodes: the count of decode steps at which its last token comes; else never.
     pub(crate) finish: u64,
-    /// While it decodes: the count of decode steps at which it must be looked at.
-    pub(crate) event: u64,
     /// Order of admission, which is the order in which an engine goes through what runs.
     pub(crate) turn: u64,
     pub(crate) prompt: u32,
@@ -53,7 +51,7 @@ pub(crate) struct Sequence {
     behind: u32,
     pub(crate) class: u8,
     pub(crate) phase: Phase,
-    /// While it decodes: whether its context is still within the window.
+    /// Whether it decodes and its context is still within the window.
     pub(crate) growing: bool,
 }
 
@@ -72,7 +70,6 @@ impl Sequence {
             first_token: NEVER,
             last_token: NEVER,
             finish: NEVER,
-            event: NEVER,
             turn: 0,
             prompt,
             output,
@@ -93,6 +90,13 @@ impl Sequence {
     /// While it does not decode: tokens that it has, computed or not.
     pub(crate) const fn tokens(&self) -> u32 {
         self.prompt + self.generated
+    }
+
+    /// The count of decode steps at which it must be looked at: when its context has filled the window,
+    /// else at its end.
+    pub(crate) const fn event(&self, window: u32) -> u64 {
+        let beyond = (self.prompt + self.output).saturating_sub(window);
+        self.finish - if self.growing { beyond as u64 } else { 0 }
     }
 }
 
@@ -149,10 +153,9 @@ impl List {
 mod tests {
     use super::*;
 
-    /// With its place among the free ones (4 bytes), two among the events (32) and two among the
-    /// deadlines (48), less than 200 bytes.
+    /// `benches/memory.rs` measures what it comes to with its event and its place among the free ones.
     #[test]
     fn a_request_in_flight_takes_little_memory() {
-        assert!(size_of::<Sequence>() <= 112, "{}", size_of::<Sequence>());
+        assert!(size_of::<Sequence>() <= 104, "{}", size_of::<Sequence>());
     }
 }

@@ -3,10 +3,14 @@
 use crate::engine::{Error, Record};
 use crate::progression::Progression;
 use crate::report::KV_SHARES;
-use crate::sequence::{NEVER, Phase};
+use crate::sequence::NEVER;
 use crate::step_time::{Batch, Linear, StepTime};
 
 use super::Replica;
+
+/// Of so many counts of decodes, at most, a replica remembers what a step costs: the count changes little
+/// from step to step.
+const MOST_COSTS: usize = 256;
 
 /// What a step takes and does.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +31,15 @@ impl<T: StepTime> Replica<T> {
     pub(super) fn decode_cost(&mut self) -> (Batch, Cost) {
         let count = self.decodes.count;
         let batch = Batch { decodes: count, sampled: count, ..Batch::default() };
-        let at = count as usize;
+        let at = count as usize % MOST_COSTS;
         if self.decode_costs.len() <= at {
             self.decode_costs.resize(at + 1, None);
         }
-        let cost = *self.decode_costs[at].get_or_insert_with(|| Cost::of(&self.time, &batch));
+        let kept = &mut self.decode_costs[at];
+        let cost = match *kept {
+            Some((decodes, cost)) if decodes == count => cost,
+            _ => kept.insert((count, Cost::of(&self.time, &batch))).1,
+        };
         (batch, cost)
     }
 
@@ -63,7 +71,7 @@ impl<T: StepTime> Replica<T> {
         for who in self.late.drain(..) {
             let one = &mut self.all[who as usize];
             // Some were preempted or left since, some stand still again.
-            if one.phase == Phase::Decode && one.event != NEVER {
+            if one.finish != NEVER {
                 let last_token = std::mem::replace(&mut one.last_token, NEVER);
                 self.report.itl.add(self.now - last_token, 1);
                 even -= 1;

@@ -70,7 +70,8 @@ impl<T: StepTime> Replica<T> {
     fn fill(&mut self) {
         if let Some(cache) = &mut self.cache {
             for &(who, tokens) in &self.chunks {
-                cache.fill(who, self.all[who as usize].computed + tokens);
+                let one = &self.all[who as usize];
+                cache.fill(who, one.hit >> self.shift, one.computed + tokens);
             }
         }
     }
@@ -116,7 +117,7 @@ impl<T: StepTime> Replica<T> {
             if let Some(cache) = &mut self.cache {
                 cache.hold(who, &hit);
                 cache.take(new);
-                cache.fill(who, computed + tokens);
+                cache.fill(who, hit.blocks, computed + tokens);
             }
             budget -= tokens;
             self.waiting[class].remove(&mut self.all, who);
@@ -379,9 +380,8 @@ impl<T: StepTime> Replica<T> {
                 }
             } else {
                 one.growing = false;
-                one.event = one.finish;
                 self.decodes.fills();
-                self.events.push(Reverse((one.event, who)));
+                self.events.push(Reverse((one.finish, who)));
             }
         }
         if self.done.is_empty() {
@@ -400,8 +400,7 @@ impl<T: StepTime> Replica<T> {
     /// The next decode that must be looked at, and the count of steps when.
     pub(super) fn next_event(&mut self) -> Option<(u64, u32)> {
         while let Some(&Reverse((event, who))) = self.events.peek() {
-            let one = &self.all[who as usize];
-            if one.phase == Phase::Decode && one.event == event {
+            if self.all[who as usize].event(self.window) == event {
                 return Some((event, who));
             }
             self.events.pop();
@@ -416,18 +415,10 @@ impl<T: StepTime> Replica<T> {
         one.growing = self.decodes.join(context);
         one.phase = Phase::Decode;
         one.finish = self.decodes.steps + u64::from(one.output - one.generated);
-        one.event = one.finish;
-        if one.growing {
-            let full = self.decodes.steps + u64::from(self.decodes.steps_to_window(context));
-            one.event = full.min(one.finish);
-        }
-        self.events.push(Reverse((one.event, who)));
+        self.events.push(Reverse((one.event(self.window), who)));
         if self.events.len() > 2 * self.all.len() + 64 {
-            let all = &self.all;
-            self.events.retain(|&Reverse((event, who))| {
-                let one = &all[who as usize];
-                one.phase == Phase::Decode && one.event == event
-            });
+            let (all, window) = (&self.all, self.window);
+            self.events.retain(|&Reverse((event, who))| all[who as usize].event(window) == event);
         }
     }
 
@@ -437,9 +428,10 @@ impl<T: StepTime> Replica<T> {
         let one = &mut self.all[who as usize];
         one.generated = generated;
         one.computed = one.prompt + generated - 1;
-        one.event = NEVER;
+        one.finish = NEVER;
         one.last_token = one.last_token.min(self.now);
-        self.decodes.leave(one.prompt + generated, one.growing);
+        let growing = std::mem::take(&mut one.growing);
+        self.decodes.leave(one.prompt + generated, growing);
     }
 
     /// Tokens that a decode has got.

@@ -99,7 +99,7 @@ pub(crate) fn small_engine() -> impl Strategy<Value = Engine> {
 fn prefixes(number: usize) -> impl Strategy<Value = Vec<Option<Named>>> {
     let run = prop_oneof![3 => 1_u32..12, 1 => Just(16_u32)];
     let names = prop::collection::vec(prop_oneof![3 => Just(0_u64), 1 => 1_u64..3], 0..12);
-    let salt = prop_oneof![6 => Just(0_u64), 1 => Just(1)];
+    let salt = prop_oneof![6 => Just(0_u32), 1 => Just(1)];
     let all = (run, prop::collection::vec(prop::option::weighted(0.8, (names, salt)), number));
     all.prop_map(|(run, all)| {
         let named = |(names, salt)| Named { names, run, salt };

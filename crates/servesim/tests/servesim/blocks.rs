@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Content {
     /// Tokens of a prompt that have names, and so may begin other prompts.
-    Shared { salt: u64, run: u32, names: Vec<u64>, end: u32 },
+    Shared { salt: u32, run: u32, names: Vec<u64>, end: u32 },
     /// Tokens like nobody else's.
     Own { number: u64, end: u32 },
 }

@@ -44,7 +44,7 @@ pub(crate) struct Named {
     pub(crate) names: Vec<u64>,
     /// Tokens that each stands for.
     pub(crate) run: u32,
-    pub(crate) salt: u64,
+    pub(crate) salt: u32,
 }
 
 impl Named {
