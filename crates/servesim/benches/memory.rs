@@ -1,6 +1,7 @@
 //! How much memory a request in flight takes, as the system counts it: `cargo bench -p servesim --bench
-//! memory`. A million requests come at once, and either all wait but a few or all run. Each case is a
-//! process of its own, for memory that was given back is not seen to be taken again.
+//! memory`. A million requests come at once, and either all run or all wait but a few, with two pools
+//! for the one that computes prompts. Each case is a process of its own, for memory that was given back
+//! is not seen to be taken again.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where it fails")]
 #![expect(clippy::print_stdout, reason = "the report of a benchmark")]
@@ -9,12 +10,23 @@ use std::num::NonZeroU32;
 use std::process::Command;
 
 use servesim::{
-    Batch, Engine, Incoming, Linear, Outcome, Prefix, Request, SECOND_PS, Slo, StepTime, serve,
+    Balance, Batch, Engine, Incoming, Linear, Link, Outcome, Pool, Prefix, Report, Request,
+    SECOND_PS, Slo, StepTime, serve, serve_pools,
 };
 
 const REQUESTS: u32 = 1_000_000;
 const PROMPT: u32 = 1000;
-const OUTPUT: u32 = 4000;
+
+/// Who serves them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// A replica with seats and blocks for a thousandth of them.
+    Few,
+    /// A replica with seats and blocks for all.
+    All,
+    /// Two such as the first, one that computes prompts and one that decodes.
+    Pools,
+}
 
 /// Whose prompts have names, and so may be found in the cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,17 +38,19 @@ enum Named {
     Apart,
 }
 
-/// What happens to them, whether they run, and what their prompts are like.
-const CASES: [(&str, bool, Named); 5] = [
-    ("all wait", false, Named::Nobody),
-    ("all run", true, Named::Nobody),
-    ("prefix caching, all wait", false, Named::Apart),
-    ("prefix caching, all run with the same blocks", true, Named::Alike),
+/// What happens to them.
+const CASES: [(&str, By, Named); 7] = [
+    ("all wait", By::Few, Named::Nobody),
+    ("all run", By::All, Named::Nobody),
+    ("two pools, all wait", By::Pools, Named::Nobody),
+    ("prefix caching, all wait", By::Few, Named::Apart),
+    ("prefix caching, all run with the same blocks", By::All, Named::Alike),
     (
         "prefix caching, all run with different blocks, the cache's list of them included",
-        true,
+        By::All,
         Named::Apart,
     ),
+    ("prefix caching, two pools, all wait", By::Pools, Named::Apart),
 ];
 
 fn main() {
@@ -51,26 +65,21 @@ fn main() {
     }
 }
 
-fn measure(&(what, run, named): &(&str, bool, Named)) {
-    // Seats and blocks for all, or for a thousandth of them.
-    let seats = if run { REQUESTS } else { REQUESTS / 1000 };
-    let kv_blocks = seats * (PROMPT + OUTPUT).div_ceil(16);
+fn measure(&(what, by, named): &(&str, By, Named)) {
+    let seats = if by == By::All { REQUESTS } else { REQUESTS / 1000 };
+    // All that run do at the same time; of two pools it is the first that has more to do.
+    let output = if by == By::Pools { 2 } else { 4000 };
+    let kv_blocks = seats * (PROMPT + output).div_ceil(16);
     let engine = Engine {
         max_num_seqs: seats,
         max_num_batched_tokens: 2 * REQUESTS,
         enable_prefix_caching: named != Named::Nobody,
-        ..Engine::new(kv_blocks, PROMPT + OUTPUT)
+        ..Engine::new(kv_blocks, PROMPT + output)
     };
     // They share the names, so that the trace takes no memory.
     let prefix = Prefix::new(0..10, NonZeroU32::new(100).unwrap());
     let requests = (0..REQUESTS).map(|number| Incoming {
-        request: Request {
-            arrival_ps: 0,
-            prompt: PROMPT,
-            output: OUTPUT,
-            priority: 0,
-            patience_ps: None,
-        },
+        request: Request { arrival_ps: 0, prompt: PROMPT, output, priority: 0, patience_ps: None },
         prefix: match named {
             Named::Nobody => None,
             Named::Alike => Some(prefix.clone()),
@@ -78,15 +87,35 @@ fn measure(&(what, run, named): &(&str, bool, Named)) {
         },
     });
     let before = status("VmRSS");
-    let report = serve(&engine, Even, &Slo::default(), requests, |_| ()).unwrap();
+    let slo = Slo::default();
+    let report = match by {
+        By::Pools => pools(&engine, requests),
+        By::Few | By::All => serve(&engine, Even, &slo, requests, |_| ()).unwrap(),
+    };
     let taken = (status("VmHWM") - before) as f64;
     assert_eq!(report.count(Outcome::Completed), u64::from(REQUESTS));
     let most = report.batch_ps.iter().rposition(|&time| time > 0);
     assert_eq!(most, Some(seats as usize));
     let each = taken / f64::from(REQUESTS);
     // What the cache keeps of blocks is there as long as they are, whoever uses them.
-    let goal = if run && named == Named::Apart { "" } else { "; goal less than 200" };
+    let goal = if by == By::All && named == Named::Apart { "" } else { "; goal less than 200" };
     println!("servesim: {what}: {each:.0} bytes a request in flight{goal}");
+}
+
+/// What two pools of one replica each come to, whose link takes no time.
+fn pools(engine: &Engine, requests: impl Iterator<Item = Incoming>) -> Report {
+    let pool = || Pool { engine, time: Even, replicas: 1, balance: Balance::RoundRobin };
+    let link = Link {
+        bytes_per_second: u64::MAX,
+        latency_ps: 0,
+        bytes_per_token: 0,
+        windowed_bytes_per_token: 0,
+        window: 0,
+    };
+    let all = serve_pools(&pool(), &pool(), &link, &Slo::default(), requests, |_, _| ()).unwrap();
+    let mut report = all.decode[0].clone();
+    report.merge(&all.prefill[0]);
+    report
 }
 
 /// A figure of this process, in bytes.

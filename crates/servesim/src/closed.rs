@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::engine::{Engine, Error, Incoming, Record, Request};
+use crate::engine::{Engine, Error, Incoming, Record};
 use crate::replica::Replica;
 use crate::report::{Report, Slo};
 use crate::sequence::NEVER;
@@ -34,9 +34,9 @@ pub fn serve_closed(
             && let Some((number, request)) = requests.next()
         {
             ended.set(ended.get() - 1);
-            let Incoming { request, prefix } = request.into();
-            let request = Request { arrival_ps: replica.now(), ..request };
-            replica.push(number, &request, prefix, &mut each)?;
+            let mut incoming: Incoming = request.into();
+            incoming.request.arrival_ps = replica.now();
+            replica.push(number, incoming, &mut each)?;
         }
         ended.set(0);
         while ended.get() == 0 {

@@ -1,8 +1,7 @@
 //! Many replicas behind a router.
 
-use crate::engine::{Engine, Error, Incoming, Record, Request};
+use crate::engine::{Engine, Error, Incoming, Record};
 use crate::pools::{Link, Pool};
-use crate::prefix::Prefix;
 use crate::replica::{Handover, Replica};
 use crate::report::{Report, Slo};
 use crate::sequence::NEVER;
@@ -234,26 +233,25 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
 
     /// A request comes.
     pub(crate) fn push(&mut self, place: u64, incoming: Incoming) -> Result<(), Error> {
-        let Incoming { request, prefix } = incoming;
-        let at = request.arrival_ps;
+        let at = incoming.request.arrival_ps;
         if at < self.last_arrival {
             return Err(Error::Unsorted { number: place });
         }
         self.last_arrival = at;
-        let which = self.choose(at, &request, prefix.as_ref())?;
+        let which = self.choose(at, &incoming)?;
         let (replica, each) = self.one(which);
-        replica.push(place, &request, prefix, &mut |record| each(number(which), record))?;
+        replica.push(place, incoming, &mut |record| each(number(which), record))?;
         self.took(which, at);
         Ok(())
     }
 
     /// A request comes with its context.
-    pub(crate) fn receive(&mut self, handover: &Handover, incoming: Incoming) -> Result<(), Error> {
-        let Incoming { request, prefix } = incoming;
-        let which = self.choose(handover.ready, &request, prefix.as_ref())?;
+    pub(crate) fn receive(&mut self, handover: Handover) -> Result<(), Error> {
+        let at = handover.ready;
+        let which = self.choose(at, &handover.incoming)?;
         let (replica, each) = self.one(which);
-        replica.receive(handover, &request, prefix, &mut |record| each(number(which), record))?;
-        self.took(which, handover.ready);
+        replica.receive(handover, &mut |record| each(number(which), record))?;
+        self.took(which, at);
         Ok(())
     }
 
@@ -299,12 +297,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
     }
 
     /// Whom the router gives a request.
-    fn choose(
-        &mut self,
-        at: u64,
-        request: &Request,
-        prefix: Option<&Prefix>,
-    ) -> Result<usize, Error> {
+    fn choose(&mut self, at: u64, incoming: &Incoming) -> Result<usize, Error> {
         self.open(at);
         Ok(match self.balance {
             Balance::RoundRobin => self.in_turn(|load| load != CLOSED),
@@ -318,6 +311,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
                 let most = self.least().saturating_add(slack).min(CLOSED - 1);
                 let all = (self.turn..self.loads.len()).chain(0..self.turn);
                 let good = all.filter(|&which| self.loads[which] <= most);
+                let Incoming { request, prefix } = incoming;
                 let cached = |which: usize| match (&self.members[which].replica, prefix) {
                     (Some(replica), Some(prefix)) => replica.cached(prefix, request.prompt),
                     _ => 0,
@@ -383,7 +377,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         let Some(mut replica) = member.replica.take() else { return Ok(()) };
         let mut end = at;
         if member.opens <= at {
-            let last = replica.drain(&mut |record| (self.each)(number(which), record))?;
+            let last = replica.drain(NEVER, &mut |record| (self.each)(number(which), record))?;
             end = last.max(at);
         }
         member.report = member.paid(replica, end);
@@ -392,17 +386,20 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
         Ok(())
     }
 
-    /// Runs until nothing is left; returns when that was.
-    pub(crate) fn drain(&mut self) -> Result<u64, Error> {
-        let mut end = 0;
+    /// Nothing more comes: runs until nothing is left, or a time is reached; returns when the last
+    /// replica had got so far, and whether nothing is left.
+    pub(crate) fn drain(&mut self, until: u64) -> Result<(u64, bool), Error> {
+        let (mut end, mut idle) = (0, true);
         for (which, member) in self.members.iter_mut().enumerate() {
             if let Some(replica) = &mut member.replica
                 && self.loads[which] != CLOSED
             {
-                end = end.max(replica.drain(&mut |record| (self.each)(number(which), record))?);
+                let each = &mut |record: &Record| (self.each)(number(which), record);
+                end = end.max(replica.drain(until, each)?);
+                idle &= replica.is_idle();
             }
         }
-        Ok(end)
+        Ok((end, idle))
     }
 
     /// What each came to by an end that is not before its own.
@@ -419,7 +416,7 @@ impl<'a, T: StepTime, F: FnMut(u32, &Record)> Fleet<'a, T, F> {
     }
 
     fn finish(mut self) -> Result<Vec<Report>, Error> {
-        let end = self.drain()?;
+        let (end, _) = self.drain(NEVER)?;
         self.reports(end)
     }
 }

@@ -77,14 +77,15 @@ impl<T: StepTime> Live<T> {
     /// If it comes before what the replica was told of last, has no prompt or no output, or times
     /// are beyond what picoseconds can count.
     pub fn submit(&mut self, request: impl Into<Incoming>) -> Result<u64, Error> {
-        let Incoming { request, prefix } = request.into();
+        let incoming: Incoming = request.into();
+        let at = incoming.request.arrival_ps;
         let number = self.next;
-        if request.arrival_ps < self.clock {
+        if at < self.clock {
             return Err(Error::Unsorted { number });
         }
-        self.advance(request.arrival_ps)?;
+        self.advance(at)?;
         let Self { replica, told, .. } = self;
-        let place = replica.push(number, &request, prefix, &mut |record| told.end(record))?;
+        let place = replica.push(number, incoming, &mut |record| told.end(record))?;
         self.next += 1;
         self.told.present.extend(place.map(|place| (number, (place, 0))));
         Ok(number)

@@ -1,7 +1,7 @@
 //! Replicas that compute prompts, and others that decode: disaggregated serving.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::engine::{Engine, Error, Incoming, Record, SECOND_PS};
 use crate::fleet::{Balance, Fleet};
@@ -114,53 +114,51 @@ pub fn serve_pools(
         let expected = "at least 1".to_owned();
         return Err(Error::Setting { what: "link bytes_per_second", found: 0, expected });
     }
-    // Those that were not yet handed over.
-    let coming = RefCell::new(HashMap::<u64, Incoming>::new());
     let each = RefCell::new(each);
-    let ended = |which: u32, record: &Record| {
-        coming.borrow_mut().remove(&record.number);
-        (each.borrow_mut())(which, record);
-    };
+    let ended = |which: u32, record: &Record| (each.borrow_mut())(which, record);
     let decoded =
         |which: u32, record: &Record| (each.borrow_mut())(prefill.replicas + which, record);
     let mut first = Fleet::of(&prefill.with(&front), slo, ended)?;
     let mut second = Fleet::of(&decode.with(&behind), slo, decoded)?;
     first.send_over(*link);
     // By when they arrive, and their number.
-    let mut sent = BTreeMap::<(u64, u64), (Handover, Incoming)>::new();
+    let mut sent = BTreeMap::<(u64, u64), Handover>::new();
     let mut pass_on = |first: &mut Fleet<'_, _, _>, before: u64| {
         first.take_sent(|handover| {
-            let number = handover.record.number;
-            let incoming = coming.borrow_mut().remove(&number);
-            let incoming = incoming.expect("it was put there before it came in");
-            let request = &incoming.request;
+            let request = &handover.incoming.request;
             let leaves = first_to_pass(request.arrival_ps, request.patience_ps, front.timeout_ps);
             if let Some((end_ps, outcome)) = leaves.filter(|&(at, _)| at < handover.ready) {
                 return Some(Record { end_ps, outcome, ..handover.record });
             }
-            sent.insert((handover.ready, number), (handover, incoming));
+            sent.insert((handover.ready, handover.record.number), handover);
             None
         });
         // Whatever is sent later arrives later.
         while let Some(next) = sent.first_entry().filter(|next| next.key().0 < before) {
-            let (handover, incoming) = next.remove();
-            second.receive(&handover, incoming)?;
+            second.receive(next.remove())?;
         }
         Ok::<_, Error>(())
     };
     let every = u64::from(EVERY.max(prefill.replicas));
+    let mut at = 0;
     for (number, request) in (0..).zip(requests) {
         let incoming: Incoming = request.into();
-        let at = incoming.request.arrival_ps;
+        at = incoming.request.arrival_ps;
         if number % every == 0 {
             first.settle(at)?;
             pass_on(&mut first, at)?;
         }
-        coming.borrow_mut().insert(number, incoming.clone());
         first.push(number, incoming)?;
     }
-    let end = first.drain()?;
-    pass_on(&mut first, NEVER)?;
-    let end = end.max(second.drain()?);
+    // What is left is passed on as it comes too.
+    let end = loop {
+        at = at.saturating_add(SECOND_PS / 10);
+        let (end, idle) = first.drain(at)?;
+        pass_on(&mut first, if idle { NEVER } else { at })?;
+        if idle {
+            break end;
+        }
+    };
+    let end = end.max(second.drain(NEVER)?.0);
     Ok(Pools { prefill: first.reports(end)?, decode: second.reports(end)? })
 }

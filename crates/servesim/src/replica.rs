@@ -94,10 +94,9 @@ pub fn serve(
 ) -> Result<Report, Error> {
     let mut replica = Replica::new(engine, time, slo)?;
     for (number, request) in (0..).zip(requests) {
-        let Incoming { request, prefix } = request.into();
-        replica.push(number, &request, prefix, &mut each)?;
+        replica.push(number, request.into(), &mut each)?;
     }
-    let end = replica.drain(&mut each)?;
+    let end = replica.drain(NEVER, &mut each)?;
     Ok(replica.report(end))
 }
 
@@ -148,11 +147,11 @@ impl<T: StepTime> Replica<T> {
     pub(crate) fn push(
         &mut self,
         number: u64,
-        request: &Request,
-        prefix: Option<Prefix>,
+        incoming: Incoming,
         each: &mut impl FnMut(&Record),
     ) -> Result<Option<u32>, Error> {
-        let &Request { arrival_ps: arrival, prompt, output, .. } = request;
+        let Incoming { request, prefix } = incoming;
+        let Request { arrival_ps: arrival, prompt, output, .. } = request;
         if arrival < self.last_arrival {
             return Err(Error::Unsorted { number });
         }
@@ -182,6 +181,9 @@ impl<T: StepTime> Replica<T> {
     fn enter(&mut self, sequence: Sequence, prefix: Option<Prefix>, patience: Option<u64>) -> u32 {
         let Sequence { number, arrival, prompt, class, .. } = sequence;
         let who = self.seat(sequence);
+        if let Some(sender) = &mut self.sender {
+            sender.keep(who, patience, prefix.clone());
+        }
         if let Some(cache) = &mut self.cache {
             cache.enter(who, prefix, prompt);
         }
@@ -257,9 +259,13 @@ impl<T: StepTime> Replica<T> {
         self.cache.as_ref().map_or(0, |cache| cache.cached(prefix, prompt) << self.shift)
     }
 
-    /// Runs until nothing is left; returns when that was.
-    pub(crate) fn drain(&mut self, each: &mut impl FnMut(&Record)) -> Result<u64, Error> {
-        self.advance(NEVER, each)?;
+    /// Nothing more comes: runs until nothing is left, or a time is reached; returns when that was.
+    pub(crate) fn drain(
+        &mut self,
+        until: u64,
+        each: &mut impl FnMut(&Record),
+    ) -> Result<u64, Error> {
+        while self.now < until && self.go(NEVER, each)? {}
         Ok(self.now)
     }
 

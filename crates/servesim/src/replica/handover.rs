@@ -1,6 +1,6 @@
 //! From a replica that computes prompts to one that decodes.
 
-use crate::engine::{Error, Outcome, Record, Request};
+use crate::engine::{Error, Incoming, Outcome, Record, Request};
 use crate::pools::Link;
 use crate::prefix::Prefix;
 use crate::sequence::{NEVER, Phase, Sequence};
@@ -13,12 +13,26 @@ pub(super) struct Sender {
     link: Link,
     /// When what was given to the link so far has been sent.
     free_at: u64,
+    /// By the place of a sequence, what only whoever decodes it is to know: its client's patience, and
+    /// what its prompt begins with.
+    kept: Vec<(Option<u64>, Option<Prefix>)>,
     sent: Vec<Handover>,
 }
 
+impl Sender {
+    /// A sequence comes.
+    pub(super) fn keep(&mut self, who: u32, patience: Option<u64>, prefix: Option<Prefix>) {
+        if self.kept.len() <= who as usize {
+            self.kept.resize(who as usize + 1, (None, None));
+        }
+        self.kept[who as usize] = (patience, prefix);
+    }
+}
+
 /// A request with its context, from one replica to another.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Handover {
+    pub(crate) incoming: Incoming,
     /// What became of it so far.
     pub(crate) record: Record,
     /// When its context is there.
@@ -28,7 +42,8 @@ pub(crate) struct Handover {
 impl<T: StepTime> Replica<T> {
     /// Makes it compute prompts and first tokens only: who is to get more is sent on.
     pub(crate) fn send_over(&mut self, link: Link) {
-        self.sender = Some(Box::new(Sender { link, free_at: 0, sent: Vec::new() }));
+        let sender = Sender { link, free_at: 0, kept: Vec::new(), sent: Vec::new() };
+        self.sender = Some(Box::new(sender));
     }
 
     /// Takes what was handed over since the last time, in the order in which it was.
@@ -56,8 +71,16 @@ impl<T: StepTime> Replica<T> {
         let ready = sender.free_at.checked_add(sender.link.latency_ps);
         let ready = ready.filter(|&ready| ready < NEVER).ok_or(Error::RunTooLong)?;
         let record = record(one, self.now, one.generated, Outcome::Completed);
-        sender.sent.push(Handover { record, ready });
+        let (patience_ps, prefix) = std::mem::take(&mut sender.kept[who as usize]);
         let (number, class) = (one.number, usize::from(one.class));
+        let request = Request {
+            arrival_ps: one.arrival,
+            prompt: one.prompt,
+            output: one.output,
+            priority: one.class,
+            patience_ps,
+        };
+        sender.sent.push(Handover { incoming: Incoming { request, prefix }, record, ready });
         self.report.work.sent_tokens += u64::from(one.prompt);
         self.running[class].remove(&mut self.all, who);
         self.running_count -= 1;
@@ -69,19 +92,17 @@ impl<T: StepTime> Replica<T> {
     /// Takes in a request with its context, when that is there.
     pub(crate) fn receive(
         &mut self,
-        handover: &Handover,
-        request: &Request,
-        prefix: Option<Prefix>,
+        handover: Handover,
         each: &mut impl FnMut(&Record),
     ) -> Result<(), Error> {
-        let &Handover { record, ready } = handover;
+        let Handover { incoming: Incoming { request, prefix }, record, ready } = handover;
         self.advance(ready, each)?;
         self.expire(ready, each);
-        let Record { number, arrival_ps, prompt, generated, .. } = record;
-        let class = request.priority.min(self.engine.priority_classes - 1);
-        let output = request.output.min(self.engine.max_model_len.saturating_sub(prompt));
+        let Record { number, prompt, generated, .. } = record;
         let first_token = record.first_token_ps.unwrap_or(ready);
-        let mut one = Sequence::new(number, arrival_ps, prompt, output, class);
+        // Both pools have the same limits and classes.
+        let Request { arrival_ps, output, priority, .. } = request;
+        let mut one = Sequence::new(number, arrival_ps, prompt, output, priority);
         one.admitted = record.admitted_ps.unwrap_or(ready);
         (one.first_token, one.last_token) = (first_token, first_token);
         (one.generated, one.computed) = (generated, prompt);
