@@ -32,7 +32,13 @@ impl Sheet {
     /// [`ColumnError`] if the header lacks one of the six.
     pub fn read(file: &str, text: &str) -> Result<Self, ColumnError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut records = Records { rest: text, line: 1, width: None };
+        let text = &text.replace("\r\n", "\n").replace('\r', "\n");
+        // Where a comma is the decimal point, tables are written with semicolons.
+        let first = text.lines().next().unwrap_or_default();
+        let most =
+            [',', ';', '\t'].into_iter().rev().max_by_key(|mark| first.matches(*mark).count());
+        let between = most.unwrap_or(',');
+        let mut records = Records { rest: text, line: 1, width: None, between };
         let head = records.next().map(|record| record.cells).unwrap_or_default();
         let head: Vec<String> =
             head.into_iter().map(|name| name.trim().to_ascii_lowercase()).collect();
@@ -78,6 +84,8 @@ struct Records<'a> {
     line: usize,
     /// Cells of a record, once the header told them.
     width: Option<usize>,
+    /// What stands between cells.
+    between: char,
 }
 
 /// A row with its first line.
@@ -102,14 +110,14 @@ impl Iterator for Records<'_> {
         if self.rest.is_empty() {
             return None;
         }
-        let (mut cells, end, closed) = cells(self.rest, true);
+        let (mut cells, end, closed) = cells(self.rest, self.between, true);
         let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
         let several = lines(self.rest[..end].trim_end_matches('\n')) > 0;
         let misfit = several && self.width.is_some_and(|width| cells.len() != width);
         let (mut end, open) = (end, !closed || misfit);
         if open {
             // Rows below must not vanish in a quote that somebody forgot: the row ends where its line does.
-            (cells, end, _) = self::cells(self.rest, false);
+            (cells, end, _) = self::cells(self.rest, self.between, false);
         }
         let record = Record { line: self.line, cells, open };
         self.line += lines(&self.rest[..end]);
@@ -119,7 +127,7 @@ impl Iterator for Records<'_> {
 }
 
 /// The cells of a text's first record, where it ends, and whether every quote was closed. Without quotes, a record is a line.
-fn cells(text: &str, quotes: bool) -> (Vec<String>, usize, bool) {
+fn cells(text: &str, between: char, quotes: bool) -> (Vec<String>, usize, bool) {
     let (mut cells, mut cell) = (Vec::new(), String::new());
     // Whether the cell began with a quote, and whether that is still open.
     let (mut quoted, mut open) = (false, false);
@@ -136,7 +144,7 @@ fn cells(text: &str, quotes: bool) -> (Vec<String>, usize, bool) {
                 (quoted, open) = (true, true);
                 cell.clear();
             }
-            ',' if !open => {
+            mark if mark == between && !open => {
                 cells.push(std::mem::take(&mut cell));
                 quoted = false;
             }
@@ -145,7 +153,6 @@ fn cells(text: &str, quotes: bool) -> (Vec<String>, usize, bool) {
                 break;
             }
             '\n' => cell.push(' '),
-            '\r' => {}
             other => cell.push(other),
         }
     }
@@ -300,7 +307,10 @@ fn length(key: &str, text: &str) -> Result<f64, Reason> {
     };
     let fine = tokens.filter(|tokens| !signed && (1.0..=MOST).contains(tokens));
     fine.ok_or_else(|| {
-        Reason::new(format!("`{key}`: expected a number of tokens from 1, found `{}`", cut(text)))
+        let found = cut(text);
+        Reason::new(format!(
+            "`{key}`: expected a number of tokens from 1 to 4 million, found `{found}`"
+        ))
     })
 }
 

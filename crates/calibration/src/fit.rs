@@ -7,6 +7,7 @@ use roofline::{Fit, Sheets};
 
 use crate::bands::Metric;
 use crate::load::Load;
+use crate::names::setup;
 use crate::point::{Point, Reason};
 use crate::predict::predict;
 
@@ -125,6 +126,19 @@ struct Group<'a> {
     points: Vec<Point>,
     /// What is fitted, with where it starts.
     constants: Vec<(Constant, f64)>,
+    /// How far up each may go, in logarithms: nothing achieves more than the peak.
+    most: Vec<f64>,
+}
+
+/// The furthest that a constant is moved, in logarithms.
+const FURTHEST: f64 = 6.0;
+
+/// How far up the arithmetic and the bandwidth that kernels achieve may go until matrices take them at their peak.
+fn to_the_peak(sheets: &Sheets, point: &Point) -> Option<(f64, f64)> {
+    let setup = setup(sheets, point).ok()?;
+    let (_, weights) = setup.fractions().into_iter().find(|(name, _)| *name == "weights")?;
+    let room = |fraction: f64| (1.0 / fraction).ln().clamp(0.0, FURTHEST);
+    Some((room(weights.compute), room(weights.memory)))
 }
 
 /// Fits constants for each accelerator with each engine of the points, on their throughput, TTFT and TPOT. Returns the fits, and
@@ -159,9 +173,17 @@ pub fn fit(sheets: &Sheets, points: &[Point]) -> (Vec<Fitted>, Vec<(Point, Reaso
             _ => true,
         };
         let start = |constant: Constant| engine_row.map_or(1.0, |engine| constant.start(engine));
-        let constants =
+        let constants: Vec<_> =
             Constant::ALL.into_iter().filter(used).map(|one| (one, start(one))).collect();
-        Group { sheets, accelerator, engine, points, constants }.fitted()
+        let peak = points.first().and_then(|point| to_the_peak(sheets, point));
+        let (compute, memory) = peak.unwrap_or((FURTHEST, FURTHEST));
+        let most = constants.iter().map(|(constant, _)| match constant {
+            Constant::Compute => compute,
+            Constant::Memory => memory,
+            _ => FURTHEST,
+        });
+        let most = most.collect();
+        Group { sheets, accelerator, engine, points, constants, most }.fitted()
     });
     (fits.collect(), unused)
 }
@@ -331,7 +353,8 @@ impl Group<'_> {
                 let tried: Vec<f64> = at
                     .iter()
                     .zip(&step)
-                    .map(|(at, step)| (at + step.clamp(-1.5, 1.5)).clamp(-6.0, 6.0))
+                    .zip(&self.most)
+                    .map(|((at, step), most)| (at + step.clamp(-1.5, 1.5)).clamp(-FURTHEST, *most))
                     .collect();
                 let new = self.residuals(points, &tried);
                 let better = self.loss(&new, &tried);

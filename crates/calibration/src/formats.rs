@@ -229,7 +229,7 @@ fn serving(object: &Object<'_>) -> Result<Point, FormatError> {
     Ok(Point {
         source: "serving benchmark".to_owned(),
         model: object.text(&["model_id", "model", "server_info.model_path"]),
-        engine: object.text(&["backend"]),
+        engine: engine(object.text(&["backend"])),
         date: object.text(&["date"]),
         tensor: object.count(&["server_info.tp_size", "tensor_parallel_size"])?,
         isl: Some(object.needed(&["total_input_tokens", "total_input"])? / each),
@@ -246,6 +246,11 @@ fn serving(object: &Object<'_>) -> Result<Point, FormatError> {
         },
         ..Point::default()
     })
+}
+
+/// A backend that is only a way to speak, such as `openai-chat`, tells no engine.
+fn engine(backend: String) -> String {
+    if backend.starts_with("openai") { String::new() } else { backend }
 }
 
 /// How a load is written in tables.

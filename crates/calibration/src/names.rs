@@ -1,7 +1,8 @@
 //! From what benchmarks call things to the sheets' rows, formats and layouts.
 
 use roofline::{
-    Accelerator, Arithmetic, Attention, Engine, Format, Formats, KvFormat, Layout, Model, Sheets,
+    Accelerator, Arithmetic, Attention, Engine, Format, Formats, KvFormat, Layout, Model, Routing,
+    Setup, Sheets,
 };
 
 use crate::point::{Point, Reason};
@@ -24,8 +25,25 @@ pub(crate) fn resolve<'a>(sheets: &'a Sheets, point: &Point) -> Result<Resolved<
     let accelerator = accelerator(sheets, &point.accelerator)?;
     let engine = engine(sheets, &point.engine)?;
     let formats = formats(point, model, accelerator, engine, &mut assumed)?;
-    let layouts = layouts(point, model, accelerator, &mut assumed)?;
+    let layouts = if point.accelerators.or(point.tensor).is_none() {
+        let layout = fewest(sheets, point, model, accelerator, engine, formats)?;
+        let several = if layout.tensor > 1 { "s" } else { "" };
+        assumed.push(format!("{} accelerator{several}, the fewest that hold it", layout.tensor));
+        vec![(layout, 1)]
+    } else {
+        layouts(point, model, accelerator, &mut assumed)?
+    };
     Ok(Resolved { model, accelerator, engine, formats, layouts, assumed })
+}
+
+/// What a point was run on, in the first of its layouts.
+pub(crate) fn setup(sheets: &Sheets, point: &Point) -> Result<Setup, Reason> {
+    let Resolved { model, accelerator, engine, formats, layouts, .. } = resolve(sheets, point)?;
+    let (layout, _) = *layouts.first().ok_or_else(|| Reason::new("no layout is possible"))?;
+    let kernels = &sheets.kernels;
+    let setup =
+        Setup::new(model, accelerator, engine, kernels, layout, formats, Routing::default());
+    setup.map_err(|error| Reason::new(error.to_string()))
 }
 
 fn quoted(name: &str) -> String {
@@ -182,6 +200,34 @@ fn formats(
     Ok(Formats { weights, experts, kv })
 }
 
+/// The fewest accelerators of a server that hold the model and some sequences, where a row says nothing of them.
+fn fewest(
+    sheets: &Sheets,
+    point: &Point,
+    model: &Model,
+    accelerator: &Accelerator,
+    engine: &Engine,
+    formats: Formats,
+) -> Result<Layout, Reason> {
+    // A KV cache of fewer tokens fits in name alone.
+    const ROOM: f64 = 16_384.0;
+    let needed = (point.isl.unwrap_or(1.0) + point.osl.unwrap_or(1.0)).max(ROOM);
+    let holds = |layout: &Layout| {
+        let routing = Routing::default();
+        let kernels = &sheets.kernels;
+        let setup = Setup::new(model, accelerator, engine, kernels, *layout, formats, routing);
+        let memory = setup.ok().and_then(|setup| setup.memory().ok());
+        memory.is_some_and(|memory| memory.kv_tokens as f64 >= needed)
+    };
+    let found = [1, 2, 4, 8].map(Layout::tensor).into_iter().find(holds);
+    found.ok_or_else(|| {
+        let (chip, model) = (accelerator.row().name(), model.row().name());
+        Reason::new(format!("no server of `{chip}` holds `{model}` in {}", formats.weights))
+    })
+}
+
+/// The most accelerators of a deployment; more is a slip of the pen.
+const MOST_ACCELERATORS: u32 = 65_536;
 /// Bytes of a parameter in the smallest format.
 const FOUR_BITS: f64 = 0.5;
 
@@ -193,13 +239,13 @@ fn layouts(
     assumed: &mut Vec<String>,
 ) -> Result<Vec<(Layout, u32)>, Reason> {
     let wrong = |words: String| Err(Reason::new(words));
-    let all = match (point.accelerators, point.tensor) {
-        (Some(all), _) => all,
-        (None, Some(tensor)) => tensor * point.pipeline.unwrap_or(1) * point.data.unwrap_or(1),
-        (None, None) => {
-            return wrong("neither the number of accelerators nor the layout is stated".to_owned());
-        }
-    };
+    let told = [point.tensor, point.pipeline, point.data].map(|ranks| ranks.unwrap_or(1));
+    let product = told.into_iter().fold(1, u32::saturating_mul);
+    if product > MOST_ACCELERATORS {
+        let [tensor, pipeline, data] = told;
+        return wrong(format!("tp {tensor} x pp {pipeline} x dp {data} is more than anybody has"));
+    }
+    let all = point.accelerators.unwrap_or(product);
     let rack = accelerator.row().name().starts_with("gb");
     let expert = |ranks: u32| match point.expert {
         Some(0) => ranks,

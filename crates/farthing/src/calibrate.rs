@@ -77,7 +77,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let table = as_text(&fits, &unused, &sheets, output::style());
     if fits.is_empty() {
         eprint!("{table}");
-        bail!("no point can be used");
+        bail!(
+            "no point can be used\n\nhint: what runs do not say is told by --model, --gpu, --engine, --tp and --weights"
+        );
     }
     let route = arguments.from_ledger.iter().map(|route| format!("--from-ledger {route}"));
     let files = arguments
@@ -195,6 +197,11 @@ fn as_text(fits: &[Fitted], unused: &[(Point, Reason)], sheets: &Sheets, style: 
             table.row([name.to_owned(), carried.map_or_else(String::new, shown), shown(*value)]);
         }
         out += &table.render(style);
+        if fitted.points < fitted.constants.len() {
+            out += &style.wrapped_words(
+                "Fewer runs than constants: those that the runs say little of stay near what is carried.",
+            );
+        }
         let mut errors = Table::default().text("median error").number("runs").number("error");
         errors.row([
             "as carried".to_owned(),

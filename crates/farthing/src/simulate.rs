@@ -220,6 +220,8 @@ struct Setting {
     copies: Copies,
     search: Option<Search>,
     served: Served,
+    /// Requests whose replies are ended early.
+    shortened: u64,
 }
 
 impl Setting {
@@ -236,7 +238,7 @@ impl Setting {
         source: &'a Source,
         slo: &'a Slo,
     ) -> Simulation<'a> {
-        let Self { replica, search, served, gpu_hour, .. } = self;
+        let Self { replica, search, served, gpu_hour, shortened, .. } = self;
         let Served { run, fleet, classes } = served;
         let Replica { setup, memory, engine } = replica;
         let search = search.as_ref();
@@ -258,6 +260,7 @@ impl Setting {
             search,
             run,
             classes,
+            shortened: *shortened,
             gpu_hour,
             beside,
         }
@@ -338,7 +341,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         };
         let served = Served { run: Report::default(), fleet: Fleet::Copies(0), classes: None };
-        let mut setting = Setting { replica, steps, gpu_hour, copies, search: None, served };
+        let shortened = match gpus.len() {
+            1 => traffic.shortened(replica.engine.max_model_len)?,
+            // A ranking does not tell it.
+            _ => 0,
+        };
+        let search = None;
+        let mut setting = Setting { replica, steps, gpu_hour, copies, search, served, shortened };
         let goal = arguments.find_rate.map(|KeptBy { share, keeper }| Goal { slo, share, keeper });
         let job = setting.job(arguments, &slo, &traffic);
         let (search, served) = match goal {

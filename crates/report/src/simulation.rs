@@ -44,6 +44,8 @@ pub struct Simulation<'a> {
     pub run: &'a Report,
     /// What became of each class of priority, if there are several.
     pub classes: Option<&'a Classes>,
+    /// Requests whose replies are ended early, for they are longer than a sequence may be.
+    pub shortened: u64,
     /// What an accelerator costs by the hour.
     pub gpu_hour: Option<EstimatedUsd>,
     /// What a real day takes beside the run.
@@ -428,6 +430,13 @@ impl Simulation<'_> {
             notes.push(format!(
                 "{} of the requests have a prompt that leaves no room within {} tokens, and were rejected",
                 quantity::grouped(too_long),
+                quantity::grouped(u64::from(self.engine.max_model_len)),
+            ));
+        }
+        if self.shortened > 0 {
+            notes.push(format!(
+                "{} of the requests have longer replies than fit into {} tokens with their prompts: they end there",
+                quantity::grouped(self.shortened),
                 quantity::grouped(u64::from(self.engine.max_model_len)),
             ));
         }

@@ -53,6 +53,8 @@ fn results_of_serving_benchmarks_are_read() {
     assert_eq!(vllm.load, Some(Load::Closed { clients: 64, requests: Some(640) }));
     assert_eq!((vllm.isl, vllm.osl, vllm.engine.as_str()), (Some(1000.0), Some(200.0), "vllm"));
     assert_eq!(times(&vllm), [Some(2133.3), Some(0.1205), Some(0.014_25), Some(2.956)]);
+    // Which engine answers is not told by how it is spoken to.
+    assert_eq!(one(&VLLM.replace("\"vllm\"", "\"openai-chat\"")).engine, "");
     let sglang = one(SGLANG.lines().next().unwrap());
     let stage = Stage { per_second: 8.0, seconds: None };
     assert_eq!(sglang.load, Some(Load::Open { stages: vec![stage], requests: Some(500) }));

@@ -52,10 +52,20 @@ fn an_odd_row_says_why_it_is_not_predicted() {
     assert_eq!(of("engine", "handmade"), "no data sheet of the engine `handmade`");
     assert_eq!(of("quantization", "ternary"), "unknown quantization `ternary`");
     assert_eq!(of("isl", ""), "`isl` is not stated");
-    assert_eq!(of("isl", "0"), "`isl`: expected a number of tokens from 1, found `0`");
-    assert_eq!(of("osl", "-5"), "`osl`: expected a number of tokens from 1, found `-5`");
+    let vast = [("n_gpus", ""), ("tp", "65536"), ("dp", "65536")];
+    assert_eq!(why(&vast), "tp 65536 x pp 1 x dp 65536 is more than anybody has");
+    let nowhere = [("n_gpus", ""), ("tp", ""), ("model", "llama-3.1-405b")];
+    assert_eq!(why(&nowhere), "no server of `h100-sxm` holds `llama-3.1-405b` in bf16");
+    assert_eq!(of("isl", "0"), "`isl`: expected a number of tokens from 1 to 4 million, found `0`");
+    assert_eq!(
+        of("osl", "-5"),
+        "`osl`: expected a number of tokens from 1 to 4 million, found `-5`"
+    );
     assert_eq!(of("osl", "NaN"), "`osl` is not stated");
-    assert_eq!(of("osl", "inf"), "`osl`: expected a number of tokens from 1, found `inf`");
+    assert_eq!(
+        of("osl", "inf"),
+        "`osl`: expected a number of tokens from 1 to 4 million, found `inf`"
+    );
     assert_eq!(of("tp", "x"), "`tp`: expected a whole number from 1, found `x`");
     assert_eq!(of("tp", "3"), "tp 3 x pp 1 x dp 1 does not make 1 accelerators");
     assert_eq!(of("concurrency_or_rate", ""), "no load is stated: neither clients nor a rate");
@@ -111,6 +121,13 @@ fn rows_keep_their_lines_over_quotes_and_empty_lines() {
     let lines: Vec<usize> = sheet.points.iter().map(|point| point.line).collect();
     assert_eq!(lines, [2, 5]);
     assert!(sheet.points.iter().all(|point| point.refused.is_none()));
+    // Of whatever system, and with whatever stands between cells.
+    let others = [text.replace('\n', "\r"), text.replace(',', ";"), text.replace(',', "\t")];
+    for text in others {
+        let points = Sheet::read("points.csv", &text).unwrap().points;
+        assert_eq!(points.iter().map(|point| point.line).collect::<Vec<_>>(), [2, 5], "{text}");
+        assert!(points.iter().all(|point| point.refused.is_none()), "{text}");
+    }
 }
 
 /// Nobody's row gets lost, whatever stands in a row above it.
@@ -213,6 +230,10 @@ fn what_a_row_leaves_out_is_assumed_and_told() {
     assert_eq!(assumed(&[]), "");
     assert_eq!(assumed(&[("quantization", "")]), "weights as published, bf16");
     assert_eq!(assumed(&[("n_gpus", "4"), ("tp", "")]), "the best layout");
+    let nothing = [("n_gpus", ""), ("tp", "")];
+    assert_eq!(assumed(&nothing), "1 accelerator, the fewest that hold it");
+    let large = [nothing[0], nothing[1], ("model", "llama-3.1-70b")];
+    assert_eq!(assumed(&large), "4 accelerators, the fewest that hold it");
     assert_eq!(assumed(&[("n_gpus", "4"), ("tp", "2")]), "2 replicas");
     let sample =
         [("source", "aiconfigurator silicon_sample"), ("commit_or_date", "2026-01-01 (file)")];

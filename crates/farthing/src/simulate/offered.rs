@@ -238,6 +238,16 @@ impl Traffic {
         })))
     }
 
+    /// Requests whose replies are longer than sequences of so many tokens leave room for.
+    pub(super) fn shortened(&self, most: u32) -> anyhow::Result<u64> {
+        let mut all = self.told(1.0)?;
+        all.try_fold(0, |count, request| {
+            let request = request?.request;
+            let whole = request.prompt.saturating_add(request.output);
+            Ok(count + u64::from(request.prompt < most && whole > most))
+        })
+    }
+
     /// Of classes that a trace tells, or all of one.
     fn told(
         &self,

@@ -42,7 +42,7 @@ fn every_row_is_predicted_with_an_interval_or_says_why_not() {
     assert_eq!(cell(1, "ttft_ms_measured"), "");
     assert_eq!(cell(4, "why_not"), "no data sheet of the model `gpt-9`");
     assert_eq!(cell(4, "tpot_ms_predicted"), "");
-    assert_eq!(cell(5, "why_not"), "\"`isl`: expected a number of tokens from 1");
+    assert_eq!(cell(5, "why_not"), "\"`isl`: expected a number of tokens from 1 to 4 million");
     assert!(ran.err.starts_with("5 rows, of which 3 are predicted"), "{}", ran.err);
     // With a file for the rows the summary is what is printed.
     let ran = home.run(&["validate", "points.csv", "--out", "rows.csv"]);

@@ -31,6 +31,7 @@ impl Simulation<'_> {
         );
         lesson("Output is dearer than input", &[words(self.dearer(&mean))]);
         lesson("Context is paid twice", &[words(self.twice(&mean))]);
+        lesson("An idle GPU bills like a busy one", &[words(self.unused(&mean))]);
         lesson("From a benchmark's peak to what is paid", &[self.bridge(&mean).render(style)]);
         out
     }
@@ -140,6 +141,21 @@ impl Simulation<'_> {
             grouped(u64::from(mean.context)),
             share(decode.decode_attention_s / decode.seconds()),
             decimals(decode.seconds() * 1e3, 2),
+        )
+    }
+
+    fn unused(&self, mean: &Mean) -> String {
+        let all = self.gpu_ps() as f64;
+        let [.., idle] = self.parts();
+        let idle = idle.gpu_ps as f64;
+        format!(
+            "{} of the GPU time was idle, and an hour of it is paid for as one in which all are busy: that makes every token {} \
+             times as dear as if GPUs stopped whenever nobody asks. While they were busy, a step had {} sequences in the mean, \
+             where {} have room.",
+            share(idle / all),
+            decimals(all / (all - idle), 2),
+            decimals(mean.batch, 1),
+            grouped(u64::from(self.possible(mean))),
         )
     }
 

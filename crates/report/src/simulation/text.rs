@@ -480,11 +480,11 @@ impl Simulation<'_> {
             _ => None,
         };
         let quantities = [
-            ("mean TTFT, ms", Metric::Ttft, ms(&run.ttft)),
-            ("mean TPOT, ms", Metric::Tpot, ms(&run.tpot)),
-            ("mean time to the last token, ms", Metric::Latency, ms(&run.latency)),
-            ("output tokens a second", Metric::Throughput, per_second(Metric::Throughput)),
-            ("highest rate, requests/s", Metric::Rate, per_second(Metric::Rate)),
+            ("TTFT mean, ms", Metric::Ttft, ms(&run.ttft)),
+            ("TPOT mean, ms", Metric::Tpot, ms(&run.tpot)),
+            ("last token mean, ms", Metric::Latency, ms(&run.latency)),
+            ("output tokens/s", Metric::Throughput, per_second(Metric::Throughput)),
+            ("highest rate, 1/s", Metric::Rate, per_second(Metric::Rate)),
         ];
         let mut table = Table::default().text("90% interval").number("predicted");
         table = table.number("from").number("to").prose("by the");
@@ -503,7 +503,7 @@ impl Simulation<'_> {
                 money(cost.and_then(|cost| EstimatedUsd::new(cost.usd() / factor)), 4)
             };
             if cost.is_some() {
-                let cells = ["USD per useful output Mtok".to_owned(), money(cost, 4)];
+                let cells = ["USD per Mtok".to_owned(), money(cost, 4)];
                 let rest = [ends(band.high), ends(band.low), "same".to_owned()];
                 table.row(cells.into_iter().chain(rest));
             }

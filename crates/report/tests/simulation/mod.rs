@@ -73,6 +73,7 @@ pub(crate) fn searched<T>(
         search: search.as_ref(),
         run: &run,
         classes: None,
+        shortened: 0,
         gpu_hour: gpu_hour.and_then(EstimatedUsd::new),
         beside: Beside { failures: 0.2, headroom: 0.25, spare: 2, reliability: 0.1 },
     })
