@@ -70,7 +70,8 @@ def main():
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
         port = free_port()
-        command = [options.farthing, "simulated", *SETUP, "--listen", f"127.0.0.1:{port}"]
+        # The predictions are of prompts that have nothing in common.
+        command = [options.farthing, "simulated", *SETUP, "--no-prefix-caching", "--listen", f"127.0.0.1:{port}"]
         stack.enter_context(Service("farthing simulated", command, f"http://127.0.0.1:{port}/v1/models", folder / "model.log"))
         gateway = Gateway(options.farthing, folder, f"""
 [upstreams.rented]

@@ -17,6 +17,10 @@ pub(crate) struct Arguments {
     /// Copies of all that; each request goes to the next in turn
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     replicas: u32,
+    /// Prompts that begin with the same messages share nothing. Else a replica keeps the KV cache of what it has read until
+    /// it needs the room: what it finds there it does not compute, and usage tells of it as cached
+    #[arg(long)]
+    no_prefix_caching: bool,
     /// Output tokens of a reply where the request does not say [default: 16 to 128, by the prompt]
     #[arg(long = "out", value_name = "TOKENS", value_parser = some)]
     output: Option<u32>,
@@ -34,7 +38,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let interrupted = interrupted();
-    let Replica { setup, memory, engine } = arguments.serving.replica()?;
+    let Replica { setup, memory, mut engine } = arguments.serving.replica()?;
+    engine.enable_prefix_caching = !arguments.no_prefix_caching;
     let (replicas, speed) = (arguments.replicas, arguments.speed);
     let serving = simulated::Serving::start(&engine, setup.compile(), replicas, speed)?;
     let model = setup.model.row().name().to_owned();
@@ -63,15 +68,24 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         grouped(u64::from(engine.max_num_seqs)),
     );
     interrupted.await;
-    let Stats { completed, refused, cancelled, input_tokens, generated_tokens, .. } =
-        server.stats();
+    let stats = server.stats();
+    let Stats { completed, refused, cancelled, input_tokens, cached_tokens, .. } = stats;
+    let Stats { generated_tokens, begun, ttft_ps, .. } = stats;
     server.shutdown().await;
+    let ttft = match ttft_ps.checked_div(begun) {
+        Some(mean_ps) => {
+            format!("; TTFT {:.2} ms in the mean by the engine's clock", mean_ps as f64 / 1e9)
+        }
+        None => String::new(),
+    };
     eprintln!(
-        "farthing simulated: {} replies, {} refused, {} left early; {} tokens read, {} generated",
+        "farthing simulated: {} replies, {} refused, {} left early; {} tokens read, of these {} from the prefix cache, \
+         {} generated{ttft}",
         grouped(completed),
         grouped(refused),
         grouped(cancelled),
         grouped(input_tokens),
+        grouped(cached_tokens),
         grouped(generated_tokens),
     );
     Ok(())

@@ -18,6 +18,8 @@ pub enum Event {
         at_ps: u64,
         /// Its tokens so far, this one included: 1 is the first.
         generated: u32,
+        /// Tokens of its prompt that were in the prefix cache when it was first admitted.
+        cached: u32,
     },
     /// Its end, behind its last token.
     Ended(Record),
@@ -46,15 +48,16 @@ struct Told {
 }
 
 impl Told {
-    fn tokens(&mut self, number: u64, generated: u32, at_ps: u64) {
+    fn tokens(&mut self, number: u64, generated: u32, cached: u32, at_ps: u64) {
         let Some((_, told)) = self.present.get_mut(&number) else { return };
         let new = *told + 1..=generated;
-        self.events.extend(new.map(|generated| Event::Token { number, at_ps, generated }));
+        let token = |generated| Event::Token { number, at_ps, generated, cached };
+        self.events.extend(new.map(token));
         *told = generated;
     }
 
     fn end(&mut self, record: &Record) {
-        self.tokens(record.number, record.generated, record.end_ps);
+        self.tokens(record.number, record.generated, record.cached, record.end_ps);
         self.present.remove(&record.number);
         self.events.push_back(Event::Ended(*record));
     }
@@ -113,8 +116,8 @@ impl<T: StepTime> Live<T> {
         while self.replica.now() < until_ps {
             let Self { replica, told, .. } = self;
             replica.go(until_ps, &mut |record| told.end(record))?;
-            for (number, generated) in replica.present() {
-                told.tokens(number, generated, replica.now());
+            for (one, generated) in replica.present() {
+                told.tokens(one.number, generated, one.cached, replica.now());
             }
         }
         Ok(())

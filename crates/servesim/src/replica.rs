@@ -227,11 +227,11 @@ impl<T: StepTime> Replica<T> {
     }
 
     /// Everyone who waits or runs, with the tokens that they have got.
-    pub(crate) fn present(&self) -> impl Iterator<Item = (u64, u32)> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = (&Sequence, u32)> {
         let present = self.all.iter().filter(|one| one.phase != Phase::Vacant);
         present.map(|one| match one.phase {
-            Phase::Decode => (one.number, self.generated(one)),
-            _ => (one.number, one.generated),
+            Phase::Decode => (one, self.generated(one)),
+            _ => (one, one.generated),
         })
     }
 

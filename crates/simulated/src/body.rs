@@ -14,6 +14,7 @@ use workload::Fault;
 use crate::prompt::Dialect;
 use crate::refusal::{Kind, Refusal};
 use crate::reply::{Event, Reply};
+use crate::server::Stored;
 use crate::serving::Ticket;
 use crate::stats::{Outcome, Running};
 use crate::timing::{Pace, Timing, Wait};
@@ -115,8 +116,9 @@ pub(crate) struct Stream {
     /// Tokens of text sent, and tokens generated.
     text: u64,
     generated: u64,
-    /// Events written, in the dialect that numbers them.
+    /// Events written, in the dialect that numbers them, whose replies are stored.
     sequence: u64,
+    stored: Arc<Stored>,
     ended: bool,
     out: BytesMut,
 }
@@ -152,6 +154,7 @@ impl Stream {
         timing: Arc<dyn Timing>,
         pace: Pace,
         ticket: Option<Ticket>,
+        stored: Arc<Stored>,
     ) -> Self {
         let head = match reply.dialect {
             Dialect::OpenAi | Dialect::Completions => openai::chunk_head(&reply),
@@ -169,6 +172,7 @@ impl Stream {
             text: 0,
             generated: 0,
             sequence: 0,
+            stored,
             ended: false,
             out: BytesMut::with_capacity(4096),
         }
@@ -259,6 +263,14 @@ impl Stream {
                     return self.frame_of_error();
                 }
                 return Poll::Ready(Some(Err(BrokenOff)));
+            }
+            if event == Event::Start {
+                if let Some(ticket) = &self.ticket {
+                    self.reply.begin(ticket, &self.running);
+                }
+                if self.reply.dialect == Dialect::Responses {
+                    self.stored.add(&self.reply);
+                }
             }
             let tokens = self.reply.tokens(event);
             self.generated += tokens;

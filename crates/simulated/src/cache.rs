@@ -1,4 +1,5 @@
-//! A prefix cache: which leading parts of prompts were seen before.
+//! A provider's prefix cache: which leading parts of prompts were seen before. Where an engine decides the time, its
+//! own cache decides this too: see [`crate::serving`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,6 +30,12 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// So much of it in an engine's prefix cache, which nobody has to write.
+    pub(crate) const fn in_an_engine(total: u64, cached: u64) -> Self {
+        let read = if cached < total { cached } else { total };
+        Self { uncached: total - read, read, written_5m: 0, written_1h: 0 }
+    }
+
     pub(crate) const fn total(self) -> u64 {
         self.uncached + self.read + self.written_5m + self.written_1h
     }

@@ -66,7 +66,14 @@ impl Asked {
 
     /// Stands for the whole prompt.
     pub(crate) fn identity(&self) -> u64 {
-        let bytes = self.blocks.last().map_or(0, |block| block.prefix).to_le_bytes();
+        self.blocks.last().map_or(0, Block::identity)
+    }
+}
+
+impl Block {
+    /// Stands for the prompt up to and including this piece.
+    pub(crate) fn identity(&self) -> u64 {
+        let bytes = self.prefix.to_le_bytes();
         u64::from_le_bytes(bytes[..8].try_into().expect("half of sixteen bytes"))
     }
 }

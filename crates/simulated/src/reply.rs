@@ -5,6 +5,8 @@ use workload::Fault;
 
 use crate::cache::Input;
 use crate::prompt::{Asked, Dialect};
+use crate::serving::Ticket;
+use crate::stats::Running;
 use crate::words;
 
 /// A call of a tool counts for so many tokens.
@@ -102,6 +104,14 @@ impl Reply {
             fault: asked.wish.fault,
             cost: asked.wish.cost,
             identity,
+        }
+    }
+
+    /// An engine has computed its first token, and tells what of the prompt it had not to compute.
+    pub(crate) fn begin(&mut self, ticket: &Ticket, running: &Running) {
+        if let Some(begun) = ticket.begun() {
+            self.input = Input::in_an_engine(self.input.total(), begun.cached.into());
+            running.count_begun(begun);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::prompt::{self, Asked, Dialect};
 use crate::refusal::{Kind, Refusal};
 use crate::reply::Reply;
 use crate::route::{Route, route};
-use crate::serving::{Gone, Serving, Ticket};
+use crate::serving::{Gone, Prompt, Serving, Ticket};
 use crate::stats::{Counters, Outcome, Running, Stats};
 use crate::timing::{Constant, Pace, Timing, rest};
 use crate::words::BYTES_PER_TOKEN;
@@ -43,8 +43,8 @@ pub struct Options {
     pub seed: u64,
     /// How long tokens take.
     pub timing: Arc<dyn Timing>,
-    /// An engine that decides it instead. It has no prefix cache, so replies tell of none, and it does not know
-    /// [`Fault::Slow`].
+    /// An engine that decides it instead, and what of prompts is cached: replies tell what it found in its prefix
+    /// cache, whatever the client marked. It does not know [`Fault::Slow`].
     pub engine: Option<Serving>,
     /// So many times as fast as real time; 0 counts as 1.
     pub speed: u32,
@@ -52,7 +52,7 @@ pub struct Options {
     pub models: Vec<String>,
     /// Output tokens of a reply where the request does not say; if that is not said either, 16 to 128.
     pub output_tokens: Option<u64>,
-    /// How many prefixes the cache holds.
+    /// How many prefixes the cache holds, without an engine.
     pub cached_prefixes: usize,
     /// A larger request body is refused with 413.
     pub body_limit_bytes: usize,
@@ -98,21 +98,27 @@ struct Shared {
     options: Options,
     counters: Arc<Counters>,
     cache: Mutex<PrefixCache>,
-    /// Replies of Responses by their ids, the newest last.
-    stored: Mutex<VecDeque<(String, String)>>,
+    stored: Arc<Stored>,
 }
 
-impl Shared {
-    fn store(&self, reply: &Reply) {
-        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+/// Replies of Responses by their ids, the newest last.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(Mutex<VecDeque<(String, String)>>);
+
+impl Stored {
+    /// Keeps a reply, and returns it.
+    pub(crate) fn add(&self, reply: &Reply) -> String {
+        let whole = responses::unary(reply);
+        let mut stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if stored.len() == STORED {
             stored.pop_front();
         }
-        stored.push_back((reply.id.clone(), responses::unary(reply)));
+        stored.push_back((reply.id.clone(), whole.clone()));
+        whole
     }
 
-    fn stored(&self, id: &str) -> Answer {
-        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+    fn answer(&self, id: &str) -> Answer {
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match stored.iter().find(|(stored, _)| stored == id) {
             Some((_, body)) => Ok(json(200, body.clone())),
             None => Err(Refusal::new(Kind::NotFound, format!("no response with id '{id}'"))),
@@ -139,7 +145,7 @@ impl Simulated {
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
             cache: Mutex::new(PrefixCache::new(options.cached_prefixes)),
-            stored: Mutex::default(),
+            stored: Arc::default(),
             counters: Arc::clone(&counters),
             options,
         });
@@ -260,7 +266,7 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         (_, None) => Err(Refusal::new(Kind::NotFound, format!("unknown path: {path}"))),
         (_, Some(Err(refusal))) => Err(refusal),
         (&Method::GET, Some(Ok(Route::Models))) => Ok(json(200, models(&shared.options, dialect))),
-        (&Method::GET, Some(Ok(Route::Stored(id)))) => shared.stored(&id),
+        (&Method::GET, Some(Ok(Route::Stored(id)))) => shared.stored.answer(&id),
         (_, Some(Ok(Route::Models | Route::Stored(_)))) => Err(wrong_method()),
         (&Method::POST, Some(Ok(route))) => {
             match read(request, shared.options.body_limit_bytes).await {
@@ -447,7 +453,7 @@ impl<'a> Exchange<'a> {
         if let Some(refusal) = Self::refusal(fault, false) {
             return Ok(self.refused(refusal));
         }
-        let ticket = match self.come(embedded.tokens, 1).await {
+        let ticket = match self.come(Prompt::Tokens(embedded.tokens), 1).await {
             Ok(ticket) => ticket,
             Err(refusal) => return Ok(self.refused(refusal)),
         };
@@ -472,12 +478,13 @@ impl<'a> Exchange<'a> {
             return Ok(self.refused(refusal));
         }
         let input = if let Some(engine) = &self.shared.options.engine {
-            let uncached = asked.input_tokens();
-            let Some(room) = engine.room(uncached) else {
+            let total = asked.input_tokens();
+            let Some(room) = engine.room(total) else {
                 return Ok(self.refused(too_long()));
             };
             asked.cap = Some(asked.cap.unwrap_or(room).min(room));
-            Input { uncached, ..Input::default() }
+            // What is cached it knows when it begins.
+            Input::in_an_engine(total, 0)
         } else {
             // The cache is whole whatever a thread that held it did: it is only a cache.
             let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -496,31 +503,29 @@ impl<'a> Exchange<'a> {
         let id = format!("{kind}{}", self.unique(identity));
         let created = (self.shared.options.now)().nanos().div_euclid(1_000_000_000);
         asked.wish.output = asked.wish.output.or(self.shared.options.output_tokens);
-        let reply = Reply::plan(&asked, input, id, created);
-        let ticket = match self.come(input.total(), reply.generated()).await {
+        let mut reply = Reply::plan(&asked, input, id, created);
+        let ticket = match self.come(Prompt::Pieces(&asked.blocks), reply.generated()).await {
             Ok(ticket) => ticket,
             Err(refusal) => return Ok(self.refused(refusal)),
         };
         self.running.count_input(input.total(), input.read);
-        if reply.dialect == Dialect::Responses {
-            self.shared.store(&reply);
-        }
         if asked.stream {
             let timing = Arc::clone(&self.shared.options.timing);
             let mut response = response(200, "text/event-stream; charset=utf-8", Body::Whole(None));
             self.name(&mut response, identity);
-            let stream = Stream::new(reply, self.running, timing, self.pace, ticket);
+            let stored = Arc::clone(&self.shared.stored);
+            let stream = Stream::new(reply, self.running, timing, self.pace, ticket, stored);
             *response.body_mut() = Body::Stream(Box::new(stream));
             return Ok(Ok(response));
         }
         match ticket {
-            Some(ticket) => self.wait(&reply, ticket).await?,
+            Some(ticket) => self.wait(&mut reply, ticket).await?,
             None => self.generate(&reply).await,
         }
         let body = match reply.dialect {
             Dialect::OpenAi => openai::unary(&reply),
             Dialect::Completions => openai::completion(&reply),
-            Dialect::Responses => responses::unary(&reply),
+            Dialect::Responses => self.shared.stored.add(&reply),
             Dialect::Anthropic => anthropic::unary(&reply),
             Dialect::Gemini => gemini::unary(&reply),
         };
@@ -528,7 +533,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A place in the engine, if there is one, for a reply of so many tokens.
-    async fn come(&self, prompt: u64, output: u64) -> Result<Option<Ticket>, Refusal> {
+    async fn come(&self, prompt: Prompt<'_>, output: u64) -> Result<Option<Ticket>, Refusal> {
         let Some(engine) = &self.shared.options.engine else { return Ok(None) };
         engine.come(prompt, output).await.map(Some).map_err(|gone| match gone {
             Gone::Refused(servesim::Outcome::TooLong) => too_long(),
@@ -538,11 +543,14 @@ impl<'a> Exchange<'a> {
     }
 
     /// Waits until the engine has generated a unary reply.
-    async fn wait(&mut self, reply: &Reply, mut ticket: Ticket) -> Result<(), BrokenOff> {
+    async fn wait(&mut self, reply: &mut Reply, mut ticket: Ticket) -> Result<(), BrokenOff> {
         for token in 1..=reply.generated().max(1) {
             if ticket.until(token).await.is_err() {
                 self.running.end(Outcome::Broken);
                 return Err(BrokenOff);
+            }
+            if token == 1 {
+                reply.begin(&ticket, &self.running);
             }
             self.running.count_generated(reply.generated().min(1));
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::serving::Begun;
+
 /// Counts since the start. Once nothing runs, `requests` is the sum of the four outcomes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -20,8 +22,12 @@ pub struct Stats {
     pub running: u64,
     /// Input tokens of accepted requests, cached or not.
     pub input_tokens: u64,
-    /// Those of them that the prefix cache served.
+    /// Those of them that the prefix cache served; with an engine of replies that have begun.
     pub cached_tokens: u64,
+    /// Replies that an engine has begun.
+    pub begun: u64,
+    /// Their times to the first token by the engine's clock, together.
+    pub ttft_ps: u64,
     /// Tokens generated, reasoning included; what a leaving client did not wait for is not.
     pub generated_tokens: u64,
 }
@@ -36,6 +42,8 @@ pub(crate) struct Counters {
     running: AtomicUsize,
     input_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    begun: AtomicU64,
+    ttft_ps: AtomicU64,
     generated_tokens: AtomicU64,
 }
 
@@ -50,6 +58,8 @@ impl Counters {
             running: self.running() as u64,
             input_tokens: self.input_tokens.load(Relaxed),
             cached_tokens: self.cached_tokens.load(Relaxed),
+            begun: self.begun.load(Relaxed),
+            ttft_ps: self.ttft_ps.load(Relaxed),
             generated_tokens: self.generated_tokens.load(Relaxed),
         }
     }
@@ -86,6 +96,13 @@ impl Running {
     pub(crate) fn count_input(&self, input: u64, cached: u64) {
         self.counters.input_tokens.fetch_add(input, Relaxed);
         self.counters.cached_tokens.fetch_add(cached, Relaxed);
+    }
+
+    /// An engine has begun the reply.
+    pub(crate) fn count_begun(&self, begun: Begun) {
+        self.counters.begun.fetch_add(1, Relaxed);
+        self.counters.ttft_ps.fetch_add(begun.ttft_ps, Relaxed);
+        self.counters.cached_tokens.fetch_add(begun.cached.into(), Relaxed);
     }
 
     pub(crate) fn count_generated(&self, tokens: u64) {

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use crate::{Constant, Options, Simulated, Stats, Timing};
 
 mod dialects;
+mod engine;
 
 /// A response as it came off the wire.
 #[derive(Debug, Clone, PartialEq)]

@@ -57,16 +57,14 @@ async fn a_full_queue_and_a_prompt_without_room_are_refused() {
     // Each takes nine seconds.
     let mut runs = ask(100, 1_900).head(&gateway).await;
     runs.piece().await.unwrap();
-    let waits = ask(100, 1_900).begin(&gateway).await;
-    // Whoever comes next is refused once the other waits.
-    let mut refused = None;
-    while refused.is_none() {
-        let reply = ask(100, 1).begin(&gateway).await;
-        let reply = tokio::time::timeout(std::time::Duration::from_millis(50), reply.head()).await;
-        refused = reply.ok().flatten().filter(|reply| reply.status != 200);
-    }
-    assert_eq!(refused.unwrap().status, 429);
-    drop((runs, waits));
+    // Of the two who come then one may wait, whichever is first.
+    let (one, other) = (ask(100, 1_900), ask(100, 1_900));
+    let (one, other) = tokio::join!(one.begin(&gateway), other.begin(&gateway));
+    let (one, other) = tokio::join!(one.head(), other.head());
+    let mut statuses = [&one, &other].map(|reply| reply.as_ref().unwrap().status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 429]);
+    drop((runs, one, other));
     let bill = || home.run(&["bill", "--json"]).json();
     eventually("all have settled", || bill()["total"]["exchanges"].as_u64() >= Some(4)).await;
     let said = server.stop().await;
@@ -78,7 +76,9 @@ async fn a_server_is_calibrated_from_what_the_gateway_metered_of_it() {
     // A decode takes about 45 ms: the machine that runs the test is quick beside it.
     let setup = ["simulated", "--model", "llama-3.1-70b", "--gpu", "l40s", "--tp", "4"];
     let home = Home::new("");
-    let server = home.start(&[&setup[..], &["--listen", "127.0.0.1:0"]].concat());
+    // The clients ask the same again and again, and what is read from a cache tells nothing of reading.
+    let more = ["--no-prefix-caching", "--listen", "127.0.0.1:0"];
+    let server = home.start(&[&setup[..], &more].concat());
     home.configure(&(upstream("vllm", server.address) + PRICES));
     let gateway = home.serve();
     for clients in [1, 4, 16_u32] {
@@ -124,4 +124,60 @@ async fn a_server_is_calibrated_from_what_the_gateway_metered_of_it() {
     );
     let err = home.run(&["calibrate", "--from-ledger", "chat"]).err;
     assert!(err.contains("--model") && err.contains("--gpu"), "{err}");
+}
+
+/// The mean TTFT and the cached tokens that a server says when it stops.
+fn last_words(said: &str) -> (f64, u64) {
+    let number = |before: &str| -> String {
+        let (_, rest) = said.split_once(before).unwrap_or_else(|| panic!("{before}: {said}"));
+        rest.chars()
+            .take_while(|c| c.is_ascii_digit() || ".,".contains(*c))
+            .filter(|c| *c != ',')
+            .collect()
+    };
+    (number("TTFT ").parse().unwrap(), number("of these ").parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_the_engine_has_begins_sooner_and_is_billed_as_cached() {
+    let mut found = Vec::new();
+    for more in [&["--speed", "20"][..], &["--speed", "20", "--no-prefix-caching"]] {
+        let (home, server, gateway) = start(more);
+        let mut messages = vec![json!({"role": "system", "content": "word".repeat(8_000)})];
+        for turn in 0..3 {
+            let question = format!("[[sim output=5]]{turn}  ?");
+            messages.push(json!({"role": "user", "content": question}));
+            let body = json!({"model": "m", "messages": messages, "stream": true}).to_string();
+            assert_eq!(Call::chat(body).send(&gateway).await.status, 200);
+            messages.push(json!({"role": "assistant", "content": "word".repeat(11)}));
+        }
+        let settled = home.once_settled(3).await;
+        let mut cached: Vec<u64> = settled
+            .iter()
+            .map(|one| {
+                let tokens = &one.attempts[0].end.metered.usage.tokens;
+                tokens.iter().filter(|(class, _)| class.is_cache_read()).map(|(_, n)| n.get()).sum()
+            })
+            .collect();
+        cached.sort_unstable();
+        let simulated = home.run(&[
+            "simulate",
+            "--model",
+            "llama-3.1-8b",
+            "--gpu",
+            "h100",
+            "--from-ledger",
+            "--json",
+        ]);
+        let simulated = simulated.json()["tokens"]["cached_input"].as_u64();
+        found.push((cached, simulated, last_words(&server.stop().await)));
+    }
+    let [(cached, simulated, kept), (none, _, computed)] = &found[..] else { panic!("{found:?}") };
+    // Whole blocks of 16 tokens of what had been asked before: 8,000, and then 8,000 + 5 + 11.
+    assert_eq!((&cached[..], kept.1), (&[0, 8_000, 8_016][..], 16_016));
+    assert_eq!((&none[..], computed.1), (&[0; 3][..], 0));
+    // What the gateway metered says the same of prompts as the server knew.
+    assert_eq!(*simulated, Some(16_016));
+    // Of three prompts two were hardly computed.
+    assert!(kept.0 < computed.0 * 0.5, "{kept:?} {computed:?}");
 }

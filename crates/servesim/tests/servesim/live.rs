@@ -73,11 +73,12 @@ proptest! {
 fn tokens_are_told(record: &Record, events: &[Event], end: usize) -> Result<(), TestCaseError> {
     let mut times = Vec::new();
     for (place, event) in events.iter().enumerate() {
-        if let &Event::Token { number, at_ps, generated } = event
+        if let &Event::Token { number, at_ps, generated, cached } = event
             && number == record.number
         {
             times.push(at_ps);
             prop_assert_eq!(generated as usize, times.len());
+            prop_assert_eq!(cached, record.cached);
             prop_assert!(place < end);
         }
     }
