@@ -12,6 +12,8 @@ use crate::{Random, Row};
 
 /// Windows of a table whose last one has no next to tell where it ends.
 const WINDOW: Duration = Duration::from_secs(600);
+/// Gaps of a larger shape are all alike; without a bound one could be infinite, which nothing can be drawn of.
+const MOST_SHAPE: f64 = 1e12;
 /// No window of a table has more arrivals: ten thousand a second, for ten minutes.
 const MOST: f64 = 6e6;
 
@@ -181,7 +183,7 @@ fn window(line: &str) -> Result<Told, (&'static str, String)> {
         "Gamma" if shape > 0.0 => Gaps::Gamma(shape),
         "Weibull" if shape > 0.0 => Gaps::Weibull(shape),
         // Too few to fit anything.
-        "" if cv > 0.0 => Gaps::Gamma(1.0 / (cv * cv)),
+        "" if cv > 0.0 => Gaps::Gamma((1.0 / (cv * cv)).min(MOST_SHAPE)),
         "" => Gaps::Gamma(1.0),
         "Gamma" | "Weibull" => return Err(("a shape above 0", cells[4].to_owned())),
         _ => return Err(("`Gamma`, `Weibull` or nothing", family.to_owned())),
@@ -385,6 +387,16 @@ mod tests {
             let found = variance.sqrt() / mean;
             assert!((found / cv - 1.0).abs() < 0.06, "{family}: {found}");
         }
+    }
+
+    #[test]
+    fn gaps_that_do_not_vary_at_all_end() {
+        // The shape of such gaps is beyond all numbers.
+        let even = client("0,0.01,1e-309,,0,0\n600,0,1,,0,0");
+        let rows: Vec<Row> = even.rows(&Random::new(1)).collect();
+        let gaps: Vec<f64> = at_seconds(&rows).windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(rows.len(), 6);
+        assert!(gaps.iter().all(|gap| (gap - 600.0 / 7.0).abs() < 1e-3), "{gaps:?}");
     }
 
     #[test]

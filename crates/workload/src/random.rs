@@ -84,7 +84,7 @@ impl Random {
         radius * libm::cos(std::f64::consts::TAU * self.unit())
     }
 
-    /// Gamma distributed with this shape, above 0, and a scale of 1: its mean is the shape.
+    /// Gamma distributed with this shape, above 0 and finite, and a scale of 1: its mean is the shape.
     ///
     /// # Source
     /// Marsaglia, Tsang: A simple method for generating gamma variables, ACM TOMS 26 (2000).

@@ -356,7 +356,10 @@ fn incoming(
     named: bool,
 ) -> anyhow::Result<Incoming> {
     let NamedRow { row, block_tokens, names, .. } = named_row;
-    let request = request(&Row { at: (row.at - from).div_f64(faster), ..row })?;
+    // Slowed down, it may come later than can be counted at all, which is told as too late.
+    let at = (row.at - from).as_secs_f64() / faster;
+    let at = Duration::try_from_secs_f64(at).unwrap_or(Duration::MAX);
+    let request = request(&Row { at, ..row })?;
     let prefix = (named && !names.is_empty()).then(|| Prefix::new(names, block_tokens));
     Ok(Incoming { request, prefix })
 }

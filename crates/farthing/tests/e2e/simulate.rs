@@ -680,6 +680,13 @@ fn a_bad_line_of_a_trace_is_named() {
     assert!(told(HEADER.as_bytes(), &[]).contains(&format!("no requests in {file}")));
     assert!(told(b"", &[]).contains(&format!("no requests in {file}")));
     assert!(told(b"time,in,out\n", &[]).contains("line 1: expected the header"));
+    // A time beyond all clocks is told, also if it is stretched.
+    let far = format!("t,i,o\n0,9,9\n{},9,9\n", u64::MAX);
+    for scale in ["1", "0.001"] {
+        let columns = ["--columns", "time=t,in=i,out=o", "--scale", scale];
+        let told = told(far.as_bytes(), &columns);
+        assert!(told.contains("expected at most 213 days"), "{told}");
+    }
     // A prompt of 10 million tokens is a request like others, which no engine takes.
     std::fs::write(&trace, with("2023-11-16 18:15:46.7,10000000,5").split_off(0)).unwrap();
     let text = format!("{HEADER}{good}2023-11-16 18:15:47,10000000,5\n");
