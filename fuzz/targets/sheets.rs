@@ -2,12 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roofline::{Accelerator, Engine, Kernels, Model};
+use roofline::{Accelerator, Engine, Fit, Kernels, Model};
 
 fuzz_target!(|text: &str| {
     let _ = Accelerator::read("fuzz", text);
     let _ = Engine::read("fuzz", text);
     let _ = Kernels::read("fuzz", text);
+    let _ = Fit::read("fuzz", text);
     let mut models = Model::read("fuzz", text).unwrap_or_default();
     models.extend(Model::from_hugging_face("fuzz", text));
     for model in models {

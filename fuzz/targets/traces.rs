@@ -9,9 +9,9 @@ fuzz_target!(|text: &str| {
     assert!(rows.is_sorted_by_key(|row| row.at));
     let rows: Vec<_> = BlockReader::rows(text).map_while(Result::ok).collect();
     check(&rows);
-    let own = "time=t,in=i,out=o,unit=ms".parse().ok();
-    for columns in [None, own] {
-        let mut reader = TraceReader::new(columns);
+    let own = ["time=t,in=i,out=o,unit=ms", "time=t,in=i,out=o,priority=p"];
+    for columns in own.map(Some).into_iter().chain([None]) {
+        let mut reader = TraceReader::new(columns.and_then(|columns| columns.parse().ok()));
         let rows = text.lines().map_while(|line| reader.line(line).ok());
         check(&rows.flatten().collect::<Vec<_>>());
     }
