@@ -150,9 +150,9 @@ pub fn serve_pools(
         }
         first.push(number, incoming)?;
     }
-    // What is left is passed on as it comes too.
+    // What is left is passed on as it comes too, in parts of the time that has passed.
     let end = loop {
-        at = at.saturating_add(SECOND_PS / 10);
+        at = at.saturating_add(at / 32 + 1);
         let (end, idle) = first.drain(at)?;
         pass_on(&mut first, if idle { NEVER } else { at })?;
         if idle {

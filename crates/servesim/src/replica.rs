@@ -144,6 +144,7 @@ impl<T: StepTime> Replica<T> {
 
     /// Runs until the request's arrival has been seen, and takes it in; returns its place, unless
     /// it is rejected.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         number: u64,

@@ -122,3 +122,30 @@ impl<T: StepTime> Replica<T> {
         usize::try_from(share).expect("no more is used than there is")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::report::Slo;
+
+    struct ByDecodes;
+
+    impl StepTime for ByDecodes {
+        fn step(&self, batch: &Batch) -> Linear {
+            Linear { base: u64::from(batch.decodes), ..Linear::default() }
+        }
+    }
+
+    #[test]
+    fn costs_are_remembered_of_the_very_number_of_decodes() {
+        let engine = Engine::new(1000, 1000);
+        let mut replica = Replica::new(&engine, ByDecodes, &Slo::default()).unwrap();
+        let twice = u32::try_from(2 * MOST_COSTS).unwrap();
+        for decodes in (1..=twice).chain((1..=twice).rev()) {
+            replica.decodes.count = decodes;
+            let (batch, cost) = replica.decode_cost();
+            assert_eq!((batch.decodes, cost.time.base), (decodes, decodes.into()));
+        }
+    }
+}
