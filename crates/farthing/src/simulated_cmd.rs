@@ -79,8 +79,8 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         None => String::new(),
     };
     eprintln!(
-        "farthing simulated: {} replies, {} refused, {} left early; {} tokens read, of these {} from the prefix cache, \
-         {} generated{ttft}",
+        "farthing simulated: {} replies, {} refused, {} left early\n  \
+         {} tokens read, of these {} from the prefix cache, {} generated{ttft}",
         grouped(completed),
         grouped(refused),
         grouped(cancelled),
