@@ -72,7 +72,7 @@ impl Summary {
                 return;
             }
         };
-        let groups = [
+        let mut groups = vec![
             (0, "", "all".to_owned()),
             (1, "kind", predicted.kind.to_string()),
             (2, "regime", predicted.regime.to_string()),
@@ -80,6 +80,11 @@ impl Summary {
             (4, "engine", predicted.engine.clone()),
             (5, "model", predicted.model.clone()),
         ];
+        if !point.source.is_empty() {
+            // What one set of measurements says must not be taken for what another does.
+            let source: String = point.source.chars().take(38).collect();
+            groups.push((6, "source", format!("{source}, {}", predicted.kind)));
+        }
         for metric in Metric::ALL {
             let (Some(measured), Some(value)) =
                 (point.measured.value(metric), predicted.value(metric))

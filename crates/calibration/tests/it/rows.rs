@@ -1,6 +1,6 @@
 //! Rows of a CSV, sound and odd: each is predicted, or says in one sentence why not.
 
-use calibration::{Lengths, Load, Metric, Point, Regime, Sheet, Stage, predict};
+use calibration::{Bands, Lengths, Load, Metric, Point, Regime, Sheet, Stage, Summary, predict};
 use proptest::prelude::*;
 use roofline::Sheets;
 
@@ -239,6 +239,25 @@ fn what_a_row_leaves_out_is_assumed_and_told() {
         [("source", "aiconfigurator silicon_sample"), ("commit_or_date", "2026-01-01 (file)")];
     let point = sheet(&[row(&sample)]).points.remove(0);
     assert_eq!((point.isl, point.osl, point.lengths), (Some(450.0), Some(90.0), Lengths::Even));
+}
+
+#[test]
+fn errors_are_summed_up_by_what_points_are_and_who_measured_them() {
+    let (sheets, bands) = (Sheets::built_in().unwrap(), Bands::built_in().unwrap());
+    let mut summary = Summary::default();
+    let moe = [("source", "others"), ("model", "qwen3-30b-a3b"), ("quantization", "bf16")];
+    for point in sheet(&[row(&[]), row(&[]), row(&moe), row(&[("source", "")])]).points {
+        summary.add(&point, &predict(&sheets, &point), &bands);
+    }
+    let points = |by: &str, name: &str| {
+        let mut groups = summary.groups().filter(|(own, group, _)| (*own, *group) == (by, name));
+        groups.next().map(|(.., errors)| errors[&Metric::Tpot].points())
+    };
+    assert_eq!(points("", "all"), Some(4));
+    assert_eq!(points("kind", "dense"), Some(3));
+    assert_eq!(points("source", "made up, dense"), Some(2));
+    assert_eq!(points("source", "others, moe"), Some(1));
+    assert_eq!(summary.groups().filter(|(by, ..)| *by == "source").count(), 2);
 }
 
 /// What is simulated is the load that was measured: each kind comes near what a closed form says of it.
