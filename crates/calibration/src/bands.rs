@@ -123,14 +123,19 @@ impl Bands {
             self.rows.iter().find(own)
         };
         let exact = row(metric, kind.name(), regime.name());
-        // Most of an end-to-end time is the replies' tokens.
-        let near = exact.or_else(|| match metric {
-            Metric::Latency => row(Metric::Tpot, kind.name(), regime.name()),
+        // Most of an end-to-end time is the replies' tokens. What is served of requests that come when they come is known
+        // at least as well as that of clients, who send more when they are served sooner.
+        let near = exact.or_else(|| match (metric, regime) {
+            (Metric::Latency, _) => row(Metric::Tpot, kind.name(), regime.name()),
+            (Metric::Throughput, Regime::Paced) => {
+                row(metric, kind.name(), Regime::DecodeBound.name())
+            }
             _ => None,
         });
+        let paced = || (regime == Regime::Paced).then(|| row(metric, "-", regime.name())).flatten();
         let found = near
+            .or_else(paced)
             .or_else(|| row(metric, kind.name(), "-"))
-            .or_else(|| row(metric, "-", regime.name()))
             .or_else(|| row(metric, "-", "-"));
         let Some(row) = found else {
             let why = format!(
@@ -169,8 +174,8 @@ pub struct Residual {
     pub ratio: f64,
 }
 
-/// The text of the intervals that errors make: for each quantity, kind and regime with enough points of enough models, and for
-/// all kinds and regimes together, the 5th and the 95th percentile of `measured / predicted`, moved apart until nine tenths
+/// The text of the intervals that errors make: for each quantity, kind and regime with enough points of enough models, for both
+/// kinds paced, and for all kinds and regimes together, the 5th and the 95th percentile of `measured / predicted`, moved apart until nine tenths
 /// of the points of models that were left out one by one lie within what the others make (conformal, by model).
 #[must_use]
 pub fn made(residuals: &[Residual]) -> String {
@@ -183,7 +188,8 @@ pub fn made(residuals: &[Residual]) -> String {
         // Older engines stand apart: nobody else's interval is wider for them.
         let newer: Vec<_> =
             of_it.iter().copied().filter(|one| one.regime != Regime::OlderEngine).collect();
-        let mut cells = vec![("-", "-", newer.clone())];
+        let paced = newer.iter().copied().filter(|one| one.regime == Regime::Paced).collect();
+        let mut cells = vec![("-", "-", newer.clone()), ("-", Regime::Paced.name(), paced)];
         for kind in Kind::ALL {
             let own: Vec<_> = of_it.iter().copied().filter(|one| one.kind == kind).collect();
             for regime in Regime::ALL {

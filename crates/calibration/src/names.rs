@@ -23,7 +23,7 @@ pub(crate) fn resolve<'a>(sheets: &'a Sheets, point: &Point) -> Result<Resolved<
     let mut assumed = point.passed_over.clone();
     let model = model(sheets, &point.model)?;
     let accelerator = accelerator(sheets, &point.accelerator)?;
-    let engine = engine(sheets, &point.engine)?;
+    let engine = engine(sheets, &point.engine, &point.engine_version)?;
     let formats = formats(point, model, accelerator, engine, &mut assumed)?;
     let layouts = if point.accelerators.or(point.tensor).is_none() {
         let layout = fewest(sheets, point, model, accelerator, engine, formats)?;
@@ -92,20 +92,31 @@ fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> Result<&'a Accelerator, Re
     best.map(|(_, one)| one).ok_or_else(unknown)
 }
 
-fn engine<'a>(sheets: &'a Sheets, name: &str) -> Result<&'a Engine, Reason> {
+fn engine<'a>(sheets: &'a Sheets, name: &str, version: &str) -> Result<&'a Engine, Reason> {
     if name.is_empty() || name == "?" {
         return Err(Reason::new("the engine is not stated"));
     }
-    if let Ok(exact) = sheets.engine(name) {
+    // TensorRT-LLM 0.10 to 0.19; lower ones are those of Dynamo, with which newer ones were released.
+    let minor = version.strip_prefix("0.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    let trtllm = if minor.is_some_and(|minor: u32| (10..20).contains(&minor)) {
+        "trtllm-cpp"
+    } else {
+        "trtllm"
+    };
+    let lower = name.to_ascii_lowercase();
+    if lower != "trtllm"
+        && let Ok(exact) = sheets.engine(name)
+    {
         return Ok(exact);
     }
-    let lower = name.to_ascii_lowercase();
     let known = [
         ("vllm", "vllm"),
         ("llmboost", "vllm"),
         ("sglang", "sglang"),
-        ("trtllm", "trtllm"),
-        ("tensorrt", "trtllm"),
+        ("trtllm", trtllm),
+        ("tensorrt-llm", trtllm),
+        // What MLPerf's submitters compile with it.
+        ("tensorrt", "trtllm-cpp"),
     ];
     let found = known.iter().find(|(part, _)| lower.contains(part));
     let row = found.and_then(|(_, row)| sheets.engine(row).ok());
@@ -191,7 +202,7 @@ fn formats(
     }
     // Checkpoints that NVIDIA quantised for TensorRT-LLM ask for a cache in 8 bits.
     let silicon = point.source.contains("silicon") && !point.date.starts_with("20");
-    let asked = engine.row().name() == "trtllm" && weights != Format::Bf16 && !silicon;
+    let asked = engine.row().name().starts_with("trtllm") && weights != Format::Bf16 && !silicon;
     let kv = if asked || point.settings.kv_fp8 || text.contains("kv fp8") {
         KvFormat::Fp8
     } else {

@@ -69,7 +69,8 @@ impl Point {
         };
         // Rounds of MLPerf before 5.0, static batches of LLM-Inference-Bench (software of mid 2024).
         let round = self.date == "v4.1" || self.source.starts_with("LLM-Inference-Bench");
-        old || round || told(&self.engine_version) || told(&self.engine)
+        let told = told(&self.engine_version) || told(&self.engine);
+        old || round || told || self.settings.multi_step
     }
 }
 
@@ -122,6 +123,8 @@ pub struct Settings {
     pub cached: bool,
     /// Whether the KV cache is kept in 8 bits.
     pub kv_fp8: bool,
+    /// Whether the scheduler was asked for how many steps at a time, as only that of vLLM's first engine could be.
+    pub multi_step: bool,
     /// The limits that the rate was searched under, at the 99th percentile: seconds to the first token, and for each
     /// further token.
     pub slo: Option<(f64, f64)>,

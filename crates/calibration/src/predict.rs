@@ -20,9 +20,12 @@ pub enum Kind {
     Moe,
 }
 
-/// What bounds a run, by which predictions err apart.
+/// What bounds a run, by which predictions err apart. Clients of a benchmark send the next request when the last is
+/// answered, all at the same time at first; where requests come when they come, predictions err much less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Regime {
+    /// Requests come when they come, and hardly wait for a place.
+    Paced,
     /// Most time goes to replies.
     DecodeBound,
     /// More time goes to prompts than to replies.
@@ -55,13 +58,14 @@ impl Kind {
 
 impl Regime {
     /// All.
-    pub const ALL: [Self; 4] =
-        [Self::DecodeBound, Self::PrefillHeavy, Self::Saturated, Self::OlderEngine];
+    pub const ALL: [Self; 5] =
+        [Self::Paced, Self::DecodeBound, Self::PrefillHeavy, Self::Saturated, Self::OlderEngine];
 
     /// Its name in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Paced => "paced",
             Self::DecodeBound => "decode-bound",
             Self::PrefillHeavy => "prefill-heavy",
             Self::Saturated => "saturated",
@@ -69,17 +73,21 @@ impl Regime {
         }
     }
 
-    /// The regime of a run: what share of the busy time prompts caused, and what share of the time to the last token
-    /// requests waited for a place.
+    /// The regime of so many clients: what share of the busy time prompts caused, and what share of the time to the last
+    /// token requests waited for a place.
     #[must_use]
-    pub fn of(input_share: f64, wait_share: f64) -> Self {
-        if wait_share > 0.1 {
-            Self::Saturated
-        } else if input_share > 0.5 {
-            Self::PrefillHeavy
-        } else {
-            Self::DecodeBound
+    pub fn of_clients(input_share: f64, wait_share: f64) -> Self {
+        match Self::of_arrivals(wait_share) {
+            Self::Paced if input_share > 0.5 => Self::PrefillHeavy,
+            Self::Paced => Self::DecodeBound,
+            other => other,
         }
+    }
+
+    /// The regime of requests that come when they come: what share of the time to the last token they waited for a place.
+    #[must_use]
+    pub fn of_arrivals(wait_share: f64) -> Self {
+        if wait_share > 0.1 { Self::Saturated } else { Self::Paced }
     }
 }
 
@@ -292,7 +300,10 @@ impl Run {
         // Where prompts go first, replies that end together are replaced together, which is a closed form and no simulation of
         // an engine that mixes.
         let first = self.steady;
-        let ttft_s = first.map(|(ttft, _)| ttft).or_else(|| of(ttft, measured.ttft));
+        // How long a request waits in a queue depends on how many there were.
+        let untold = matches!(point.load, Some(Load::Queue { requests: None }));
+        let from_arrival = |times, measured| if untold { None } else { of(times, measured) };
+        let ttft_s = first.map(|(ttft, _)| ttft).or_else(|| from_arrival(ttft, measured.ttft));
         // Steps of decodes alone, prompts being done before.
         let alone = self.decode_s.filter(|_| measured.decode_only);
         let tpot_s = alone.or(first.map(|(_, tpot)| tpot)).or_else(|| of(tpot, measured.tpot));
@@ -316,7 +327,8 @@ impl Run {
                 _ if point.engine_is_old() => Regime::OlderEngine,
                 // All at once: whatever binds, the batch is given.
                 Some(Load::Together { .. } | Load::Queue { .. }) => Regime::Saturated,
-                _ => Regime::of(self.served.input_share, self.served.wait_share),
+                Some(Load::Open { .. }) => Regime::of_arrivals(self.served.wait_share),
+                _ => Regime::of_clients(self.served.input_share, self.served.wait_share),
             },
             model: resolved_name(resolved.model.row()),
             accelerator: resolved_name(resolved.accelerator.row()),
@@ -324,7 +336,7 @@ impl Run {
             output_tokens_per_s: derived.unwrap_or_else(|| self.output()),
             ttft_s,
             tpot_s,
-            latency_s: of(latency, measured.latency),
+            latency_s: from_arrival(latency, measured.latency),
             rate: self.rate,
             basis: self.basis,
             assumed: resolved.assumed.clone(),

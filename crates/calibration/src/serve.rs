@@ -358,17 +358,18 @@ impl Drawn {
             Lengths::Varied { longest_prompt, longest_reply } => [longest_prompt, longest_reply],
             Lengths::Fixed | Lengths::Even => [None; 2],
         };
-        let [prompts, replies] = [(self.isl, longest[0]), (self.osl, longest[1])]
-            .map(|(mean, longest)| Bounded::new(mean, longest.map_or(4.0 * mean, f64::from)));
+        let [prompts, replies] =
+            [(1, self.isl, longest[0]), (2, self.osl, longest[1])].map(|(shape, mean, longest)| {
+                (mean, Bounded::new(shape, mean, longest.map_or(4.0 * mean, f64::from)))
+            });
         arrivals.into_iter().map(move |arrival_ps| {
-            let prompt = self.draw(prompts, &mut random).min(self.most - 1);
-            let output = self.draw(replies, &mut random).min(self.most - prompt);
+            let prompt = self.draw(&prompts, &mut random).min(self.most - 1);
+            let output = self.draw(&replies, &mut random).min(self.most - prompt);
             Request { arrival_ps, prompt, output, priority: 0, patience_ps: None }
         })
     }
 
-    fn draw(&self, lengths: Bounded, random: &mut Random) -> u32 {
-        let mean = lengths.mean;
+    fn draw(&self, &(mean, ref lengths): &(f64, Bounded), random: &mut Random) -> u32 {
         // Evenly from 0.8 to 1.0 of the nominal length is from 8/9 to 10/9 of the mean.
         let drawn = match self.spread {
             Lengths::Fixed => mean,
@@ -381,34 +382,60 @@ impl Drawn {
     }
 }
 
-/// Lengths of which the mean and the longest are known and nothing else: the distribution of the greatest entropy, an
-/// exponential that is cut off at the longest, which rises where the mean is above its half.
-#[derive(Debug, Clone, Copy)]
+/// Lengths of which the mean and the longest are known: a gamma distribution that is cut off at the longest, and rises up to
+/// it where the mean is near it.
+///
+/// # Source
+/// The shapes are those of Azure's conversation trace of 2023 (19,366 requests). Of its replies, 1 % are shorter than
+/// 0.08 means, 5 % than 0.19, 10 % than 0.26, and 10 % are longer than 2.0, 1 % than 2.8; of shape 2: 0.07, 0.18, 0.27, 1.9,
+/// 3.3. Its prompts vary as much as their mean (0.96), as those of shape 1 do, which also says the least where nothing but the
+/// mean is known.
+#[derive(Debug, Clone)]
 struct Bounded {
-    mean: f64,
     longest: f64,
-    /// The exponent over the whole width; positive where short ones are more likely.
-    steepness: f64,
+    /// What share of all is below each of so many equal parts of the longest.
+    below: Vec<f64>,
 }
 
 impl Bounded {
-    fn new(mean: f64, longest: f64) -> Self {
+    const PARTS: usize = 2_048;
+
+    fn new(shape: i32, mean: f64, longest: f64) -> Self {
         let longest = longest.max(mean);
-        // The mean as a share of the longest falls with the steepness: 1 / k - 1 / (e^k - 1).
-        let share = |k: f64| if k.abs() < 1e-6 { 0.5 } else { 1.0 / k - 1.0 / k.exp_m1() };
+        let middle = |part: usize| (part as f64 + 0.5) / Self::PARTS as f64;
+        // Relative to the largest of all, so that nothing overflows.
+        let weights = |rate: f64| {
+            (0..Self::PARTS).map(middle).map(move |x| {
+                (x, x.powi(shape - 1) * (-rate * if rate < 0.0 { x - 1.0 } else { x }).exp())
+            })
+        };
+        let share = |rate: f64| {
+            let (sum, all) =
+                weights(rate).fold((0.0, 0.0), |(sum, all), (x, w)| (sum + x * w, all + w));
+            sum / all
+        };
         let (mut low, mut high) = (-500.0, 500.0);
         for _ in 0..60 {
-            let middle = f64::midpoint(low, high);
-            if share(middle) > mean / longest { low = middle } else { high = middle }
+            let rate = f64::midpoint(low, high);
+            if share(rate) > mean / longest { low = rate } else { high = rate }
         }
-        Self { mean, longest, steepness: f64::midpoint(low, high) }
+        let mut all = 0.0;
+        let mut below: Vec<f64> = weights(low)
+            .map(|(_, weight)| {
+                all += weight;
+                all
+            })
+            .collect();
+        below.iter_mut().for_each(|share| *share /= all);
+        Self { longest, below }
     }
 
     /// The length that a share of all stays below.
-    fn at(self, share: f64) -> f64 {
-        let k = self.steepness;
-        let place = if k.abs() < 1e-6 { share } else { -(share * (-k).exp_m1()).ln_1p() / k };
-        (self.longest * place).min(self.longest)
+    fn at(&self, share: f64) -> f64 {
+        let part = self.below.partition_point(|&below| below < share).min(Self::PARTS - 1);
+        let from = part.checked_sub(1).map_or(0.0, |part| self.below[part]);
+        let within = ((share - from) / (self.below[part] - from)).clamp(0.0, 1.0);
+        self.longest * (part as f64 + within) / Self::PARTS as f64
     }
 }
 
@@ -421,7 +448,7 @@ mod tests {
         for (mean, longest) in
             [(294.0, 1_024.0), (9_428.0, 20_000.0), (900.0, 1_000.0), (5.0, 10.0), (7.0, 7.0)]
         {
-            let lengths = Bounded::new(mean, longest);
+            let lengths = Bounded::new(1, mean, longest);
             let all: Vec<f64> =
                 (0..10_000).map(|at| lengths.at((f64::from(at) + 0.5) / 1e4)).collect();
             let found = all.iter().sum::<f64>() / 1e4;

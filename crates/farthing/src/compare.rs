@@ -210,13 +210,13 @@ fn outlook(
     (count, seed): (u32, u64),
 ) -> anyhow::Result<Outlook> {
     let on_gpus = |offer: usize| {
-        let own = found.quoted.iter().find(|one| one.offer == offer)?.own.as_ref()?;
-        Some((market.setup(offer)?, own))
+        found.quoted.iter().find(|one| one.offer == offer)?.own.as_ref()?;
+        market.setup(offer)
     };
     let all = found.choices().map(|one| {
         // Of a mix that of its part on GPUs.
         let setup = market.leaves(one.offer).into_iter().find_map(on_gpus);
-        let accuracy = setup.map(|(setup, own)| accuracy(scenario, setup, own)).transpose()?;
+        let accuracy = setup.map(|setup| accuracy(scenario, setup)).transpose()?;
         Ok(market.choice(one.offer, accuracy))
     });
     let all = all.collect::<anyhow::Result<Vec<_>>>()?;

@@ -10,8 +10,8 @@ use calibration::{Metric, Regime};
 use planner::scenario::{Gpus, Terms};
 use planner::{
     Accuracy, ApiChoice, ApiOffer, Beside, Candidate, Case, Choice, Draws, GpuChoice, GpuOffer,
-    GpuPrice, Offers, Own, PerHour, PerMtok, Plan, Scenario, TokenPrices, Var, levers, needs,
-    outlook, plan,
+    GpuPrice, Offers, PerHour, PerMtok, Plan, Scenario, TokenPrices, Var, levers, needs, outlook,
+    plan,
 };
 use quantity::{Billable, TokenClass, Unit, UnixTime};
 use report::plan::PlanReport;
@@ -129,11 +129,11 @@ fn choices<'a>(
     plan: &Plan,
 ) -> anyhow::Result<Vec<Box<dyn Choice + 'a>>> {
     let choice = |lane: &planner::Lane| -> anyhow::Result<Box<dyn Choice + 'a>> {
-        let Some(own) = &lane.own else {
+        if lane.own.is_none() {
             return Ok(Box::new(ApiChoice::new(&offers.apis[lane.offer], scenario.months)));
-        };
+        }
         let offer = &offers.gpus[lane.offer];
-        let accuracy = accuracy(scenario, offer, own)?;
+        let accuracy = accuracy(scenario, offer)?;
         let choice = GpuChoice::new(scenario, case, offer, (lane, &plan.demand), accuracy);
         Ok(Box::new(choice.map_err(|why| anyhow!(why))?))
     };
@@ -142,13 +142,9 @@ fn choices<'a>(
 
 /// How far off the rate of a replica may be, by the errors of measured runs: of the highest rate within an SLO, or where
 /// there is none of what is served at full load.
-pub(crate) fn accuracy(
-    scenario: &Scenario,
-    offer: &GpuOffer,
-    own: &Own,
-) -> anyhow::Result<Accuracy> {
+pub(crate) fn accuracy(scenario: &Scenario, offer: &GpuOffer) -> anyhow::Result<Accuracy> {
     let (metric, regime) = match scenario.slo.ttft_s.or(scenario.slo.tpot_s) {
-        Some(_) => (Metric::Rate, Regime::of(own.capability.highest.input, 0.0)),
+        Some(_) => (Metric::Rate, Regime::Paced),
         None => (Metric::Throughput, Regime::Saturated),
     };
     let band = calibration::interval(&offer.candidate.setup, metric, regime)?;

@@ -268,12 +268,9 @@ impl Simulation<'_> {
     /// The 90 % interval of a quantity, from the errors of measured runs of this kind in this regime, wider where none was like
     /// this one; `None` only if the carried intervals are damaged.
     fn interval(&self, metric: Metric) -> Option<Band> {
-        let time = &self.run.time;
-        let busy = time.busy_ps() as f64;
-        let input_share = if busy > 0.0 { time.input_ps as f64 / busy } else { 0.0 };
         let wait = self.run.wait.mean_ps().unwrap_or(0.0);
         let wait_share = self.run.latency.mean_ps().map_or(0.0, |latency| wait / latency);
-        let regime = Regime::of(input_share, wait_share);
+        let regime = Regime::of_arrivals(wait_share);
         let band = calibration::interval(self.setup, metric, regime).ok()?;
         let requests = self.completed().max(1) as f64;
         let lengths = [self.run.prompt_tokens, self.run.generated_tokens];

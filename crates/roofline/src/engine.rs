@@ -25,7 +25,7 @@ const KIND: Kind = Kind {
         "steps_ahead",
         "whole_sequences",
     ],
-    words: &[],
+    words: &["kernels"],
 };
 
 /// An engine's defaults.
@@ -86,6 +86,11 @@ impl Engine {
     #[must_use]
     pub fn row(&self) -> &Row {
         &self.row
+    }
+
+    /// The engine whose measured kernels it runs: its own, or those of the one it names.
+    pub(crate) fn kernels(&self) -> &str {
+        self.row.word("kernels").unwrap_or(self.row.name())
     }
 
     /// What a server takes into one step by default on this accelerator.

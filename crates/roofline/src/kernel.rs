@@ -54,6 +54,9 @@ pub struct Fractions {
     pub compute: f64,
     /// Fraction of the peak bandwidth that large kernels achieve.
     pub memory: f64,
+    /// Of experts: how many times the activations of the rows that they compute are moved at the peak bandwidth, and how many
+    /// times the results of all choices. 0 for other kernels.
+    pub traffic: (f64, f64),
     /// Median absolute relative error of the fit, wider if the kernels were not these.
     pub error: f64,
     /// What they rest on.
@@ -165,6 +168,7 @@ impl Kernels {
                 memory,
                 median,
                 _p90,
+                ref traffic @ ..,
             ] = cells.as_slice()
             else {
                 return Err(wrong(format!("expected 12 columns, found {}", cells.len())));
@@ -191,10 +195,21 @@ impl Kernels {
                     wrong(format!("`{key}`: expected a number from {least}, found `{cell}`"))
                 })
             };
+            let traffic = match (kernel, traffic) {
+                (Kernel::Experts(..), [rows, results]) => {
+                    (number("rows", rows, 0.0)?, number("results", results, 0.0)?)
+                }
+                (Kernel::Experts(..), _) => {
+                    return Err(wrong(format!("expected 14 columns, found {}", cells.len())));
+                }
+                (_, []) => (0.0, 0.0),
+                _ => return Err(wrong(format!("expected 12 columns, found {}", cells.len()))),
+            };
             let fractions = Fractions {
                 start_s: number("t0_us", t0, 0.0)? * 1e-6,
                 compute: number("compute", compute, 1e-3)?,
                 memory: number("memory", memory, 1e-3)?,
+                traffic,
                 error: number("median%", median, 0.0)? / 100.0,
                 basis: Basis::Measured,
             };
@@ -262,6 +277,7 @@ impl Kernels {
             start_s: of(|f| f.start_s)?,
             compute,
             memory,
+            traffic: (of(|f| f.traffic.0)?, of(|f| f.traffic.1)?),
             error: of(|f| f.error)? + spread,
             basis: Basis::Generic,
         })

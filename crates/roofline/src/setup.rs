@@ -156,8 +156,8 @@ impl Setup {
     ) -> Result<Self, SetupError> {
         check_layout(model, layout)?;
         let bandwidth = accelerator.hbm_bytes_per_s()?;
-        let name = engine.row().name();
-        let fit = kernels.fit(accelerator, name);
+        let name = engine.kernels();
+        let fit = kernels.fit(accelerator, engine.row().name());
         let factor = |key| fit.map_or(1.0, |fit| fit.factor(key));
         let class = |kernel: Kernel| -> Result<Class, SetupError> {
             let peak = accelerator.flops(match kernel {
@@ -280,7 +280,7 @@ impl Setup {
 
 /// Routed experts. Tokens that choose unevenly touch fewer experts, which the constants of skewed routing have in their
 /// bandwidth. That some ranks have more to compute than others, which those constants have too, is only so where ranks hold
-/// experts of their own: where all share each expert, arithmetic goes as with even choices.
+/// experts of their own: where all share each expert, arithmetic and activations go as with even choices.
 fn experts(
     format: Format,
     routing: Routing,
@@ -293,6 +293,7 @@ fn experts(
     {
         own.flops = own.flops.max(even.flops);
         own.fractions.compute = own.fractions.compute.max(even.fractions.compute);
+        own.fractions.traffic = even.fractions.traffic;
     }
     Ok(own)
 }

@@ -315,18 +315,23 @@ impl Setup {
     }
 
     /// Seconds in routed experts: `F = 2 x 3 h I k T` and the bytes of the distinct experts that `T` tokens touch, shared by
-    /// the ranks.
+    /// the ranks; and the traffic of activations, `2 (rows x r (h + I) + results x T k h)` bytes, where `r` are the rows that
+    /// the rank's experts compute, and the results of all choices are gathered and summed on every rank that has the tokens.
     pub(crate) fn experts_seconds(&self, tokens: f64) -> f64 {
         let (Some(experts), Some(class)) = (self.model.experts, self.constants.experts) else {
             return 0.0;
         };
-        let (part, _) = self.shares(tokens);
-        let ranks = f64::from(self.layout.expert) * f64::from(self.layout.expert_tensor());
-        let one = 3.0 * as_f64(self.model.hidden) * as_f64(experts.ffn) / ranks;
-        let flops = 2.0 * one * as_f64(experts.active) * part;
+        let (part, own) = self.shares(tokens);
+        let (h, active) = (as_f64(self.model.hidden), as_f64(experts.active));
+        let width = as_f64(experts.ffn) / f64::from(self.layout.expert_tensor());
+        let ranks = f64::from(self.layout.expert);
+        let one = 3.0 * h * width / ranks;
+        let flops = 2.0 * one * active * part;
         let bytes = one * experts.touched(part) * self.formats.experts.weight_bytes();
         let seconds = smooth_roofline(flops / class.flops, bytes / class.bytes_per_s);
-        as_f64(experts.layers) * (class.start_s + seconds)
+        let (rows, results) = class.fractions.traffic;
+        let moved = 2.0 * active * (rows * part / ranks * (h + width) + results * own * h);
+        as_f64(experts.layers) * (class.start_s + seconds + moved / self.constants.bandwidth)
     }
 
     /// Seconds between accelerators for all layers: two all-reduces a layer among tensor ranks; with data ranks the tokens

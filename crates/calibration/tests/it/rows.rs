@@ -275,7 +275,8 @@ fn loads_are_simulated_as_what_they_are() {
     assert!((value("conc=1", Metric::Throughput) * alone / 100.0 - 1.0).abs() < 0.1);
     // At a rate that is far from the limit as many tokens go out as are asked for.
     assert!((value("rate=2", Metric::Throughput) / 200.0 - 1.0).abs() < 0.1);
-    assert_eq!(of("rate=2").regime, Regime::DecodeBound);
+    assert_eq!(of("rate=2").regime, Regime::Paced);
+    assert_eq!(of("conc=1").regime, Regime::DecodeBound);
     // More clients get more together, and less each; a queue gets the most.
     assert!(value("conc=32", Metric::Throughput) > 3.0 * value("conc=4", Metric::Throughput));
     assert!(value("conc=32", Metric::Tpot) > value("conc=4", Metric::Tpot));
@@ -310,5 +311,26 @@ proptest! {
                 let _ = predict(&sheets, point);
             }
         }
+    }
+}
+
+/// TensorRT-LLM's compiled engines are told from its PyTorch backend by the version; Dynamo's versions are lower ones.
+#[test]
+fn compiled_engines_of_tensorrt_are_told_by_their_version() {
+    let sheets = Sheets::built_in().unwrap();
+    let of = |engine: &str, version: &str| {
+        let cells = [("engine", engine), ("engine_version", version)];
+        predict(&sheets, &sheet(&[row(&cells)]).points[0]).unwrap().engine
+    };
+    for (engine, version, expected) in [
+        ("trtllm", "0.17", "trtllm-cpp"),
+        ("trtllm+triton", "0.14.0", "trtllm-cpp"),
+        ("TensorRT 10.11, CUDA 12.9", "", "trtllm-cpp"),
+        ("trtllm", "1.0.0rc3", "trtllm"),
+        ("trtllm", "0.8.1.post2", "trtllm"),
+        ("TensorRT-LLM", "2025-11", "trtllm"),
+        ("vllm", "0.17.0", "vllm"),
+    ] {
+        assert_eq!(of(engine, version), expected, "{engine} {version}");
     }
 }

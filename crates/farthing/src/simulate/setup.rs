@@ -29,7 +29,7 @@ pub(crate) struct Serving {
     /// GPUs that share each matrix (tensor parallel)
     #[arg(long, value_name = "GPUS", default_value_t = 1)]
     tp: u32,
-    /// The engine, with its defaults: vllm, sglang, trtllm
+    /// The engine, with its defaults: vllm, sglang, trtllm, trtllm-cpp
     #[arg(long, value_name = "NAME", default_value = "vllm")]
     engine: String,
     /// How weights are kept: bf16, fp8, fp8-block, int8, int4, nvfp4, mxfp4 [default: as the model's name says, or as it is

@@ -425,3 +425,41 @@ proptest! {
         let _ = (steps.flops(&batch).at(&batch), steps.bytes(&batch).at(&batch));
     }
 }
+
+/// Every rank gathers and sums the results of all choices: experts that are spread over eight ranks take more than an eighth
+/// of the time. What they add to the smooth roofline is the formula of the sheet.
+#[test]
+fn results_of_experts_are_gathered_on_every_rank() {
+    let sheets = sheets();
+    let setup = |expert: u32| {
+        let layout = Layout { tensor: 8, expert, ..Layout::default() };
+        let model = sheets.model("qwen3-235b-a22b").unwrap();
+        let (gpu, engine) = (sheets.accelerator("h200").unwrap(), sheets.engine("trtllm").unwrap());
+        let kernels = &sheets.kernels;
+        Setup::new(
+            model,
+            gpu,
+            engine,
+            kernels,
+            layout,
+            Formats::default(),
+            roofline::Routing::Balanced,
+        )
+        .unwrap()
+    };
+    let spread = setup(8);
+    let (tokens, h, width, active) = (16_384.0, 4_096.0, 1_536.0, 8.0);
+    let (peak, bandwidth, layers) = (989e12, 4.8e12, 94.0);
+    let (_, own) = *spread.fractions().iter().find(|(name, _)| *name == "experts").unwrap();
+    let (rows, results) = own.traffic;
+    assert!(rows > 0.0 && results > 0.0);
+    // At so many tokens all 128 experts are touched, and arithmetic is far beyond the ridge.
+    let compute_s = 6.0 * h * width * active * tokens / 8.0 / (own.compute * peak);
+    let weights_s = 3.0 * h * width * 128.0 * 2.0 / 8.0 / (own.memory * bandwidth);
+    let moved = 2.0 * active * tokens * (rows / 8.0 * (h + width) + results * h);
+    let layer_s = own.start_s + roofline::smooth_roofline(compute_s, weights_s) + moved / bandwidth;
+    let experts_s = spread.step(spread.prefill(16_384, 0)).experts_s;
+    assert!((experts_s / (layers * layer_s) - 1.0).abs() < 1e-9, "{experts_s} {layer_s}");
+    // The results alone, which no spreading shares.
+    assert!(experts_s > layers * 2.0 * active * tokens * results * h / bandwidth);
+}
