@@ -254,6 +254,19 @@ impl Spread {
     }
 }
 
+/// Electricity, in joules.
+#[derive(Debug, Clone, Copy)]
+struct Energy {
+    /// Watts of an accelerator.
+    watts: f64,
+    /// In all.
+    joules: f64,
+    /// For a token of a prompt, cached or not.
+    per_input: Option<f64>,
+    /// For a token of a reply.
+    per_output: Option<f64>,
+}
+
 /// A part of the time of all accelerators, with what it costs.
 #[derive(Debug, Clone, Copy)]
 struct Part {
@@ -396,6 +409,20 @@ impl Simulation<'_> {
         self.cost_per(self.gpu_ps(), self.run.good_generated_tokens, 1e6)
     }
 
+    /// Electricity at most: the thermal design power of all accelerators, all the time.
+    fn energy(&self) -> Option<Energy> {
+        let watts = self.setup.accelerator.tdp_watts().ok()?;
+        let joules = |gpu_ps: u64| gpu_ps as f64 / SECOND_PS as f64 * watts;
+        let [input, cached, output, _] = self.parts();
+        let per = |gpu_ps: u64, tokens: u64| (tokens > 0).then(|| joules(gpu_ps) / tokens as f64);
+        Some(Energy {
+            watts,
+            joules: joules(self.gpu_ps()),
+            per_input: per(input.gpu_ps.saturating_add(cached.gpu_ps), self.run.prompt_tokens),
+            per_output: per(output.gpu_ps, self.run.generated_tokens),
+        })
+    }
+
     /// Operations and bytes of a run by what the accelerators could have done while they were busy: MFU and MBU.
     fn utilisation(&self, run: &Report) -> (Option<f64>, Option<f64>) {
         let gpu_s = run.time.busy_ps() as f64 / SECOND_PS as f64
@@ -443,6 +470,13 @@ impl Simulation<'_> {
                 "simulated with prompts and decodes in one step, which {} does only when it is told to",
                 self.setup.engine.row().name()
             ));
+        }
+        if self.setup.layout.data > 1 {
+            notes.push(
+                "groups of data parallel GPUs are simulated as one scheduler with one KV cache, as if they were always \
+                 balanced"
+                    .to_owned(),
+            );
         }
         if let Fleet::Pools(_) = self.fleet {
             notes.push(

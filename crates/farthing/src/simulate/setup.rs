@@ -15,6 +15,9 @@ use super::some;
 const NEAR: usize = 3;
 /// A KV cache of fewer tokens fits in name alone.
 const ROOM: u64 = 16_384;
+/// The most sequences and tokens of a step that many groups come to.
+const MOST_SEQUENCES: u32 = 1 << 20;
+const MOST_STEP_TOKENS: u32 = 1 << 28;
 const GIB: f64 = 1_073_741_824.0;
 
 /// What serves, as it is asked for.
@@ -29,6 +32,15 @@ pub(crate) struct Serving {
     /// GPUs that share each matrix (tensor parallel)
     #[arg(long, value_name = "GPUS", default_value_t = 1)]
     tp: u32,
+    /// Stages that each hold some of the layers (pipeline parallel)
+    #[arg(long, value_name = "STAGES", default_value_t = 1)]
+    pp: u32,
+    /// Groups of --tp GPUs within a replica that attend for requests of their own and share the experts (data parallel)
+    #[arg(long, value_name = "GROUPS", default_value_t = 1)]
+    dp: u32,
+    /// GPUs, of --tp times --dp, that hold different experts (expert parallel)
+    #[arg(long, value_name = "GPUS", default_value_t = 1)]
+    ep: u32,
     /// The engine, with its defaults: vllm, sglang, trtllm, trtllm-cpp
     #[arg(long, value_name = "NAME", default_value = "vllm")]
     engine: String,
@@ -42,10 +54,10 @@ pub(crate) struct Serving {
     /// How the KV cache is kept: bf16, fp8
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     kv: KvFormat,
-    /// Sequences that run at a time [default: the engine's]
+    /// Sequences that run at a time, of each group of --dp and --pp [default: the engine's]
     #[arg(long, value_name = "COUNT", value_parser = some)]
     max_num_seqs: Option<u32>,
-    /// Tokens that a step computes [default: the engine's]
+    /// Tokens that a step of such a group computes [default: the engine's]
     #[arg(long, value_name = "TOKENS", value_parser = some)]
     max_num_batched_tokens: Option<u32>,
     /// Tokens of a sequence, prompt and output [default: what model and memory allow]
@@ -93,9 +105,11 @@ impl Serving {
             accelerator,
             engine: engine(&sheets, &self.engine)?,
         };
-        let setup = wanted.setup(wanted.accelerator, Layout::tensor(self.tp), formats)?;
+        let Self { tp: tensor, pp: pipeline, dp: data, ep: expert, .. } = *self;
+        let layout = Layout { tensor, pipeline, data, expert };
+        let setup = wanted.setup(wanted.accelerator, layout, formats)?;
         let memory = setup.memory().map_err(|error| wanted.explain(&setup, error))?;
-        let engine = self.limits(&setup)?;
+        let engine = self.limits(&setup, &memory)?;
         Ok(Replica { setup, memory, engine })
     }
 
@@ -112,8 +126,11 @@ impl Serving {
     }
 
     /// The engine's defaults on this setup, and what was asked for instead.
-    fn limits(&self, setup: &Setup) -> anyhow::Result<servesim::Engine> {
+    fn limits(&self, setup: &Setup, memory: &Memory) -> anyhow::Result<servesim::Engine> {
         let mut engine = servesim::Engine::of(setup)?;
+        // A sequence is kept by one group.
+        let held = memory.kv_tokens / u64::from(setup.layout.data);
+        engine.max_model_len = engine.max_model_len.min(u32::try_from(held).unwrap_or(u32::MAX));
         engine.max_queue = self.max_queue;
         if let Some(most) = self.max_num_seqs {
             engine.max_num_seqs = most;
@@ -126,6 +143,11 @@ impl Serving {
                 engine.max_num_seqs = engine.max_num_seqs.min(most);
             }
         }
+        // Each group has limits of its own, and stages work on as many batches.
+        let groups = setup.layout.data * setup.layout.pipeline;
+        engine.max_num_seqs = engine.max_num_seqs.saturating_mul(groups).min(MOST_SEQUENCES);
+        let tokens = engine.max_num_batched_tokens.saturating_mul(groups);
+        engine.max_num_batched_tokens = tokens.min(MOST_STEP_TOKENS);
         if let Some(most) = self.max_model_len {
             if most > engine.max_model_len {
                 bail!(
@@ -240,7 +262,7 @@ impl Wanted<'_> {
             [] => "nothing of this kind would fit".to_owned(),
             some => format!("it would fit with {}", some.join(", or with ")),
         };
-        let each = match setup.layout.tensor {
+        let each = match setup.layout.accelerators() {
             1 => String::new(),
             some => format!(" on each of {some} GPUs"),
         };
@@ -250,7 +272,7 @@ impl Wanted<'_> {
     /// The least change of each kind that makes it fit.
     fn fitting(&self, setup: &Setup) -> Vec<String> {
         let tokens = |accelerator: &Accelerator, tensor: u32, formats: Formats| {
-            let layout = Layout::tensor(tensor);
+            let layout = Layout { tensor, ..setup.layout };
             let memory = self.setup(accelerator, layout, formats).ok()?.memory().ok()?;
             Some(memory.kv_tokens).filter(|tokens| *tokens >= ROOM)
         };

@@ -200,9 +200,13 @@ fn the_table_says_what_is_not_known() {
 fn explained_it_says_why_a_token_costs_so_much() {
     let home = Home::new("");
     let text = simulate(&home, &[&POISSON, &PRICED, &["--explain"]]).ok();
-    for title in
-        ["Decode waits for memory", "A batch shares the weights", "Context is paid twice", "peak"]
-    {
+    for title in [
+        "Decode waits for memory",
+        "A batch shares the weights",
+        "Context is paid twice",
+        "An idle GPU bills like a busy one",
+        "peak",
+    ] {
         assert!(text.contains(title), "{title}: {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
@@ -758,6 +762,52 @@ fn weights_are_kept_as_the_name_says_or_as_the_model_is_published() {
         "quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]}}"#;
     std::fs::write(&config, llama).unwrap();
     assert_eq!(run(config.to_str().unwrap(), "h100", &[]).0, "fp8-block");
+}
+
+#[test]
+fn a_replica_is_split_in_every_way_that_engines_know() {
+    let home = Home::new("");
+    let run = |model: &str, more: &[&str]| {
+        let setup = ["simulate", "--model", model, "--gpu", "h200"];
+        home.run(&[&setup[..], &POISSON, more].concat())
+    };
+    let layout = |model: &str, split: &[&str]| {
+        let json = run(model, &[split, &["--json"]].concat()).json();
+        let setup = &json["setup"];
+        let names = ["tensor", "pipeline", "data", "expert"];
+        let ranks = names.map(|name| count(&setup[format!("{name}_parallel")]));
+        assert_eq!(count(&setup["gpus"]), ranks[0] * ranks[1] * ranks[2]);
+        (ranks, json)
+    };
+    let (ranks, wide) = layout("deepseek-r1", &["--dp", "8", "--ep", "8"]);
+    assert_eq!(ranks, [1, 1, 8, 8]);
+    let (ranks, narrow) = layout("deepseek-r1", &["--tp", "8"]);
+    assert_eq!(ranks, [8, 1, 1, 1]);
+    // Each of eight groups runs as many as one that is alone; latent attention copies no cache between them.
+    assert_eq!(count(&wide["setup"]["max_num_seqs"]), 8 * count(&narrow["setup"]["max_num_seqs"]));
+    assert!(count(&wide["setup"]["kv_cache_tokens"]) > count(&narrow["setup"]["kv_cache_tokens"]));
+    let (ranks, _) = layout("llama-3.1-405b", &["--tp", "4", "--pp", "2", "--weights", "fp8"]);
+    assert_eq!(ranks, [4, 2, 1, 1]);
+    // Lines end where the terminal does.
+    let text = run("deepseek-r1", &["--dp", "8", "--ep", "8"]).ok().replace('\n', " ");
+    assert!(text.contains("split tp 1, dp 8, ep 8"), "{text}");
+    let told = complaint(run("llama-3.1-70b", &["--tp", "4", "--ep", "4"]), 1);
+    assert!(told.contains("`expert`: expected 1, as the model has no experts, found 4"), "{told}");
+}
+
+/// 700 W for every second of each GPU: what a token takes is what its class caused.
+#[test]
+fn energy_is_the_power_of_the_gpus_for_the_time_that_tokens_take() {
+    let home = Home::new("");
+    let json = simulate(&home, &[&POISSON, &["--json"]]).json();
+    let (energy, time) = (&json["energy"], &json["gpu_time"]);
+    let joules = |part: &str| count(&time[part]["gpu_ps"]) as f64 / 1e12 * 700.0;
+    assert_eq!(number(&energy["watts_per_gpu"]), 700.0);
+    assert!((number(&energy["joules"]) / joules("total") - 1.0).abs() < 1e-6, "{energy}");
+    let output = joules("output") / count(&json["tokens"]["output"]) as f64;
+    assert!((number(&energy["joules_per_output_token"]) / output - 1.0).abs() < 1e-4, "{energy}");
+    let text = simulate(&home, &[&POISSON]).ok();
+    assert!(text.contains("Energy at most ") && text.contains(" its 700 W all the time"), "{text}");
 }
 
 #[test]

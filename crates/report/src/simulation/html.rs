@@ -41,8 +41,8 @@ impl Simulation<'_> {
             &pair(self.ttft(charts.sweep), self.tpot(charts.sweep)),
         );
         body += &section("Through time", &pair(self.batch(charts), self.kv(charts)));
-        let money =
-            self.money().html() + &self.money_line().map_or_else(String::new, |line| words(&line));
+        let lines = [self.money_line(), self.energy_line()].into_iter().flatten();
+        let money = self.money().html() + &lines.map(|line| words(&line)).collect::<String>();
         body += &pair(
             section("Cost per Mtok against utilisation", &self.cost_plot(charts.sweep)),
             section("What the GPU time is for", &(self.time_bar() + &money)),

@@ -42,6 +42,9 @@ impl Simulation<'_> {
                 "gpu" => setup.accelerator.row().name(),
                 "engine" => setup.engine.row().name(),
                 "tensor_parallel" => setup.layout.tensor,
+                "pipeline_parallel" => setup.layout.pipeline,
+                "data_parallel" => setup.layout.data,
+                "expert_parallel" => setup.layout.expert,
                 "replicas" => self.fleet.replicas(),
                 "gpus" => self.fleet.replicas().map(|replicas| replicas.saturating_mul(self.accelerators_of_replica())),
                 "weights" => setup.formats.weights.name(),
@@ -107,6 +110,12 @@ impl Simulation<'_> {
             "autoscale" => self.scaled_json(),
             "priorities" => self.classes.map(|classes| self.classes_json(classes)),
             "gpu_time" => self.money_json(),
+            "energy" => self.energy().map(|energy| object! {
+                "watts_per_gpu" => decimal(Some(energy.watts), 1),
+                "joules" => decimal(Some(energy.joules), 3),
+                "joules_per_input_token" => decimal(energy.per_input, 6),
+                "joules_per_output_token" => decimal(energy.per_output, 6),
+            }),
             "notes" => self.notes(),
             "certainty" => object! {
                 "calibrated" => true,

@@ -45,6 +45,7 @@ impl Simulation<'_> {
             Some(line) => style.wrapped_words(&line),
             None => style.faint_words("With --gpu-hour USD this is money, and cost per Mtok."),
         };
+        out += &self.energy_line().map_or_else(String::new, |line| style.faint_words(&line));
         out.push('\n');
         for note in self.notes() {
             out += &style.wrapped_words(&format!("Note: {note}."));
@@ -188,8 +189,24 @@ impl Simulation<'_> {
             grouped(u64::from(engine.max_num_seqs)),
             grouped(u64::from(engine.max_model_len)),
             grouped(u64::from(engine.max_num_batched_tokens)),
-            self.patience(),
+            self.split() + &self.patience(),
         )
+    }
+
+    /// How a replica is split, where that is not over tensor ranks alone.
+    fn split(&self) -> String {
+        let roofline::Layout { tensor, pipeline, data, expert } = self.setup.layout;
+        let parts = [(pipeline, "pp"), (data, "dp"), (expert, "ep")];
+        let more: Vec<String> = parts
+            .into_iter()
+            .filter(|(ranks, _)| *ranks > 1)
+            .map(|(ranks, name)| format!(", {name} {ranks}"))
+            .collect();
+        if more.is_empty() {
+            String::new()
+        } else {
+            format!("; split tp {tensor}{}", more.concat())
+        }
     }
 
     /// How prompts come from one pool to the other.
@@ -446,6 +463,22 @@ impl Simulation<'_> {
             money(Some(hourly), 4),
             useful_per_hour.map_or("-".to_owned(), |rate| decimals(rate, 0)),
             money(self.cost_per(self.gpu_ps(), self.completed(), 1e3), 4),
+        ))
+    }
+
+    /// What it takes of electricity at most; `None` if the sheet does not state the accelerator's power.
+    pub(super) fn energy_line(&self) -> Option<String> {
+        let energy = self.energy()?;
+        let per_token = |joules: Option<f64>| {
+            joules
+                .map_or("-".to_owned(), |joules| decimals(joules, if joules < 1.0 { 3 } else { 2 }))
+        };
+        Some(format!(
+            "Energy at most {} kWh, if each GPU drew its {} W all the time: {} J for a token of input, {} J for one of output.",
+            decimals(energy.joules / 3.6e6, 3),
+            decimals(energy.watts, 0),
+            per_token(energy.per_input),
+            per_token(energy.per_output),
         ))
     }
 
