@@ -175,8 +175,9 @@ pub struct Residual {
 }
 
 /// The text of the intervals that errors make: for each quantity, kind and regime with enough points of enough models, for both
-/// kinds paced, and for all kinds and regimes together, the 5th and the 95th percentile of `measured / predicted`, moved apart until nine tenths
-/// of the points of models that were left out one by one lie within what the others make (conformal, by model).
+/// kinds paced, and for all kinds and regimes together, the 5th and the 95th percentile of `measured / predicted`, moved apart
+/// until nine tenths of the points of models that were left out one by one lie within what the others make (conformal, by
+/// model).
 #[must_use]
 pub fn made(residuals: &[Residual]) -> String {
     const POINTS: usize = 25;

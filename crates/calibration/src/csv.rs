@@ -235,9 +235,8 @@ fn fill(point: &mut Point, text: &impl Fn(&str) -> String, notes: &str) -> Resul
 ///
 /// # Source
 /// OpenOrca was filtered to at most 1,024 tokens of prompt and of reply (mlcommons/inference, language/llama2-70b, README:
-/// `--seqlen_limit=1024`). For
-/// Llama 3.1 405B engines are built for prompts of at most 20,000 tokens and 22,000 in all, of a mean of 9,428. Summaries by
-/// Llama 3.1 8B are cut off: in all logs their mean is 128 or 129 tokens.
+/// `--seqlen_limit=1024`). For Llama 3.1 405B engines are built for prompts of at most 20,000 tokens and 22,000 in all, of a
+/// mean of 9,428. Summaries by Llama 3.1 8B are cut off: in all logs their mean is 128 or 129 tokens.
 fn longest(text: &impl Fn(&str) -> String) -> Lengths {
     let of = |prompt, reply| Lengths::Varied { longest_prompt: prompt, longest_reply: Some(reply) };
     match text("isl").as_str() {

@@ -23,7 +23,7 @@ pub(crate) fn resolve<'a>(sheets: &'a Sheets, point: &Point) -> Result<Resolved<
     let mut assumed = point.passed_over.clone();
     let model = model(sheets, &point.model)?;
     let accelerator = accelerator(sheets, &point.accelerator)?;
-    let engine = engine(sheets, &point.engine, &point.engine_version)?;
+    let engine = engine(sheets, point)?;
     let formats = formats(point, model, accelerator, engine, &mut assumed)?;
     let layouts = if point.accelerators.or(point.tensor).is_none() {
         let layout = fewest(sheets, point, model, accelerator, engine, formats)?;
@@ -92,13 +92,13 @@ fn accelerator<'a>(sheets: &'a Sheets, name: &str) -> Result<&'a Accelerator, Re
     best.map(|(_, one)| one).ok_or_else(unknown)
 }
 
-fn engine<'a>(sheets: &'a Sheets, name: &str, version: &str) -> Result<&'a Engine, Reason> {
+fn engine<'a>(sheets: &'a Sheets, point: &Point) -> Result<&'a Engine, Reason> {
+    let name = point.engine.as_str();
     if name.is_empty() || name == "?" {
         return Err(Reason::new("the engine is not stated"));
     }
     // TensorRT-LLM 0.10 to 0.19; lower ones are those of Dynamo, with which newer ones were released.
-    let minor = version.strip_prefix("0.").and_then(|rest| rest.split('.').next()?.parse().ok());
-    let trtllm = if minor.is_some_and(|minor: u32| (10..20).contains(&minor)) {
+    let trtllm = if point.minor_version().is_some_and(|minor| (10..20).contains(&minor)) {
         "trtllm-cpp"
     } else {
         "trtllm"

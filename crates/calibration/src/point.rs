@@ -53,15 +53,18 @@ pub struct Point {
 }
 
 impl Point {
+    /// The `17` of an engine's version `0.17` or `v0.17.1`.
+    pub(crate) fn minor_version(&self) -> Option<u32> {
+        let version = self.engine_version.trim_start_matches('v');
+        version.strip_prefix("0.")?.split('.').next()?.parse().ok()
+    }
+
     /// Whether the engine is of before 2025, as far as version or date tell it.
     #[must_use]
     pub fn engine_is_old(&self) -> bool {
         let told = |text: &str| ["2023", "2024"].iter().any(|year| text.contains(year));
-        let version = self.engine_version.trim_start_matches('v');
         let engine = self.engine.to_ascii_lowercase();
-        let minor =
-            version.strip_prefix("0.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
-        let old = match minor {
+        let old = match self.minor_version() {
             Some(minor) if engine.contains("vllm") => minor < 7,
             Some(minor) if engine.contains("sglang") => minor < 4,
             Some(minor) if engine.contains("trtllm") => minor < 16,

@@ -354,30 +354,44 @@ struct Drawn {
 impl Drawn {
     fn requests(&self, arrivals: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Request> {
         let mut random = Random::new(SEED).fork("lengths");
-        let longest = match self.spread {
-            Lengths::Varied { longest_prompt, longest_reply } => [longest_prompt, longest_reply],
-            Lengths::Fixed | Lengths::Even => [None; 2],
+        let [prompts, replies] = match self.spread {
+            Lengths::Fixed => [self.isl, self.osl].map(Length::Fixed),
+            Lengths::Even => [self.isl, self.osl].map(Length::Even),
+            Lengths::Varied { longest_prompt, longest_reply } => {
+                [(1, self.isl, longest_prompt), (2, self.osl, longest_reply)].map(
+                    |(shape, mean, longest)| {
+                        let longest = longest.map_or(4.0 * mean, f64::from);
+                        Length::Varied(Bounded::new(shape, mean, longest))
+                    },
+                )
+            }
         };
-        let [prompts, replies] =
-            [(1, self.isl, longest[0]), (2, self.osl, longest[1])].map(|(shape, mean, longest)| {
-                (mean, Bounded::new(shape, mean, longest.map_or(4.0 * mean, f64::from)))
-            });
         arrivals.into_iter().map(move |arrival_ps| {
-            let prompt = self.draw(&prompts, &mut random).min(self.most - 1);
-            let output = self.draw(&replies, &mut random).min(self.most - prompt);
+            let prompt = prompts.draw(self.most, &mut random).min(self.most - 1);
+            let output = replies.draw(self.most, &mut random).min(self.most - prompt);
             Request { arrival_ps, prompt, output, priority: 0, patience_ps: None }
         })
     }
+}
 
-    fn draw(&self, &(mean, ref lengths): &(f64, Bounded), random: &mut Random) -> u32 {
-        // Evenly from 0.8 to 1.0 of the nominal length is from 8/9 to 10/9 of the mean.
-        let drawn = match self.spread {
-            Lengths::Fixed => mean,
-            Lengths::Even => mean * (8.0 + 2.0 * random.unit()) / 9.0,
-            Lengths::Varied { .. } => lengths.at(random.unit()),
+/// How one of the two lengths is drawn, with its mean.
+enum Length {
+    Fixed(f64),
+    Even(f64),
+    Varied(Bounded),
+}
+
+impl Length {
+    /// At least one token, and so many at most.
+    fn draw(&self, most: u32, random: &mut Random) -> u32 {
+        let drawn = match self {
+            Self::Fixed(mean) => *mean,
+            // Evenly from 0.8 to 1.0 of the nominal length is from 8/9 to 10/9 of the mean.
+            Self::Even(mean) => mean * (8.0 + 2.0 * random.unit()) / 9.0,
+            Self::Varied(lengths) => lengths.at(random.unit()),
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let whole = drawn.round().clamp(1.0, f64::from(self.most)) as u32;
+        let whole = drawn.round().clamp(1.0, f64::from(most)) as u32;
         whole
     }
 }

@@ -210,8 +210,8 @@ fn outlook(
     (count, seed): (u32, u64),
 ) -> anyhow::Result<Outlook> {
     let on_gpus = |offer: usize| {
-        found.quoted.iter().find(|one| one.offer == offer)?.own.as_ref()?;
-        market.setup(offer)
+        let served = found.quoted.iter().any(|one| one.offer == offer && one.own.is_some());
+        if served { market.setup(offer) } else { None }
     };
     let all = found.choices().map(|one| {
         // Of a mix that of its part on GPUs.

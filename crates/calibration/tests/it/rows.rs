@@ -325,6 +325,7 @@ fn compiled_engines_of_tensorrt_are_told_by_their_version() {
     for (engine, version, expected) in [
         ("trtllm", "0.17", "trtllm-cpp"),
         ("trtllm+triton", "0.14.0", "trtllm-cpp"),
+        ("trtllm", "v0.18.2", "trtllm-cpp"),
         ("TensorRT 10.11, CUDA 12.9", "", "trtllm-cpp"),
         ("trtllm", "1.0.0rc3", "trtllm"),
         ("trtllm", "0.8.1.post2", "trtllm"),
